@@ -1,0 +1,39 @@
+"""Adversarially robust metric learning with scikit-learn's interface.
+
+The public names are imported when they are first used, so that ``import skrobust``
+does not load torch.
+"""
+
+import importlib
+from typing import Any
+
+from skrobust._version import __version__
+
+_PUBLIC = {
+    "RobustMahalanobis": "skrobust.metric_learning",
+}
+_SUBMODULES = (
+    "certificates",
+    "inspection",
+    "metric_learning",
+    "metrics",
+    "numerics",
+    "objectives",
+    "scorers",
+    "utils",
+    "victims",
+)
+
+__all__ = ["RobustMahalanobis", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"skrobust.{name}")
+    raise AttributeError(f"module 'skrobust' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC, *_SUBMODULES})

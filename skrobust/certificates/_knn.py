@@ -1,0 +1,190 @@
+r"""Certified ℓ₂ radii of k-NN classifiers: the public functions.
+
+For a point x of class c, positives P = training points of class c, negatives N = the others,
+
+    radius(x) = the a-th smallest over j ∈ N of the b-th largest over i ∈ P of ε̃(x_i, x_j, x),
+    ε̃(x_i, x_j, x) = [ D_j − D_i ]₊ / ( 2 ‖Aᵀ (z_i − z_j)‖₂ ),    a = ⌈K/2⌉,  b = ⌊K/2⌋ + 1,
+
+where D are squared distances to x in the space z = A x. Below this radius fewer than a
+negatives can be nearer than all but b − 1 positives, so at least b > K/2 of the K nearest
+points are positives.
+
+Source: Wang et al., *Provably Robust Metric Learning*, NeurIPS 2020, arXiv:2006.07024
+(odd K); the two orders a ≠ b for even K are ours.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+
+from skrobust.certificates._lower_bound import lower_bound
+from skrobust.certificates._result import Certificate
+from skrobust.utils._sklearn import safe_indexing
+from skrobust.utils._torch import resolve_device
+from skrobust.victims import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
+
+__all__ = ["certify_nearest_neighbors", "nearest_neighbor_lower_bound"]
+
+
+class _Linear:
+    """The step ``X ↦ X Gᵀ`` of a metric that is given as an array."""
+
+    def __init__(self, components: np.ndarray):
+        self.components = components
+
+    def transform(self, X: Any) -> np.ndarray:
+        X = np.asarray(X)
+        return X @ self.components.T.astype(X.dtype if X.dtype.kind == "f" else np.float64)
+
+
+def nearest_neighbor_lower_bound(
+    X_train: Any,
+    y_train: Any,
+    X: Any,
+    y: Any,
+    *,
+    components: Any = None,
+    n_neighbors: int = 1,
+    device: str = "cpu",
+) -> Certificate:
+    """Lower bound on the smallest ℓ₂ perturbation that changes a k-NN prediction, for arrays.
+
+    Parameters
+    ----------
+    X_train : array-like of shape (n_train, n_features)
+        Training points.
+    y_train : array-like of shape (n_train,)
+        Their labels.
+    X : array-like of shape (n_samples, n_features)
+        Points to certify.
+    y : array-like of shape (n_samples,)
+        Their true labels.
+    components : array-like of shape (n_components, n_features), default=None
+        G of the metric ``(u − v)ᵀ GᵀG (u − v)``; None for the Euclidean one.
+    n_neighbors : int, default=1
+        K: neighbours that vote, uniformly.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto".
+
+    Returns
+    -------
+    Certificate
+        With radii in the units of `X`; the direction of the bound is "lower".
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, values are not finite, or `n_neighbors` is not in
+        [1, n_train].
+
+    Examples
+    --------
+    >>> from skrobust.certificates import nearest_neighbor_lower_bound
+    >>> found = nearest_neighbor_lower_bound([[0.0], [2.0]], [0, 1], [[0.5]], [0])
+    >>> round(float(found.radius[0]), 6), str(found.status[0])
+    (0.5, 'certified')
+    """
+    X_train = check_array(X_train, dtype=[np.float64, np.float32], input_name="X_train")
+    y_train = column_or_1d(y_train)
+    check_consistent_length(X_train, y_train)
+    steps: tuple[Any, ...] = ()
+    maps: tuple[AffineMap, ...] = ()
+    embedded = X_train
+    if components is not None:
+        components = check_array(components, dtype=np.float64, input_name="components")
+        if components.shape[1] != X_train.shape[1]:
+            raise ValueError(
+                "components must have shape (n_components, n_features) with n_features="
+                f"{X_train.shape[1]}; got {components.shape}."
+            )
+        steps, maps = (_Linear(components),), (AffineMap.linear(components),)
+        embedded = steps[0].transform(X_train)
+    classifier = KNeighborsClassifier(n_neighbors, algorithm="brute").fit(embedded, y_train)
+    bare = as_nearest_neighbor_rule(classifier)
+    rule = NearestNeighborRule(
+        points=bare.points,
+        magnitudes=bare.magnitudes,
+        labels=bare.labels,
+        classes=bare.classes,
+        n_neighbors=n_neighbors,
+        n_features_in=X_train.shape[1],
+        single=bare.single,
+        steps=steps,
+        maps=maps,
+    )
+    return _certify(rule, lambda rows: classifier.predict(_embed(rows, steps)), X, y, device)
+
+
+def certify_nearest_neighbors(
+    estimator: Any, X: Any, y: Any, *, device: str = "cpu"
+) -> Certificate:
+    """Lower bound on the smallest ℓ₂ perturbation of raw features that changes a prediction.
+
+    Parameters
+    ----------
+    estimator : fitted k-NN classifier, alone or behind affine steps in a Pipeline
+        See :func:`skrobust.victims.as_nearest_neighbor_rule`.
+    X : array-like of shape (n_samples, n_features)
+        Points to certify, as the estimator's `predict` takes them.
+    y : array-like of shape (n_samples,)
+        True labels.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto".
+
+    Returns
+    -------
+    Certificate
+        With radii in the units of `X`, before any scaling step; the bound is "lower", and
+        it allows for the rounding of the estimator's own `predict`.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is no nearest-neighbour classifier.
+    ValueError
+        If a step is not affine, or a parameter or the data are not supported.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.certificates import certify_nearest_neighbors
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], ["a", "b"])
+    >>> certify_nearest_neighbors(knn, [[0.5], [0.5]], ["a", "b"]).status
+    array(['certified', 'misclassified'], dtype='<U13')
+    """
+    rule = as_nearest_neighbor_rule(estimator)
+    return _certify(rule, estimator.predict, X, y, device)
+
+
+def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
+    for step in steps:
+        X = step.transform(X)
+    return X
+
+
+def _certify(rule: NearestNeighborRule, predict: Any, X: Any, y: Any, device: str) -> Certificate:
+    if rule.n_neighbors > len(rule.points):
+        raise ValueError(
+            f"n_neighbors={rule.n_neighbors} must be at most the number of training points, "
+            f"{len(rule.points)}."
+        )
+    resolved = resolve_device(device)
+    y = column_or_1d(y)
+    queries = rule.embed(X)
+    check_consistent_length(queries.points, y)
+    # a label that was not seen in fit has no positives: its radius is 0
+    found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
+    labels = np.where(rule.classes[found] == y, found, -1)
+    radius = lower_bound(rule, queries, labels, resolved)
+
+    # a positive radius proves the prediction right; the victim is asked about the others
+    status = np.full(len(radius), "certified", dtype="<U13")
+    status[np.isinf(radius)] = "unreachable"
+    open_rows = np.flatnonzero(radius == 0)
+    if len(open_rows):
+        right = predict(safe_indexing(X, open_rows)) == y[open_rows]
+        tie = "numerical_tie" if rule.n_neighbors == 1 else "uncertified"
+        status[open_rows] = np.where(right, tie, "misclassified")
+    return Certificate(radius=radius, status=status)

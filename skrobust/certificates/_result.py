@@ -1,0 +1,57 @@
+"""What a certificate returns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skrobust.utils._validation import check_eps
+
+__all__ = ["Certificate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """Certified radii of a set of points.
+
+    Attributes
+    ----------
+    radius : ndarray of shape (n_samples,)
+        No perturbation of a norm up to this changes a right prediction; in the units of X.
+        0 where the prediction is wrong, ``inf`` where no perturbation can change it.
+    status : ndarray of shape (n_samples,) of str
+        - "certified": right, with a positive radius;
+        - "misclassified": wrong on the clean point;
+        - "numerical_tie": right, but the nearest point of another class is as near as the
+          nearest one of its own up to rounding (1-NN);
+        - "uncertified": right, but this bound proves nothing (K > 1);
+        - "unreachable": nothing can change the prediction.
+    bound : str
+        "lower": the true radius is at least `radius`.
+    norm : float
+        Norm of the perturbations, 2.0.
+    method : str
+        How it was proved.
+    """
+
+    radius: np.ndarray
+    status: np.ndarray
+    bound: str = "lower"
+    norm: float = 2.0
+    method: str = "nearest-neighbor lower bound"
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Mask of the points that the victim predicts right when they are clean."""
+        return self.status != "misclassified"
+
+    def certified(self, eps: Any) -> np.ndarray:
+        """Return the mask of points that are right at every perturbation of norm ≤ `eps`.
+
+        Parameters
+        ----------
+        eps : float
+            Finite, ≥ 0, in the units of X. At 0 this is the mask of right predictions.
+        """
+        (value,) = check_eps(eps)
+        return self.correct & (self.radius >= value)

@@ -1,0 +1,78 @@
+"""Summaries of certified radii."""
+
+from typing import Any
+
+import numpy as np
+
+from skrobust.utils._validation import check_eps, check_radii
+
+__all__ = ["certified_accuracy_score", "mean_certified_radius"]
+
+
+def certified_accuracy_score(radius: Any, correct: Any, eps: Any) -> Any:
+    """Share of points that are right and stay right at every perturbation up to `eps`.
+
+    ``mean(correct & (radius >= eps))``: a lower bound on robust accuracy where the radii are
+    lower bounds. At ``eps = 0`` it is the clean accuracy.
+
+    Parameters
+    ----------
+    radius : array-like of shape (n_samples,)
+        Certified radii, ≥ 0, ``inf`` allowed.
+    correct : array-like of bool of shape (n_samples,)
+        Which clean predictions are right.
+    eps : float or array-like of shape (n_eps,)
+        Budgets in the units of the radii, finite, ≥ 0.
+
+    Returns
+    -------
+    float, or ndarray of shape (n_eps,) for several budgets
+
+    Examples
+    --------
+    >>> from skrobust.metrics import certified_accuracy_score
+    >>> certified_accuracy_score([0.0, 0.2, 0.5, 0.0], [True, True, True, False], 0.2)
+    0.5
+    """
+    radius, correct = check_radii(radius, correct)
+    budgets = check_eps(eps)
+    shares = (correct & (radius >= budgets[:, None])).mean(axis=1)
+    return float(shares[0]) if np.ndim(eps) == 0 else shares
+
+
+def mean_certified_radius(radius: Any, *, cap: float | None = None) -> float:
+    """Mean certified radius, with 0 for the points that are misclassified.
+
+    Parameters
+    ----------
+    radius : array-like of shape (n_samples,)
+        Certified radii, ≥ 0.
+    cap : float, default=None
+        Radii above it, infinite ones too, count as `cap`. Needed where a radius is infinite.
+
+    Returns
+    -------
+    float
+        In the units of X.
+
+    Raises
+    ------
+    ValueError
+        If a radius is infinite and `cap` is None.
+
+    Examples
+    --------
+    >>> from skrobust.metrics import mean_certified_radius
+    >>> mean_certified_radius([0.0, 0.5, float("inf")], cap=1.0)
+    0.5
+    """
+    radius, _ = check_radii(radius, np.ones(np.shape(radius), dtype=bool))
+    if cap is not None:
+        (largest,) = check_eps(cap, name="cap")
+        return float(np.minimum(radius, largest).mean())
+    if np.isinf(radius).any():
+        raise ValueError(
+            f"cap must be given where radii are infinite ({int(np.isinf(radius).sum())} of "
+            f"{len(radius)} are); got None."
+        )
+    return float(radius.mean())

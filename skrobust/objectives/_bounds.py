@@ -1,0 +1,43 @@
+r"""The certified margin of a triplet under a Mahalanobis metric.
+
+For ``M = GᵀG`` and ``d_M(x, x') = (x − x')ᵀ M (x − x')``, the smallest ℓ₂ perturbation of
+``x`` that brings it as near to ``x_j`` as to ``x_i`` is the distance to a half-space,
+
+    ε̃(x_i, x_j, x; M) = [ d_M(x, x_j) − d_M(x, x_i) ] / ( 2 ‖M (x_i − x_j)‖₂ ),
+
+negative where ``x_j`` is the nearer one already. It does not change when M is scaled.
+
+Source: Wang, Liu, Yi, Jiang, Hsieh, *Provably Robust Metric Learning*, NeurIPS 2020,
+arXiv:2006.07024.
+"""
+
+import torch
+
+__all__ = ["triplet_margin"]
+
+
+def triplet_margin(
+    components: torch.Tensor, x: torch.Tensor, x_i: torch.Tensor, x_j: torch.Tensor
+) -> torch.Tensor:
+    """Return the signed margin ε̃ of each triplet, not clamped at 0.
+
+    Parameters
+    ----------
+    components : Tensor of shape (n_components, n_features)
+        G.
+    x, x_i, x_j : Tensor of shape (n_triplets, n_features)
+        Anchors, same-class points and other-class points.
+
+    Returns
+    -------
+    Tensor of shape (n_triplets,)
+        In the units of X. It is 0, with gradient 0, where G cannot tell ``x_i`` from ``x_j``.
+    """
+    to_i = (x - x_i) @ components.T  # (n_triplets, n_components)
+    to_j = (x - x_j) @ components.T
+    gap = (to_j * to_j).sum(1) - (to_i * to_i).sum(1)
+    squared_norm = (((to_j - to_i) @ components) ** 2).sum(1)
+    apart = squared_norm > 0
+    # the inner where keeps the square root's gradient finite at 0
+    norm = torch.sqrt(torch.where(apart, squared_norm, 1.0))
+    return torch.where(apart, gap / (2 * norm), 0.0)

@@ -1,0 +1,179 @@
+"""Scorers of certified robustness; every number is a lower bound on the truth."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skrobust.certificates import Certificate, certify_nearest_neighbors
+from skrobust.metrics import certified_accuracy_score, mean_certified_radius
+from skrobust.utils._validation import check_eps
+
+__all__ = [
+    "certified_accuracy",
+    "certified_accuracy_scorer",
+    "certified_curve_scorer",
+    "mean_certified_radius_scorer",
+]
+
+
+def certified_accuracy(estimator: Any, X: Any, y: Any, eps: float) -> float:
+    """Share of points that are right at every ℓ₂ perturbation of norm up to `eps`.
+
+    Parameters
+    ----------
+    estimator : fitted k-NN classifier, alone or behind affine steps in a Pipeline
+        See :func:`skrobust.victims.as_nearest_neighbor_rule`.
+    X : array-like of shape (n_samples, n_features)
+        Points, in raw feature space.
+    y : array-like of shape (n_samples,)
+        True labels.
+    eps : float
+        Budget in the units of `X`, before any scaling step; finite, ≥ 0.
+
+    Returns
+    -------
+    float
+        A lower bound on the robust accuracy; the clean accuracy at ``eps=0``.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.scorers import certified_accuracy
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    >>> certified_accuracy(knn, [[0.0], [0.9]], [0, 0], eps=0.5)
+    0.5
+    """
+    check_eps(eps)
+    return _score(certify_nearest_neighbors(estimator, X, y), eps)
+
+
+def _score(certificate: Certificate, eps: Any) -> Any:
+    return certified_accuracy_score(certificate.radius, certificate.correct, eps)
+
+
+@dataclass(frozen=True)
+class _CertifiedAccuracy:
+    """Scorer of the certified accuracy at one budget."""
+
+    eps: float
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        return certified_accuracy(estimator, X, y, self.eps)
+
+
+@dataclass(frozen=True)
+class _MeanCertifiedRadius:
+    """Scorer of the mean certified radius."""
+
+    cap: float | None
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        return mean_certified_radius(
+            certify_nearest_neighbors(estimator, X, y).radius, cap=self.cap
+        )
+
+
+@dataclass(frozen=True)
+class _CertifiedCurve:
+    """Scorer of several numbers from one certification."""
+
+    eps: tuple[float, ...]
+    cap: float | None
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        certificate = certify_nearest_neighbors(estimator, X, y)
+        scores = {"accuracy": float(certificate.correct.mean())}
+        for eps, share in zip(self.eps, _score(certificate, self.eps), strict=True):
+            scores[f"certified@{eps:g}"] = float(share)
+        unreachable = np.isinf(certificate.radius)
+        if self.cap is not None or not unreachable.any():
+            mean = mean_certified_radius(certificate.radius, cap=self.cap)
+        else:
+            mean = float("inf")
+        scores["mean_certified_radius"] = mean
+        scores["share_unreachable"] = float(unreachable.mean())
+        return scores
+
+
+def certified_accuracy_scorer(eps: float) -> _CertifiedAccuracy:
+    """Make a scorer of the certified accuracy at one budget.
+
+    Parameters
+    ----------
+    eps : float
+        ℓ₂ budget in the units of X, finite, ≥ 0.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> float``
+        Picklable; for ``scoring=``. A lower bound on robust accuracy, larger is better.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.scorers import certified_accuracy_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> scorer = certified_accuracy_scorer(eps=0.3)
+    >>> len(cross_val_score(KNeighborsClassifier(1), X, y, scoring=scorer))
+    5
+    """
+    check_eps(eps)
+    return _CertifiedAccuracy(float(eps))
+
+
+def mean_certified_radius_scorer(cap: float | None = None) -> _MeanCertifiedRadius:
+    """Make a scorer of the mean certified radius, 0 for misclassified points.
+
+    Parameters
+    ----------
+    cap : float, default=None
+        Radii above it count as `cap`; needed where a radius may be infinite (data of one
+        class).
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> float``
+        Picklable; larger is better.
+    """
+    if cap is not None:
+        check_eps(cap, name="cap")
+    return _MeanCertifiedRadius(cap)
+
+
+def certified_curve_scorer(eps: Iterable[float], cap: float | None = None) -> _CertifiedCurve:
+    """Make a scorer that certifies once and returns a dict of scores.
+
+    Parameters
+    ----------
+    eps : iterable of float
+        ℓ₂ budgets in the units of X, each finite, ≥ 0, no two alike.
+    cap : float, default=None
+        For the mean radius, see :func:`mean_certified_radius_scorer`. Without it, an infinite
+        radius makes the mean infinite.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> dict``
+        With the keys ``"accuracy"``, ``"certified@<eps>"`` for each budget,
+        ``"mean_certified_radius"`` and ``"share_unreachable"``; for ``cross_validate`` and
+        for a search with ``refit="certified@<eps>"``.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.scorers import certified_curve_scorer
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    >>> scores = certified_curve_scorer([0.1, 0.5])(knn, [[0.0], [0.9]], [0, 0])
+    >>> scores["certified@0.1"], scores["certified@0.5"]
+    (0.5, 0.5)
+    """
+    budgets = tuple(check_eps(eps).tolist())
+    if len({f"{value:g}" for value in budgets}) < len(budgets):
+        raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
+    if cap is not None:
+        check_eps(cap, name="cap")
+    return _CertifiedCurve(budgets, cap)

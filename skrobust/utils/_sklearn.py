@@ -1,0 +1,75 @@
+"""The one place that touches scikit-learn's private or version-dependent names."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import _fit_context as fit_context
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_params,
+)
+
+__all__ = [
+    "BaseSearchCV",
+    "HasMethods",
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "column_transformer_blocks",
+    "fit_context",
+    "knn_training_data",
+    "safe_indexing",
+    "validate_params",
+]
+
+
+def knn_training_data(estimator: Any) -> tuple[Any, np.ndarray]:
+    """Return the points and the encoded labels that a fitted k-NN classifier keeps.
+
+    Returns
+    -------
+    X : array or sparse matrix of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Indices into ``estimator.classes_``.
+    """
+    return estimator._fit_X, estimator._y
+
+
+def column_transformer_blocks(estimator: Any) -> Iterator[tuple[str, Any, np.ndarray, slice]]:
+    """Yield ``(name, fitted step, input columns, output slice)`` of a fitted ColumnTransformer.
+
+    Columns are integer positions in the frame that `fit` saw, also where they were
+    given as names, masks, slices or a callable.
+    """
+    positions = np.arange(estimator.n_features_in_)
+    names = getattr(estimator, "feature_names_in_", None)
+    for name, step, columns in estimator.transformers_:
+        if isinstance(step, str) and step == "drop":
+            continue
+        yield name, step, _positions(columns, positions, names), estimator.output_indices_[name]
+
+
+def _positions(columns: Any, positions: np.ndarray, names: np.ndarray | None) -> np.ndarray:
+    if isinstance(columns, slice) and (
+        isinstance(columns.start, str) or isinstance(columns.stop, str)
+    ):
+        # a slice of names includes its end, as in pandas
+        index = {name: i for i, name in enumerate(names if names is not None else [])}
+        start = 0 if columns.start is None else index[columns.start]
+        stop = len(positions) if columns.stop is None else index[columns.stop] + 1
+        return positions[start : stop : columns.step]
+    if isinstance(columns, slice):
+        return positions[columns]
+    columns = np.atleast_1d(np.asarray(columns))
+    if columns.dtype.kind in "OUT" and names is not None:
+        index = {name: i for i, name in enumerate(names)}
+        return np.array([index[column] for column in columns], dtype=int)
+    if columns.dtype == bool:
+        return positions[columns]
+    return positions[columns.astype(int)]

@@ -1,0 +1,73 @@
+"""The one place that converts NumPy to torch and back, picks a device and makes generators."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+__all__ = ["as_tensor", "exact_matmul", "make_generator", "resolve_device", "to_numpy"]
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn the parameter `device` into a torch device that is there.
+
+    Parameters
+    ----------
+    device : str
+        ``"auto"`` (CUDA where it is present, else the CPU) or a name that torch knows,
+        such as ``"cpu"`` or ``"cuda:1"``.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the name, or the device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device={device!r} is not known; use 'auto', 'cpu', 'cuda' or 'cuda:N'."
+        ) from error
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={device!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA "
+            "devices; use device='auto' or 'cpu'."
+        )
+    return resolved
+
+
+def as_tensor(
+    array: np.ndarray, device: torch.device, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Return `array` as a tensor on `device`; shares memory where it can, never writes."""
+    if not array.flags.writeable:  # torch cannot hold read-only memory
+        array = array.copy()
+    return torch.as_tensor(np.ascontiguousarray(array), device=device, dtype=dtype)
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Return a detached NumPy array on the CPU."""
+    return tensor.detach().cpu().numpy()
+
+
+def make_generator(random_state: np.random.RandomState) -> torch.Generator:
+    """Return a torch generator on the CPU, seeded from a NumPy random state.
+
+    Random numbers are always drawn on the CPU, so that a fit does not depend on the device.
+    """
+    seed = int(random_state.randint(np.iinfo(np.int32).max))
+    return torch.Generator(device="cpu").manual_seed(seed)
+
+
+@contextmanager
+def exact_matmul() -> Iterator[None]:
+    """Matrix products in full precision (no TF32, no bfloat16), restored afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,61 @@
+"""Checks of what a user hands in, with messages that name parameter, value and what is allowed."""
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_eps", "check_radii"]
+
+
+def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
+    """Return perturbation budgets as a float64 array of shape (n_eps,).
+
+    Parameters
+    ----------
+    eps : float or iterable of float
+        Finite and ≥ 0, in the units of ``X``.
+    name : str, default="eps"
+        The parameter's name in messages.
+
+    Raises
+    ------
+    TypeError
+        If `eps` is not made of real numbers.
+    ValueError
+        If one is negative or not finite, or none is given.
+    """
+    values = list(eps) if isinstance(eps, Iterable) and not isinstance(eps, str) else [eps]
+    for value in values:
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a real number or several; got {value!r}.")
+        if not 0 <= float(value) < np.inf:
+            raise ValueError(f"{name} must be finite and >= 0; got {value!r}.")
+    if not values:
+        raise ValueError(f"{name} must hold at least one value; got none.")
+    return np.asarray(values, dtype=np.float64)
+
+
+def check_radii(radius: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return certified radii and the mask of correct predictions, checked.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not 1-D, or a radius is negative or NaN.
+    """
+    radius = np.asarray(radius, dtype=np.float64)
+    correct = np.asarray(correct)
+    if radius.ndim != 1 or radius.shape != correct.shape:
+        raise ValueError(
+            "radius and correct must have the same shape (n_samples,); got "
+            f"{radius.shape} and {correct.shape}."
+        )
+    if correct.dtype != bool:
+        raise ValueError(f"correct must be a boolean mask; got dtype {correct.dtype}.")
+    if len(radius) == 0:
+        raise ValueError("radius must hold at least one value; got none.")
+    if not (radius >= 0).all():
+        raise ValueError("radius must be >= 0 everywhere and not NaN.")
+    return radius, correct

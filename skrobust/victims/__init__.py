@@ -1,0 +1,21 @@
+"""Any fitted scikit-learn object, as a certificate or an attack needs it.
+
+A chain of affine steps in front of a k-NN classifier becomes one nearest-neighbour rule in
+the raw feature space. To teach it a new step or a new classifier, register a function with
+``affine_map.register(MyStep)`` or ``as_nearest_neighbor_rule.register(MyClassifier)``; a class
+of your own may instead offer ``_affine_map()`` or ``_as_victim()``.
+"""
+
+from skrobust.victims._affine import AffineFunction, AffineMap, NotAffineError, affine_map
+from skrobust.victims._fold import as_nearest_neighbor_rule
+from skrobust.victims._rule import EmbeddedQueries, NearestNeighborRule
+
+__all__ = [
+    "AffineFunction",
+    "AffineMap",
+    "EmbeddedQueries",
+    "NearestNeighborRule",
+    "NotAffineError",
+    "affine_map",
+    "as_nearest_neighbor_rule",
+]

@@ -1,0 +1,145 @@
+"""From a fitted scikit-learn object to one nearest-neighbour rule."""
+
+from dataclasses import replace
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skrobust.utils._sklearn import BaseSearchCV, knn_training_data
+from skrobust.victims._affine import active_steps, step_map
+from skrobust.victims._rule import NearestNeighborRule
+
+__all__ = ["as_nearest_neighbor_rule"]
+
+_EUCLIDEAN = ("euclidean", "l2", "sqeuclidean")
+
+
+@singledispatch
+def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
+    """Fold a fitted classifier into one nearest-neighbour rule in raw feature space.
+
+    Parameters
+    ----------
+    estimator : fitted KNeighborsClassifier, Pipeline, search object or FrozenEstimator
+        k-NN with the Euclidean or a Mahalanobis metric and uniform weights, behind affine
+        steps. A type with a method ``_as_victim()``, or one registered with
+        ``as_nearest_neighbor_rule.register``, works as well.
+
+    Returns
+    -------
+    NearestNeighborRule
+
+    Raises
+    ------
+    TypeError
+        If the object is no nearest-neighbour classifier.
+    ValueError
+        If its metric, weights or data are not supported, or a step is not affine
+        (``NotAffineError``, naming the step).
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust.victims import as_nearest_neighbor_rule
+    >>> X, y = load_iris(return_X_y=True)
+    >>> rule = as_nearest_neighbor_rule(
+    ...     make_pipeline(StandardScaler(), KNeighborsClassifier(3)).fit(X, y)
+    ... )
+    >>> rule.n_neighbors, rule.matrix.shape
+    (3, (4, 4))
+    """
+    if hasattr(estimator, "_as_victim"):
+        return estimator._as_victim()
+    raise TypeError(
+        f"{type(estimator).__name__} is not a nearest-neighbour classifier. Supported: a fitted "
+        "KNeighborsClassifier, alone or behind affine steps in a Pipeline."
+    )
+
+
+@as_nearest_neighbor_rule.register
+def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
+    check_is_fitted(estimator)
+    if estimator.weights not in ("uniform", None):
+        raise ValueError(
+            f"KNeighborsClassifier(weights={estimator.weights!r}) cannot be certified: a vote "
+            "weighted by distances has no bound here; use weights='uniform'."
+        )
+    X, y = knn_training_data(estimator)
+    if sparse.issparse(X):
+        raise ValueError("KNeighborsClassifier was fitted on sparse data; fit it on a dense array.")
+    if y.ndim != 1:
+        raise ValueError("KNeighborsClassifier has several outputs; only one is supported.")
+    points, root = np.asarray(X, dtype=np.float64), _metric_root(estimator)
+    return NearestNeighborRule(
+        points=points if root is None else points @ root.T,
+        magnitudes=np.linalg.norm(points, axis=1) * (1 if root is None else np.linalg.norm(root)),
+        labels=np.asarray(y, dtype=np.int64),
+        classes=estimator.classes_,
+        n_neighbors=estimator.n_neighbors,
+        n_features_in=estimator.n_features_in_,
+        single=X.dtype == np.float32,
+        metric_root=root,
+        feature_names=getattr(estimator, "feature_names_in_", None),
+    )
+
+
+@as_nearest_neighbor_rule.register
+def _(estimator: Pipeline) -> NearestNeighborRule:
+    check_is_fitted(estimator)
+    rule = as_nearest_neighbor_rule(estimator.steps[-1][1])
+    steps = active_steps(estimator.steps[:-1])
+    maps = [step_map(name, step) for name, step in steps]
+    return replace(
+        rule,
+        n_features_in=maps[0].matrix.shape[1] if maps else rule.n_features_in,
+        steps=(*(step for _, step in steps), *rule.steps),
+        maps=(*maps, *rule.maps),
+        feature_names=getattr(estimator, "feature_names_in_", None),
+    )
+
+
+@as_nearest_neighbor_rule.register
+def _(estimator: BaseSearchCV) -> NearestNeighborRule:
+    check_is_fitted(estimator)
+    return as_nearest_neighbor_rule(estimator.best_estimator_)
+
+
+@as_nearest_neighbor_rule.register
+def _(estimator: FrozenEstimator) -> NearestNeighborRule:
+    return as_nearest_neighbor_rule(estimator.estimator)
+
+
+def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
+    """Return L with ``LᵀL`` = the classifier's Mahalanobis matrix; None if it is Euclidean."""
+    metric, params = estimator.effective_metric_, estimator.effective_metric_params_
+    if metric in _EUCLIDEAN and not (params or {}).get("w") is not None:
+        return None
+    if metric == "mahalanobis" and "VI" in params:
+        inverse = np.asarray(params["VI"], dtype=np.float64)
+    elif metric == "mahalanobis" and "V" in params:
+        inverse = np.linalg.inv(np.asarray(params["V"], dtype=np.float64))
+    else:
+        raise ValueError(
+            f"KNeighborsClassifier(metric={estimator.metric!r}, p={estimator.p!r}, metric_params="
+            f"{estimator.metric_params!r}) cannot be certified; use the Euclidean metric, or "
+            "metric='mahalanobis' with metric_params={'VI': M}."
+        )
+    values, vectors = np.linalg.eigh((inverse + inverse.T) / 2)
+    # no more than the rounding of a product GᵀG, which `distance_error` accounts for
+    if values.min() < -8 * len(values) * np.finfo(np.float64).eps * max(values.max(), 0):
+        raise ValueError(
+            "metric_params={'VI': M} must be positive semidefinite; its smallest eigenvalue is "
+            f"{values.min():.3g}."
+        )
+    return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T

@@ -1,0 +1,199 @@
+r"""One nearest-neighbour rule in the raw feature space, with bounds of its own rounding.
+
+A chain of affine steps ``x ↦ A x + b`` in front of k-NN compares squared distances
+``D_j(x) = ‖A x + b − z_j‖²`` with the stored points ``z_j``. Moving x by δ moves the embedding
+by A δ, so everything about raw perturbations follows from A and the ``z_j``.
+
+What is attacked is a program, which rounds: with ẑ the embedding that it computes,
+
+    ‖ẑ(x) − (A x + b)‖₂ ≤ E(x)                    (`embedding_error`),
+    |D̂_j(x) − D_j(x)| ≤ c (‖ẑ(x)‖ + ‖z_j‖)²       (`distance_error`, coefficient c).
+
+Both come from the standard model of floating point, with constants on the safe side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils import check_array
+
+from skrobust.victims._affine import AffineMap
+
+__all__ = ["EmbeddedQueries", "NearestNeighborRule"]
+
+# operations a rounding bound counts beyond the length of a sum
+_EXTRA_OPERATIONS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedQueries:
+    """Query points as the rule sees them.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n_samples, n_components), float64
+        The embeddings that the victim itself computes.
+    raw : ndarray of shape (n_samples, n_features), float64
+        The queries in the raw feature space.
+    magnitudes : ndarray of shape (n_samples,)
+        What the rounding of distances scales with.
+    unit : float
+        Unit roundoff of the least precise step.
+    """
+
+    points: np.ndarray
+    raw: np.ndarray
+    magnitudes: np.ndarray
+    unit: float
+
+
+@dataclass(frozen=True, eq=False)
+class NearestNeighborRule:
+    """A k-NN classifier behind affine steps, folded.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n_train, n_components), float64
+        Training points in the space where distances are Euclidean.
+    magnitudes : ndarray of shape (n_train,)
+        What the rounding of distances to each of them scales with: ‖z‖, or ‖L‖ ‖z‖.
+    labels : ndarray of shape (n_train,), int64
+        Indices into `classes`.
+    classes : ndarray of shape (n_classes,)
+    n_neighbors : int
+        Neighbours that vote, uniformly; ties go to the smallest label.
+    n_features_in : int
+        Raw features.
+    single : bool
+        The victim was fitted on float32 data.
+    metric_root : ndarray of shape (n_components, n_components) or None
+        L with ``LᵀL`` the classifier's own Mahalanobis matrix; None for the Euclidean one.
+    steps : tuple of fitted transformers
+        What the queries pass through before the classifier.
+    maps : tuple of AffineMap
+        The steps' maps, in their order.
+    feature_names : ndarray of shape (n_features_in,) or None
+    """
+
+    points: np.ndarray
+    magnitudes: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    n_neighbors: int
+    n_features_in: int
+    single: bool = False
+    metric_root: np.ndarray | None = None
+    steps: tuple[Any, ...] = ()
+    maps: tuple[AffineMap, ...] = ()
+    feature_names: np.ndarray | None = None
+
+    @property
+    def matrix(self) -> np.ndarray | None:
+        """A of shape (n_components, n_features_in), the metric root included; None for I."""
+        matrices = [step.matrix for step in self.maps]
+        if self.metric_root is not None:
+            matrices.append(self.metric_root)
+        return reduce(lambda first, second: second @ first, matrices) if matrices else None
+
+    @property
+    def _metric_size(self) -> float:
+        return 1.0 if self.metric_root is None else float(np.linalg.norm(self.metric_root))
+
+    def embed(self, X: Any) -> EmbeddedQueries:
+        """Send raw queries through the victim's own steps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features_in)
+
+        Raises
+        ------
+        ValueError
+            If X has NaN, infinities, text, or another number of features.
+        """
+        raw = self._raw(X)
+        current, unit = X, _unit(X)
+        for step in self.steps:
+            current = step.transform(current)
+            unit = max(unit, _unit(current))
+        points = np.asarray(current, dtype=np.float64)
+        magnitudes = np.linalg.norm(points, axis=1) * self._metric_size
+        if self.metric_root is not None:
+            points = points @ self.metric_root.T
+        return EmbeddedQueries(points, raw, magnitudes, unit)
+
+    def embedding_error(self, queries: EmbeddedQueries, radius: np.ndarray) -> np.ndarray:
+        """Bound E of the embedding's rounding anywhere within `radius` of each query.
+
+        Parameters
+        ----------
+        queries : EmbeddedQueries
+        radius : ndarray of shape (n_samples,)
+            ℓ₂ radius in the raw feature space, finite.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        maps: Sequence[AffineMap] = self.maps
+        magnitude = np.abs(queries.raw) + radius[:, None]
+        error = np.zeros_like(magnitude)
+        unit = queries.unit
+        if self.metric_root is not None:
+            maps = [*maps, AffineMap.linear(self.metric_root)]
+        for step in maps:
+            matrix = np.abs(step.matrix).T
+            magnitude = magnitude @ matrix + step.magnitude
+            growth = (len(matrix) + _EXTRA_OPERATIONS) * unit
+            error = error @ matrix + growth * magnitude
+        return np.linalg.norm(error, axis=1)
+
+    def distance_error(self, queries: EmbeddedQueries) -> float:
+        """Return the coefficient c of the rounding of one squared distance."""
+        c = (self.points.shape[1] + _EXTRA_OPERATIONS) * 2.0**-53
+        if self.metric_root is not None:
+            c *= 8
+        if self.single or queries.unit > 2.0**-53:
+            c += 2.0**-22  # distances may be stored in float32
+        return c
+
+    def magnitudes_within(self, queries: EmbeddedQueries, radius: np.ndarray) -> np.ndarray:
+        """Bound `queries.magnitudes` anywhere within `radius` of each query."""
+        folded = reduce(AffineMap.then, self.maps) if self.maps else None
+        # ‖A δ‖ ≤ ‖A‖_F ‖δ‖
+        stretch = 1.0 if folded is None else float(np.linalg.norm(folded.matrix))
+        return queries.magnitudes + self._metric_size * stretch * radius
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict labels from ``A x + b``; differs from the victim in numerical ties only."""
+        embedded = self._raw(X)
+        for step in self.maps:
+            embedded = embedded @ step.matrix.T + step.offset
+        if self.metric_root is not None:
+            embedded = embedded @ self.metric_root.T
+        vote = KNeighborsClassifier(self.n_neighbors, algorithm="brute")
+        return self.classes[vote.fit(self.points, self.labels).predict(embedded)]
+
+    def _raw(self, X: Any) -> np.ndarray:
+        if self.feature_names is not None and hasattr(X, "columns"):
+            missing = sorted(set(self.feature_names) - set(X.columns))
+            if missing:
+                raise ValueError(f"X lacks the features {missing} that were seen in fit.")
+            X = X[list(self.feature_names)]
+        raw = check_array(X, dtype=np.float64, input_name="X")
+        if raw.shape[1] != self.n_features_in:
+            raise ValueError(
+                f"X has {raw.shape[1]} features, but the estimator expects {self.n_features_in}."
+            )
+        return raw
+
+
+def _unit(X: Any) -> float:
+    """Return the unit roundoff of the data's floating type; float64's for other types."""
+    dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", np.float64)]
+    single = any(np.dtype(d) in (np.float32, np.float16) for d in dtypes if isinstance(d, np.dtype))
+    return 2.0**-24 if single else 2.0**-53

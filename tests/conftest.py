@@ -1,0 +1,48 @@
+"""Data for the tests: real files where they lie beside the project, scikit-learn's own always."""
+
+import os
+import warnings
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+matplotlib.use("Agg")
+
+DATA = Path(
+    os.environ.get("SKROBUST_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")
+)
+
+
+@pytest.fixture
+def load_shared():
+    """Return a loader of (X_train, X_test, y_train, y_test); skips where the data are absent."""
+
+    def load(name):
+        path = DATA / f"{name}.npz"
+        if not path.exists():
+            pytest.skip(f"{path} is not there")
+        with np.load(path) as data:
+            X, y, train = data["X"], data["y"], data["is_train"]
+        X = X.reshape(len(X), -1).astype(float)
+        return X[train], X[~train], y[train], y[~train]
+
+    return load
+
+
+@pytest.fixture
+def ignore_convergence():
+    """Allow a fit that stops at max_iter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")

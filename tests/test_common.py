@@ -1,0 +1,51 @@
+"""Scikit-learn's own checks, on every public estimator."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import SkipTestWarning
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+
+from skrobust import RobustMahalanobis
+
+ESTIMATORS = [
+    RobustMahalanobis(random_state=0),
+    RobustMahalanobis(n_components=1, init="pca", loss="hinge", max_iter=500),
+]
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_no_check_is_skipped_or_fails(estimator):
+    """`check_estimator` runs the suites in full: 45 checks or more, none skipped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        results = check_estimator(estimator, on_fail=None, on_skip=None)
+    if results is None:  # an older scikit-learn raises instead of reporting
+        return
+    statuses = [result["status"] for result in results]
+    assert statuses.count("passed") >= 45
+    failed = [result["check_name"] for result in results if result["status"] != "passed"]
+    # skipped without the array API switched on, in an environment variable
+    assert set(failed) <= {"check_array_api_input"}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_clone_and_pickle(estimator):
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    y = np.arange(30) % 3
+    fitted = clone(estimator).fit(X, y)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    assert not hasattr(clone(fitted), "components_")
