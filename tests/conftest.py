@@ -1,6 +1,10 @@
 """Data for the tests: real files where they lie beside the project, scikit-learn's own always."""
 
 import os
+
+# before scikit-learn is imported: its array API check is skipped otherwise
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 import warnings
 from pathlib import Path
 

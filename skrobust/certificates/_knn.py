@@ -99,7 +99,7 @@ def nearest_neighbor_lower_bound(
                 "components must have shape (n_components, n_features) with n_features="
                 f"{X_train.shape[1]}; got {components.shape}."
             )
-        steps, maps = (_Linear(components),), (AffineMap.linear(components),)
+        steps, maps = (_Linear(components),), (AffineMap(components),)
         embedded = steps[0].transform(X_train)
     classifier = KNeighborsClassifier(n_neighbors, algorithm="brute").fit(embedded, y_train)
     bare = as_nearest_neighbor_rule(classifier)

@@ -1,14 +1,14 @@
 """Affine maps of fitted transformers: what they publish, confirmed by probing `transform`."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce, singledispatch
 from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA, FactorAnalysis, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectorMixin
 from sklearn.frozen import FrozenEstimator
@@ -36,53 +36,93 @@ __all__ = [
 ]
 
 
+# roundings of one result beyond the length of its sum, on the safe side
+_EXTRA_OPERATIONS = 16
+
+
 class NotAffineError(ValueError):
     """A step is not an affine map of its input, or is not known to be one."""
 
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """The map ``x ↦ A x + b``.
+    """The map ``x ↦ A x + b``, and what the rounding of a program that computes it scales with.
 
-    Attributes
+    A program's result differs from ``A x + b`` by at most
+    ``operations · u · (absolute |x| + magnitude)``, u its unit roundoff.
+
+    Parameters
     ----------
     matrix : ndarray of shape (n_outputs, n_inputs)
         A.
-    offset : ndarray of shape (n_outputs,)
-        b.
-    magnitude : ndarray of shape (n_outputs,)
-        What the rounding of b scales with, ≥ ``|b|``: for ``C (x − m)`` it is ``|C| |m|``.
+    offset : ndarray of shape (n_outputs,), default=None
+        b; None for 0.
+    absolute : ndarray of shape (n_outputs, n_inputs), default=None
+        At least ``|A|``: for a product, the product of the factors' absolute values.
+    magnitude : ndarray of shape (n_outputs,), default=None
+        At least ``|b|``: for ``C (x − m)`` it is ``|C| |m|``.
+    operations : int, default=None
+        Roundings of one result; None counts a single matrix product.
     """
 
     matrix: np.ndarray
-    offset: np.ndarray
-    magnitude: np.ndarray
+    offset: np.ndarray = None  # type: ignore[assignment]
+    absolute: np.ndarray = None  # type: ignore[assignment]
+    magnitude: np.ndarray = None  # type: ignore[assignment]
+    operations: int = None  # type: ignore[assignment]
 
-    @classmethod
-    def linear(cls, matrix: Any) -> "AffineMap":
-        """Return ``x ↦ A x``."""
-        matrix = np.asarray(matrix, dtype=np.float64)
-        zeros = np.zeros(len(matrix))
-        return cls(matrix, zeros, zeros)
+    def __post_init__(self) -> None:
+        matrix = np.asarray(self.matrix, dtype=np.float64)
+        offset = np.zeros(len(matrix)) if self.offset is None else np.asarray(self.offset)
+        derived = {
+            "matrix": matrix,
+            "offset": offset.astype(np.float64),
+            "absolute": np.abs(matrix) if self.absolute is None else self.absolute,
+            "magnitude": np.abs(offset) if self.magnitude is None else self.magnitude,
+            "operations": self.operations or matrix.shape[1] + _EXTRA_OPERATIONS,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def centered(cls, matrix: Any, center: Any) -> "AffineMap":
         """Return ``x ↦ A (x − center)``."""
         matrix = np.asarray(matrix, dtype=np.float64)
         center = np.asarray(center, dtype=np.float64)
-        return cls(matrix, -matrix @ center, np.abs(matrix) @ np.abs(center))
+        return cls(matrix, -matrix @ center, magnitude=np.abs(matrix) @ np.abs(center))
 
     @classmethod
     def identity(cls, n_features: int) -> "AffineMap":
         """Return ``x ↦ x``."""
-        return cls.linear(np.eye(n_features))
+        return cls(np.eye(n_features))
+
+    @classmethod
+    def stacked(
+        cls, blocks: Iterable[tuple["AffineMap", np.ndarray, slice]], n_outputs: int, n_inputs: int
+    ) -> "AffineMap":
+        """Return the map that sends some inputs to some outputs by each block.
+
+        Parameters
+        ----------
+        blocks : iterable of (AffineMap, input positions, output slice)
+        n_outputs, n_inputs : int
+        """
+        matrix, offset = np.zeros((n_outputs, n_inputs)), np.zeros(n_outputs)
+        absolute, magnitude, operations = matrix.copy(), offset.copy(), 1
+        for block, inputs, outputs in blocks:
+            matrix[outputs, inputs], offset[outputs] = block.matrix, block.offset
+            absolute[outputs, inputs], magnitude[outputs] = block.absolute, block.magnitude
+            operations = max(operations, block.operations)
+        return cls(matrix, offset, absolute, magnitude, operations)
 
     def then(self, other: "AffineMap") -> "AffineMap":
         """Return the map that applies `self` first and `other` to its result."""
         return AffineMap(
             other.matrix @ self.matrix,
             other.matrix @ self.offset + other.offset,
-            np.abs(other.matrix) @ self.magnitude + other.magnitude,
+            other.absolute @ self.absolute,
+            other.absolute @ self.magnitude + other.magnitude,
+            self.operations + other.operations,
         )
 
 
@@ -136,8 +176,7 @@ def affine_map(step: Any) -> AffineMap:
         If the step is not affine, or not known to be.
     """
     if hasattr(step, "_affine_map"):
-        matrix, offset = step._affine_map()
-        return AffineMap(matrix, offset, np.abs(offset))
+        return AffineMap(*step._affine_map())
     raise NotAffineError(
         f"{type(step).__name__} is not known to be affine. If it is, register its map with "
         "skrobust.victims.affine_map.register, or wrap its function in "
@@ -163,14 +202,14 @@ def _(step: RobustScaler) -> AffineMap:
 def _(step: MinMaxScaler) -> AffineMap:
     if step.clip:
         raise NotAffineError("MinMaxScaler(clip=True) is not affine; use clip=False.")
-    return AffineMap(np.diag(step.scale_), step.min_, np.abs(step.min_))
+    return AffineMap(np.diag(step.scale_), step.min_)
 
 
 @affine_map.register
 def _(step: MaxAbsScaler) -> AffineMap:
     if getattr(step, "clip", False):  # a parameter of newer releases
         raise NotAffineError("MaxAbsScaler(clip=True) is not affine; use clip=False.")
-    return AffineMap.linear(np.diag(1 / step.scale_))
+    return AffineMap(np.diag(1 / step.scale_))
 
 
 @affine_map.register(PCA)
@@ -186,12 +225,12 @@ def _(step: Any) -> AffineMap:
 
 @affine_map.register
 def _(step: TruncatedSVD) -> AffineMap:
-    return AffineMap.linear(step.components_)
+    return AffineMap(step.components_)
 
 
 @affine_map.register
 def _(step: NeighborhoodComponentsAnalysis) -> AffineMap:
-    return AffineMap.linear(step.components_)
+    return AffineMap(step.components_)
 
 
 @affine_map.register
@@ -203,18 +242,19 @@ def _(step: FastICA) -> AffineMap:
 @affine_map.register(SparseRandomProjection)
 def _(step: Any) -> AffineMap:
     matrix = step.components_
-    return AffineMap.linear(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+    return AffineMap(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
-@affine_map.register(FactorAnalysis)
-@affine_map.register(LinearDiscriminantAnalysis)
-def _(step: Any) -> AffineMap:
-    return _probed_map(step, step.n_features_in_)
+@affine_map.register
+def _(step: LinearDiscriminantAnalysis) -> AffineMap:
+    n_outputs = _transform(step, np.zeros((1, step.n_features_in_))).shape[1]
+    matrix = step.scalings_.T[:n_outputs]
+    return AffineMap.centered(matrix, step.xbar_) if step.solver == "svd" else AffineMap(matrix)
 
 
 @affine_map.register
 def _(step: SelectorMixin) -> AffineMap:
-    return AffineMap.linear(np.eye(step.n_features_in_)[step.get_support()])
+    return AffineMap(np.eye(step.n_features_in_)[step.get_support()])
 
 
 @affine_map.register
@@ -244,35 +284,31 @@ def _(step: Pipeline) -> AffineMap:
 def _(step: FeatureUnion) -> AffineMap:
     if step.transformer_weights:
         raise NotAffineError("FeatureUnion with transformer_weights is not supported.")
-    blocks = []
+    blocks, start, n_inputs = [], 0, step.n_features_in_
     for name, child in step.transformer_list:
         if isinstance(child, str) and child == "drop":
             continue
         passed = child is None or (isinstance(child, str) and child == "passthrough")
-        blocks.append(AffineMap.identity(step.n_features_in_) if passed else step_map(name, child))
-    return AffineMap(
-        np.vstack([block.matrix for block in blocks]),
-        np.concatenate([block.offset for block in blocks]),
-        np.concatenate([block.magnitude for block in blocks]),
-    )
+        block = AffineMap.identity(n_inputs) if passed else step_map(name, child)
+        stop = start + len(block.matrix)
+        blocks.append((block, np.arange(n_inputs), slice(start, stop)))
+        start = stop
+    return AffineMap.stacked(blocks, start, n_inputs)
 
 
 @affine_map.register
 def _(step: ColumnTransformer) -> AffineMap:
     if step.transformer_weights:
         raise NotAffineError("ColumnTransformer with transformer_weights is not supported.")
-    blocks = list(column_transformer_blocks(step))
-    n_outputs = max((block[3].stop for block in blocks), default=0)
-    matrix = np.zeros((n_outputs, step.n_features_in_))
-    offset, magnitude = np.zeros(n_outputs), np.zeros(n_outputs)
-    for name, child, columns, outputs in blocks:
-        if len(columns) == 0:
+    blocks, n_outputs = [], 0
+    for name, child, inputs, outputs in column_transformer_blocks(step):
+        if len(inputs) == 0:
             continue
         passed = isinstance(child, str) and child == "passthrough"
-        block = AffineMap.identity(len(columns)) if passed else step_map(name, child)
-        matrix[outputs, columns] = block.matrix
-        offset[outputs], magnitude[outputs] = block.offset, block.magnitude
-    return AffineMap(matrix, offset, magnitude)
+        block = AffineMap.identity(len(inputs)) if passed else step_map(name, child)
+        blocks.append((block, inputs, outputs))
+        n_outputs = max(n_outputs, outputs.stop)
+    return AffineMap.stacked(blocks, n_outputs, step.n_features_in_)
 
 
 def active_steps(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -325,7 +361,10 @@ def _probed_map(step: Any, n_inputs: int) -> AffineMap:
     """Read A and b off ``transform`` at 0 and at the unit vectors."""
     origin = _transform(step, np.zeros((1, n_inputs)))[0]
     images = _transform(step, np.eye(n_inputs))
-    return AffineMap((images - origin).T, origin, np.abs(origin))
+    matrix = (images - origin).T
+    # the differences carry the rounding of both images
+    largest = np.maximum(np.abs(images).max(axis=0), np.abs(origin))
+    return AffineMap(matrix, origin, np.abs(matrix) + 2 * largest[:, None], largest)
 
 
 def _confirm(name: str, step: Any, found: AffineMap) -> None:
@@ -335,7 +374,7 @@ def _confirm(name: str, step: Any, found: AffineMap) -> None:
     probes = draws * np.repeat([1e-3, 1.0, 30.0, 1e4], 3)[:, None]
     expected = probes @ found.matrix.T + found.offset
     got = _transform(step, probes)
-    scale = np.abs(probes) @ np.abs(found.matrix).T + found.magnitude
+    scale = np.abs(probes) @ found.absolute.T + found.magnitude
     if got.shape != expected.shape or not (np.abs(got - expected) <= 1e-5 * scale + 1e-300).all():
         raise NotAffineError(
             f"Step {name!r} cannot be folded: {type(step).__name__}.transform is not the affine "

@@ -144,12 +144,10 @@ class NearestNeighborRule:
         error = np.zeros_like(magnitude)
         unit = queries.unit
         if self.metric_root is not None:
-            maps = [*maps, AffineMap.linear(self.metric_root)]
+            maps = [*maps, AffineMap(self.metric_root)]
         for step in maps:
-            matrix = np.abs(step.matrix).T
-            magnitude = magnitude @ matrix + step.magnitude
-            growth = (len(matrix) + _EXTRA_OPERATIONS) * unit
-            error = error @ matrix + growth * magnitude
+            magnitude = magnitude @ step.absolute.T + step.magnitude
+            error = error @ np.abs(step.matrix).T + step.operations * unit * magnitude
         return np.linalg.norm(error, axis=1)
 
     def distance_error(self, queries: EmbeddedQueries) -> float:

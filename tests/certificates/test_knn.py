@@ -1,0 +1,323 @@
+"""The k-NN lower bound: against the oracle, on degenerate and real data, and under attack."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from skrobust.certificates import certify_nearest_neighbors, nearest_neighbor_lower_bound
+from skrobust.certificates._lower_bound import lower_bound
+from skrobust.victims import as_nearest_neighbor_rule
+from tests.oracles import KINDS, oracle_lower_bound, problems
+
+NEIGHBORS = (1, 2, 3, 4, 5, 11)
+METRICS = {"euclidean": None, "full": (4, 4), "rank 2": (2, 4), "tall": (6, 4), "singular": (4, 4)}
+
+
+def metric(name, rng):
+    if METRICS[name] is None:
+        return None
+    G = rng.standard_normal(METRICS[name])
+    if name == "singular":
+        G[2] = G[1]
+        G[3] = 0
+    return G
+
+
+@pytest.mark.parametrize("n_neighbors", NEIGHBORS)
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_the_oracle(kind, name, n_neighbors):
+    rng = np.random.default_rng(n_neighbors)
+    X_train, y_train, X, y = problems(rng, kind)
+    G = metric(name, rng)
+    expected = oracle_lower_bound(X_train, y_train, X, y, G, n_neighbors)
+    found = nearest_neighbor_lower_bound(
+        X_train, y_train, X, y, components=G, n_neighbors=n_neighbors
+    )
+    np.testing.assert_allclose(found.radius, expected, rtol=1e-6, atol=1e-9)
+    finite = np.isfinite(expected)
+    # rounded down, up to the oracle's own rounding
+    assert (found.radius[finite] <= expected[finite] * (1 + 1e-9) + 1e-12).all()
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 3, 11])
+@pytest.mark.parametrize("name", ["pendigits", "satimage"])
+def test_equals_the_oracle_on_real_data(load_shared, name, n_neighbors):
+    X_train, X, y_train, y = load_shared(name)
+    scaler = MinMaxScaler().fit(X_train)
+    rng = np.random.default_rng(0)
+    kept = rng.choice(len(X_train), 300, replace=False)
+    X_train, y_train = scaler.transform(X_train[kept]), y_train[kept]
+    X, y = scaler.transform(X[:6]), y[:6]
+    G = np.eye(X.shape[1]) + 0.3 * rng.standard_normal((X.shape[1], X.shape[1]))
+    expected = oracle_lower_bound(X_train, y_train, X, y, G, n_neighbors)
+    assert (expected > 0).any()
+    found = nearest_neighbor_lower_bound(
+        X_train, y_train, X, y, components=G, n_neighbors=n_neighbors
+    )
+    np.testing.assert_allclose(found.radius, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_reference_points_of_the_euclidean_metric():
+    """Published-method figures on digits and breast_cancer, measured independently."""
+    X, y = load_digits(return_X_y=True)
+    parts = train_test_split(X / 16, y, test_size=0.2, random_state=0)
+    for k, errors, clean in (
+        (1, [0.019, 0.094, 0.331, 0.650], 0.011),
+        (11, [0.044, 0.178, 0.444, 0.714], None),
+    ):
+        found = nearest_neighbor_lower_bound(parts[0], parts[2], parts[1], parts[3], n_neighbors=k)
+        got = [1 - found.certified(eps).mean() for eps in (0.1, 0.3, 0.5, 0.7)]
+        np.testing.assert_allclose(got, errors, atol=6e-4)
+        if k == 1:
+            assert found.radius.mean() == pytest.approx(0.5926, abs=5e-5)
+            assert 1 - found.correct.mean() == pytest.approx(clean, abs=6e-4)
+
+    X, y = load_breast_cancer(return_X_y=True)
+    X_train, X, y_train, y = train_test_split(X, y, test_size=0.2, random_state=0)
+    model = make_pipeline(MinMaxScaler(), KNeighborsClassifier(1)).fit(X_train, y_train)
+    scaled = model[0].transform(X)
+    found = certify_nearest_neighbors(model[-1], scaled, y)
+    assert found.radius.mean() == pytest.approx(0.2287, abs=5e-5)
+    got = [1 - found.certified(eps).mean() for eps in (0.05, 0.1, 0.2, 0.3)]
+    np.testing.assert_allclose(got, [0.149, 0.272, 0.544, 0.702], atol=6e-4)
+
+
+def test_even_k_has_two_orders():
+    """For K = 2, one order of 1 for both would claim 0.25 where the truth is 0.15."""
+    X_train, y_train, x = [[0.0], [0.2], [0.3]], ["b", "b", "a"], np.array([[0.0]])
+    found = nearest_neighbor_lower_bound(X_train, y_train, x, ["b"], n_neighbors=2)
+    assert found.radius[0] == pytest.approx(0.15)
+    victim = KNeighborsClassifier(2).fit(X_train, y_train)
+    # the tie of one vote each goes to the smaller label
+    assert victim.predict(x + 0.1499)[0] == "b"
+    assert victim.predict(x + 0.1501)[0] == "a"
+    mixed = nearest_neighbor_lower_bound([[0.0], [0.2], [0.3]], [0, 1, 0], x, [0], n_neighbors=2)
+    assert mixed.radius[0] == 0
+    assert mixed.status[0] == "uncertified"
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_search_is_sound_and_close(kind, n_neighbors):
+    X_train, y_train, X, y = problems(np.random.default_rng(1), kind, n_train=200, n_test=40)
+    model = KNeighborsClassifier(n_neighbors).fit(X_train, y_train)
+    rule = as_nearest_neighbor_rule(model)
+    queries, cpu = rule.embed(X), torch.device("cpu")
+    exact = lower_bound(rule, queries, y, cpu, torch.float64)
+    single = lower_bound(rule, queries, y, cpu, torch.float32)
+    np.testing.assert_allclose(single, exact, rtol=1e-6, atol=1e-9)
+
+
+def test_a_row_does_not_depend_on_its_batch():
+    X_train, y_train, X, y = problems(np.random.default_rng(2), "random", 300, 60)
+    whole = nearest_neighbor_lower_bound(X_train, y_train, X, y, n_neighbors=3).radius
+    one_by_one = [
+        nearest_neighbor_lower_bound(X_train, y_train, X[[i]], y[[i]], n_neighbors=3).radius[0]
+        for i in range(len(X))
+    ]
+    np.testing.assert_array_equal(whole, one_by_one)
+    from sklearn import config_context
+
+    with config_context(working_memory=1e-3):
+        small = nearest_neighbor_lower_bound(X_train, y_train, X, y, n_neighbors=3).radius
+    np.testing.assert_array_equal(whole, small)
+
+
+def test_value_does_not_change_when_the_metric_is_scaled():
+    rng = np.random.default_rng(3)
+    X_train, y_train, X, y = problems(rng, "random")
+    G = rng.standard_normal((3, 4))
+    one = nearest_neighbor_lower_bound(X_train, y_train, X, y, components=G).radius
+    for c in (1e-6, 1e6):
+        scaled = nearest_neighbor_lower_bound(X_train, y_train, X, y, components=c * G).radius
+        np.testing.assert_allclose(scaled, one, rtol=1e-9)
+
+
+def attack(model, rule, X, y, radius, rng, share=0.9999, n_random=30):
+    """Search for a flip inside the radii: bisector normals and random directions."""
+    A = np.eye(rule.n_features_in) if rule.matrix is None else rule.matrix
+    flips = 0
+    for x, label, r in zip(X, y, radius, strict=True):
+        if not np.isfinite(r) or r <= 0:
+            continue
+        D = ((rule.embed(x[None]).points[0] - rule.points) ** 2).sum(1)
+        same = rule.classes[rule.labels] == label
+        i = np.argsort(np.where(same, D, np.inf))[:3]
+        j = np.argsort(np.where(same, np.inf, D))[:15]
+        directions = np.concatenate(
+            [
+                (A.T @ (rule.points[j][:, None] - rule.points[i]).reshape(-1, A.shape[0]).T).T,
+                rng.standard_normal((n_random, len(x))),
+            ]
+        )
+        norms = np.linalg.norm(directions, axis=1, keepdims=True)
+        directions = (directions / np.where(norms == 0, 1, norms))[norms[:, 0] > 0]
+        flips += int((model.predict(x + share * r * directions) != label).sum())
+    return flips
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 3, 5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_flip_inside_the_radius(kind, n_neighbors):
+    rng = np.random.default_rng(4)
+    X_train, y_train, X, y = problems(rng, kind, 60, 20)
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(n_neighbors))
+    model.fit(X_train, y_train)
+    found = certify_nearest_neighbors(model, X, y)
+    assert attack(model, as_nearest_neighbor_rule(model), X, y, found.radius, rng) == 0
+
+
+def test_the_attack_of_this_file_finds_flips_outside_the_radius():
+    rng = np.random.default_rng(4)
+    X_train, y_train, X, y = problems(rng, "random", 60, 20)
+    model = KNeighborsClassifier(1).fit(X_train, y_train)
+    found = certify_nearest_neighbors(model, X, y)
+    rule = as_nearest_neighbor_rule(model)
+    assert attack(model, rule, X, y, found.radius, rng, share=1.5) > 0
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("offset", "spread"), [(0, 1), (1e6, 0.01), (1e6, 1), (1e3, 1e-3), (0, 1e-30), (0, 1e12)]
+)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_no_flip_where_the_victim_rounds(offset, spread, dtype, scaled):
+    """The victim's own distances are wrong far off the centre: its rounding is subtracted."""
+    rng = np.random.default_rng(5)
+    X_train, y_train, X, y = problems(rng, "random", 60, 30)
+    X_train = (offset + spread * X_train).astype(dtype)
+    X = (offset + spread * X).astype(dtype)
+    knn = KNeighborsClassifier(1, algorithm="brute")
+    model = make_pipeline(StandardScaler(), knn) if scaled else knn
+    model.fit(X_train, y_train)
+    found = certify_nearest_neighbors(model, X, y)
+    right = model.predict(X) == y
+    assert not (found.radius[~right] > 0).any()
+    rule = as_nearest_neighbor_rule(model)
+    assert attack(model, rule, X, y, found.radius, rng) == 0
+    if offset == 0 and dtype == np.float64:
+        assert (found.radius[right] > 0).all()
+
+
+def test_numerical_ties_are_told():
+    rng = np.random.default_rng(6)
+    X_train, y_train, X, y = problems(rng, "random", 60, 60)
+    model = KNeighborsClassifier(1, algorithm="brute")
+    model.fit(1e8 + 1e-3 * X_train, y_train)
+    found = certify_nearest_neighbors(model, 1e8 + 1e-3 * X, y)
+    assert (found.status == "numerical_tie").any()
+    assert (found.radius == 0).all()
+
+
+def test_duplicates_across_classes_have_radius_zero():
+    found = nearest_neighbor_lower_bound([[0.0], [0.0], [1.0]], [0, 1, 1], [[0.0]], [0])
+    assert found.radius[0] == 0
+    assert found.status[0] == "numerical_tie"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    kind=st.sampled_from(KINDS),
+    n_neighbors=st.sampled_from([1, 2, 3, 4, 5]),
+    rank=st.integers(1, 4),
+    exponent=st.integers(-6, 6),
+)
+def test_sound_on_random_problems(seed, kind, n_neighbors, rank, exponent):
+    rng = np.random.default_rng(seed)
+    X_train, y_train, X, y = problems(rng, kind, 25, 6)
+    G = rng.standard_normal((rank, 4)) * 10.0**exponent
+    found = nearest_neighbor_lower_bound(
+        X_train, y_train, X, y, components=G, n_neighbors=n_neighbors
+    )
+    expected = oracle_lower_bound(X_train, y_train, X, y, G, n_neighbors)
+    np.testing.assert_allclose(found.radius, expected, rtol=1e-6, atol=1e-8)
+    victim = KNeighborsClassifier(
+        n_neighbors, algorithm="brute", metric="mahalanobis", metric_params={"VI": G.T @ G}
+    ).fit(X_train, y_train)
+    same = certify_nearest_neighbors(victim, X, y)
+    rule = as_nearest_neighbor_rule(victim)
+    assert attack(victim, rule, X, y, same.radius, rng, n_random=5) == 0
+    assert (same.radius <= expected * (1 + 1e-6) + 1e-8).all()
+
+
+def test_certified_accuracy_never_exceeds_clean_accuracy():
+    X, y = load_digits(return_X_y=True)
+    X_train, X, y_train, y = train_test_split(X, y, test_size=0.2, random_state=0)
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(5)).fit(X_train, y_train)
+    found = certify_nearest_neighbors(model, X, y)
+    clean = (model.predict(X) == y).mean()
+    assert found.certified(0).mean() == clean
+    curve = [found.certified(eps).mean() for eps in (0, 1e-9, 1, 3, 5, 100)]
+    assert curve == sorted(curve, reverse=True)
+    assert curve[-1] == 0
+
+
+def test_one_class_is_unreachable_and_unseen_labels_are_wrong():
+    found = nearest_neighbor_lower_bound([[0.0], [1.0]], [3, 3], [[0.5], [0.5]], [3, 4])
+    assert found.radius.tolist() == [np.inf, 0]
+    assert found.status.tolist() == ["unreachable", "misclassified"]
+
+
+def test_string_labels_lists_and_data_frames():
+    X_train = pd.DataFrame({"a": [0.0, 2.0], "b": [0.0, 0.0]})
+    model = make_pipeline(MinMaxScaler(), KNeighborsClassifier(1)).fit(X_train, ["no", "yes"])
+    X = pd.DataFrame({"a": [0.5, 1.9], "b": [0.0, 0.0]})
+    found = certify_nearest_neighbors(model, X, ["no", "no"])
+    assert found.status.tolist() == ["certified", "misclassified"]
+    assert found.radius[0] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match=r"lacks the features \['b'\]"):
+        certify_nearest_neighbors(model, X[["a"]], ["no", "no"])
+
+
+def test_bad_input():
+    X, y = np.random.default_rng(0).standard_normal((20, 3)), np.arange(20) % 2
+    model = KNeighborsClassifier(3).fit(X, y)
+    with pytest.raises(ValueError, match="NaN"):
+        certify_nearest_neighbors(model, np.full((1, 3), np.nan), [0])
+    with pytest.raises(ValueError, match="infinity"):
+        certify_nearest_neighbors(model, np.full((1, 3), np.inf), [0])
+    with pytest.raises(ValueError, match="2 features, but the estimator expects 3"):
+        certify_nearest_neighbors(model, X[:, :2], y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        certify_nearest_neighbors(model, X, y[:5])
+    with pytest.raises(NotFittedError):
+        certify_nearest_neighbors(clone(model), X, y)
+    with pytest.raises(ValueError, match=r"n_neighbors=30 must be at most .* 20"):
+        certify_nearest_neighbors(KNeighborsClassifier(30).fit(X, y), X, y)
+    with pytest.raises(ValueError, match="weights='distance'"):
+        certify_nearest_neighbors(KNeighborsClassifier(weights="distance").fit(X, y), X, y)
+    with pytest.raises(ValueError, match=r"components must have shape .*n_features=3"):
+        nearest_neighbor_lower_bound(X, y, X, y, components=np.eye(2))
+    with pytest.raises(ValueError, match="n_neighbors"):
+        nearest_neighbor_lower_bound(X, y, X, y, n_neighbors=0)
+    with pytest.raises(ValueError, match="device='nonsense'"):
+        nearest_neighbor_lower_bound(X, y, X, y, device="nonsense")
+    with pytest.raises(ValueError, match="eps must be finite and >= 0; got -1"):
+        nearest_neighbor_lower_bound(X, y, X, y).certified(-1)
+    with pytest.raises(TypeError, match="eps must be a real number"):
+        nearest_neighbor_lower_bound(X, y, X, y).certified("big")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_neighbors", [1, 4])
+def test_cuda_equals_cpu(n_neighbors, dtype):
+    X_train, y_train, X, y = problems(np.random.default_rng(7), "random", 2000, 300)
+    rule = as_nearest_neighbor_rule(KNeighborsClassifier(n_neighbors).fit(X_train, y_train))
+    queries = rule.embed(X)
+    cpu = lower_bound(rule, queries, y, torch.device("cpu"), torch.float64)
+    cuda = lower_bound(rule, queries, y, torch.device("cuda"), dtype)
+    np.testing.assert_allclose(cuda, cpu, rtol=1e-6, atol=1e-9)

@@ -1,0 +1,262 @@
+"""Folding of pipelines into one nearest-neighbour rule."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_selection import SelectKBest, VarianceThreshold
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier, NeighborhoodComponentsAnalysis
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+
+from skrobust import RobustMahalanobis
+from skrobust.victims import AffineFunction, NotAffineError, affine_map, as_nearest_neighbor_rule
+
+X, Y = load_wine(return_X_y=True)
+
+
+def double(X):
+    return 2 * X - 1
+
+
+STEPS = {
+    "StandardScaler": StandardScaler(),
+    "StandardScaler, no mean": StandardScaler(with_mean=False),
+    "StandardScaler, no std": StandardScaler(with_std=False),
+    "MinMaxScaler": MinMaxScaler((-1, 3)),
+    "MaxAbsScaler": MaxAbsScaler(),
+    "RobustScaler": RobustScaler(),
+    "RobustScaler, no centering": RobustScaler(with_centering=False),
+    "RobustScaler, no scaling": RobustScaler(with_scaling=False),
+    "PCA": PCA(4),
+    "PCA, whitened": PCA(4, whiten=True),
+    "IncrementalPCA": IncrementalPCA(4),
+    "TruncatedSVD": TruncatedSVD(4),
+    "FastICA": FastICA(4, random_state=0, whiten="unit-variance"),
+    "NCA": NeighborhoodComponentsAnalysis(3, max_iter=5, random_state=0),
+    "LDA": LinearDiscriminantAnalysis(),
+    "LDA, eigen": LinearDiscriminantAnalysis(solver="eigen", n_components=1),
+    "SelectKBest": SelectKBest(k=5),
+    "VarianceThreshold": VarianceThreshold(0.01),
+    "GaussianRandomProjection": GaussianRandomProjection(4, random_state=0),
+    "SparseRandomProjection": SparseRandomProjection(4, random_state=0),
+    "passthrough": "passthrough",
+    "FunctionTransformer": FunctionTransformer(),
+    "declared": FunctionTransformer(AffineFunction(double)),
+    "frozen": FrozenEstimator(StandardScaler().fit(X)),
+    "nested": make_pipeline(StandardScaler(), PCA(5), PCA(3, whiten=True)),
+    "union": FeatureUnion([("pca", PCA(2)), ("all", "passthrough"), ("no", "drop")]),
+    "columns": ColumnTransformer(
+        [("a", StandardScaler(), [3, 1]), ("b", "passthrough", slice(4, 7)), ("c", "drop", [0])],
+        remainder=MinMaxScaler(),
+    ),
+    "RobustMahalanobis": RobustMahalanobis(4, init="pca", tol=0.1, n_iter_no_change=2),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_folded_rule_predicts_what_the_pipeline_predicts(name, scaled):
+    steps = [MaxAbsScaler(), STEPS[name]] if scaled else [STEPS[name]]
+    model = make_pipeline(*steps, KNeighborsClassifier(5)).fit(X, Y)
+    rule = as_nearest_neighbor_rule(model)
+    rng = np.random.default_rng(0)
+    points = X[rng.permutation(len(X))[:60]] + rng.standard_normal((60, X.shape[1])) * X.std(0) / 5
+    np.testing.assert_array_equal(rule.predict(points), model.predict(points))
+    # distances in the folded space are those of the pipeline's own embedding
+    expected = model[:-1].transform(points)
+    expected = expected.toarray() if hasattr(expected, "toarray") else expected
+    A = np.eye(X.shape[1]) if rule.matrix is None else rule.matrix
+    b = expected[0] - A @ points[0]
+    scale = 1e-9 * (1 + np.abs(A) @ np.abs(points).max(0))
+    assert (np.abs(points @ A.T + b - expected) <= scale).all()
+    # and the bound on the embedding's rounding holds against extended precision
+    queries = rule.embed(points)
+    error = rule.embedding_error(queries, np.zeros(60))
+    exact = points.astype(np.longdouble)
+    for step in rule.maps:
+        exact = exact @ step.matrix.T.astype(np.longdouble) + step.offset
+    assert (np.linalg.norm(queries.points - exact, axis=1) <= error + 1e-300).all()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        MinMaxScaler(clip=True),
+        Normalizer(),
+        PolynomialFeatures(2),
+        QuantileTransformer(n_quantiles=20),
+        FunctionTransformer(np.log1p),
+        FunctionTransformer(AffineFunction(np.log1p)),
+        FunctionTransformer(AffineFunction(np.abs)),
+        ColumnTransformer([("bad", Normalizer(), [0, 1]), ("good", StandardScaler(), [2])]),
+    ],
+    ids=repr,
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:divide by zero encountered:RuntimeWarning")
+def test_what_is_not_affine_is_named(step):
+    model = Pipeline(
+        [("scale", StandardScaler()), ("culprit", step), ("knn", KNeighborsClassifier())]
+    )
+    if isinstance(step, FunctionTransformer):
+        model.set_params(scale=MinMaxScaler())
+    model.fit(X, Y)
+    with pytest.raises(NotAffineError, match="culprit") as caught:
+        as_nearest_neighbor_rule(model)
+    if isinstance(step, ColumnTransformer):
+        assert "'bad'" in str(caught.value)
+
+
+class Clipping(StandardScaler):
+    """A subclass that does not keep its parent's promise."""
+
+    def transform(self, X):
+        return np.clip(super().transform(X), -3, 3)
+
+
+def test_a_subclass_that_is_not_affine_is_found_by_probing():
+    model = make_pipeline(Clipping(), KNeighborsClassifier()).fit(X, Y)
+    with pytest.raises(NotAffineError, match=r"'clipping'.*not the affine map"):
+        as_nearest_neighbor_rule(model)
+
+
+class Shift(TransformerMixin, BaseEstimator):
+    """A transformer that nobody knows."""
+
+    def fit(self, X, y=None):
+        self.shift_ = np.mean(X, axis=0)
+        return self
+
+    def transform(self, X):
+        return X - self.shift_
+
+
+def test_a_new_step_can_be_registered():
+    model = make_pipeline(Shift(), KNeighborsClassifier()).fit(X, Y)
+    with pytest.raises(NotAffineError, match=r"'shift'.*affine_map\.register"):
+        as_nearest_neighbor_rule(model)
+
+    class Known(Shift):
+        def _affine_map(self):
+            return np.eye(len(self.shift_)), -self.shift_
+
+    model = make_pipeline(Known(), KNeighborsClassifier()).fit(X, Y)
+    np.testing.assert_array_equal(as_nearest_neighbor_rule(model).predict(X), model.predict(X))
+
+
+def test_columns_of_a_data_frame_by_name():
+    frame, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    names = list(frame.columns)
+    columns = ColumnTransformer(
+        [
+            ("text", StandardScaler(), names[3:1:-1]),
+            ("mask", MinMaxScaler(), [name.endswith("error") for name in names]),
+            ("call", "passthrough", lambda X: [X.columns[0]]),
+            ("slice", PCA(2), slice(names[20], names[24])),
+        ]
+    )
+    for output in ("default", "pandas"):
+        model = make_pipeline(columns, StandardScaler(), KNeighborsClassifier(3))
+        model.set_output(transform=output).fit(frame, target)
+        rule = as_nearest_neighbor_rule(model)
+        np.testing.assert_array_equal(rule.predict(frame[:100]), model.predict(frame[:100]))
+        # columns are found by name
+        shuffled = frame[names[::-1]][:50]
+        np.testing.assert_array_equal(rule.predict(shuffled), rule.predict(frame[:50]))
+
+
+def test_text_columns_are_refused_clearly():
+    frame = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": list("xyxy")})
+    columns = ColumnTransformer([("n", StandardScaler(), ["a"]), ("c", OneHotEncoder(), ["b"])])
+    model = make_pipeline(columns, KNeighborsClassifier(1)).fit(frame, [0, 0, 1, 1])
+    with pytest.raises(NotAffineError, match=r"'c'.*OneHotEncoder"):
+        as_nearest_neighbor_rule(model)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_mahalanobis_metric(rank):
+    data, target = load_iris(return_X_y=True)
+    G = np.random.default_rng(0).standard_normal((rank, 4))
+    model = make_pipeline(
+        StandardScaler(),
+        KNeighborsClassifier(
+            3, algorithm="brute", metric="mahalanobis", metric_params={"VI": G.T @ G}
+        ),
+    ).fit(data, target)
+    rule = as_nearest_neighbor_rule(model)
+    np.testing.assert_array_equal(rule.predict(data), model.predict(data))
+    V = np.cov(data.T)
+    by_covariance = KNeighborsClassifier(metric="mahalanobis", metric_params={"V": V})
+    by_covariance.fit(data, target)
+    rule = as_nearest_neighbor_rule(by_covariance)
+    np.testing.assert_array_equal(rule.predict(data), by_covariance.predict(data))
+
+
+def test_searches_and_frozen_estimators():
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), KNeighborsClassifier()),
+        {"kneighborsclassifier__n_neighbors": [1, 7]},
+    ).fit(X, Y)
+    assert as_nearest_neighbor_rule(search).n_neighbors in (1, 7)
+    assert as_nearest_neighbor_rule(FrozenEstimator(search.best_estimator_)).n_features_in == 13
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (KNeighborsClassifier(metric="manhattan"), ValueError, "metric='manhattan'"),
+        (KNeighborsClassifier(p=1), ValueError, "p=1"),
+        (KNeighborsClassifier(weights="distance"), ValueError, "weights='distance'"),
+        (KNeighborsClassifier(weights=lambda d: d), ValueError, "weights="),
+        (LogisticRegression(max_iter=10000), TypeError, "LogisticRegression is not a nearest"),
+    ],
+    ids=["metric", "p", "weights", "callable", "no k-NN"],
+)
+def test_unsupported_victims(model, error, message):
+    data, target = load_iris(return_X_y=True)
+    with pytest.raises(error, match=message):
+        as_nearest_neighbor_rule(model.fit(data, target))
+
+
+def test_more_unsupported_victims():
+    from scipy import sparse
+
+    with pytest.raises(ValueError, match="sparse"):
+        as_nearest_neighbor_rule(KNeighborsClassifier().fit(sparse.csr_array(X), Y))
+    with pytest.raises(ValueError, match="several outputs"):
+        as_nearest_neighbor_rule(KNeighborsClassifier().fit(X, np.stack([Y, Y], 1)))
+    with pytest.raises(ValueError, match="positive semidefinite"):
+        as_nearest_neighbor_rule(
+            KNeighborsClassifier(
+                algorithm="brute", metric="mahalanobis", metric_params={"VI": -np.eye(13)}
+            ).fit(X, Y)
+        )
+    with pytest.raises(NotFittedError):
+        as_nearest_neighbor_rule(KNeighborsClassifier())
+    with pytest.raises(NotFittedError):
+        as_nearest_neighbor_rule(make_pipeline(StandardScaler(), KNeighborsClassifier()))
+    half_fitted = make_pipeline(StandardScaler(), KNeighborsClassifier().fit(X, Y))
+    with pytest.raises(NotFittedError):
+        as_nearest_neighbor_rule(half_fitted)
+    with pytest.raises(NotAffineError, match="Normalizer is not known"):
+        affine_map(Normalizer().fit(X))
