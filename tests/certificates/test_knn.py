@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import KINDS, oracle_lower_bound, problems
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import NotFittedError
@@ -17,7 +18,6 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skrobust.certificates import certify_nearest_neighbors, nearest_neighbor_lower_bound
 from skrobust.certificates._lower_bound import lower_bound
 from skrobust.victims import as_nearest_neighbor_rule
-from tests.oracles import KINDS, oracle_lower_bound, problems
 
 NEIGHBORS = (1, 2, 3, 4, 5, 11)
 METRICS = {"euclidean": None, "full": (4, 4), "rank 2": (2, 4), "tall": (6, 4), "singular": (4, 4)}

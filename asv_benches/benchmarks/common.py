@@ -1,0 +1,49 @@
+"""Data and sizes that the benchmarks share.
+
+``SKROBUST_BENCH=smoke`` runs everything at toy size, to see that it runs.
+"""
+
+import os
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+SMOKE = os.environ.get("SKROBUST_BENCH") == "smoke"
+DATA = Path(
+    os.environ.get("SKROBUST_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")
+)
+
+warnings.simplefilter("ignore", ConvergenceWarning)
+
+
+def blobs(n_samples, n_features, dtype=np.float32, n_classes=10, seed=0):
+    """Gaussian classes that overlap."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, n_classes, n_samples)
+    centers = rng.standard_normal((n_classes, n_features))
+    X = centers[y] + 2 * rng.standard_normal((n_samples, n_features))
+    return X.astype(dtype), y
+
+
+def fashion_mnist():
+    """All of Fashion-MNIST in [0, 1], float32; NotImplementedError skips where it is absent."""
+    path = DATA / "fashion_mnist.npz"
+    if not path.exists():
+        raise NotImplementedError(f"{path} is not there")
+    with np.load(path) as data:
+        X, y, train = data["X"], data["y"], data["is_train"]
+    X = X.reshape(len(X), -1).astype(np.float32) / 255
+    if SMOKE:
+        kept = np.r_[0:2000, 60000:60100]
+        X, y, train = X[kept], y[kept], train[kept]
+    return X[train], y[train], X[~train], y[~train]
+
+
+def seconds(function):
+    """Run once and return the wall time."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started

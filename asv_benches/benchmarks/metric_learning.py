@@ -1,0 +1,76 @@
+"""RobustMahalanobis: fit time and peak memory against n and d, and an epoch against k-NN."""
+
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import NearestNeighbors
+
+from skrobust import RobustMahalanobis
+from skrobust.certificates import nearest_neighbor_lower_bound
+
+from .common import SMOKE, blobs, seconds
+
+
+class Fit:
+    """Three epochs; everything grows with their number."""
+
+    params = ([500, 1000], [8, 16]) if SMOKE else ([5000, 10000, 20000, 60000], [16, 64, 784])
+    param_names = ("n_samples", "n_features")
+    timeout = 1800
+    rounds = number = repeat = 1
+    warmup_time = 0
+
+    def setup(self, n_samples, n_features):
+        if not SMOKE and n_features == 784 and n_samples == 20000:
+            raise NotImplementedError("10,000 and 60,000 tell enough")
+        self.X, self.y = blobs(n_samples, n_features)
+        self.metric = RobustMahalanobis(max_iter=1 if n_samples == 60000 else 3, random_state=0)
+
+    def time_fit(self, n_samples, n_features):
+        self.metric.fit(self.X, self.y)
+
+    def peakmem_fit(self, n_samples, n_features):
+        self.metric.fit(self.X, self.y)
+
+
+class Epoch:
+    """One epoch on 20,000 × 64 as a ratio to a brute-force self-kneighbors, in the same run."""
+
+    params = ["float32", "float64"]
+    param_names = ("dtype",)
+    timeout = 600
+    unit = "ratio"
+
+    def setup(self, dtype):
+        self.X, self.y = blobs(1000 if SMOKE else 20000, 64, dtype)
+
+    def track_ratio_to_kneighbors(self, dtype):
+        search = NearestNeighbors(n_neighbors=10, algorithm="brute").fit(self.X)
+        search.kneighbors(self.X[:100])
+        peer = min(seconds(lambda: search.kneighbors(self.X)) for _ in range(3))
+        RobustMahalanobis(max_iter=1, random_state=0).fit(self.X[:200], self.y[:200])
+        few = seconds(lambda: RobustMahalanobis(max_iter=1, random_state=0).fit(self.X, self.y))
+        many = seconds(lambda: RobustMahalanobis(max_iter=4, random_state=0).fit(self.X, self.y))
+        return (many - few) / 3 / peer
+
+
+class Quality:
+    """What the fit is worth: certified accuracy and mean radius on digits (1-NN, test part)."""
+
+    params = ["Euclidean", "RobustMahalanobis"]
+    param_names = ("metric",)
+
+    def setup(self, metric):
+        X, y = load_digits(return_X_y=True)
+        X_train, X, y_train, y = train_test_split(X / 16, y, test_size=0.2, random_state=0)
+        G = None
+        if metric != "Euclidean":
+            iterations = 5 if SMOKE else 300
+            G = RobustMahalanobis(max_iter=iterations, random_state=0).fit(X_train, y_train)
+            G = G.components_
+        self.found = nearest_neighbor_lower_bound(X_train, y_train, X, y, components=G)
+
+    def track_certified_accuracy_at_half(self, metric):
+        return self.found.certified(0.5).mean()
+
+    def track_mean_certified_radius(self, metric):
+        return self.found.radius.mean()
