@@ -174,6 +174,11 @@ def _certify(rule: NearestNeighborRule, predict: Any, X: Any, y: Any, device: st
     y = column_or_1d(y)
     queries = rule.embed(X)
     check_consistent_length(queries.points, y)
+    if (y.dtype.kind in "OUS") != (rule.classes.dtype.kind in "OUS"):
+        raise ValueError(
+            f"y has labels like {y[0]!r}, but the estimator was fitted on labels like "
+            f"{rule.classes[0]!r}; both must be text, or both numbers."
+        )
     # a label that was not seen in fit has no positives: its radius is 0
     found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
     labels = np.where(rule.classes[found] == y, found, -1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.utils._validation import check_eps
+from skrobust.utils._validation import check_one_eps
 
 __all__ = ["Certificate"]
 
@@ -53,5 +53,4 @@ class Certificate:
         eps : float
             Finite, ≥ 0, in the units of X. At 0 this is the mask of right predictions.
         """
-        (value,) = check_eps(eps)
-        return self.correct & (self.radius >= value)
+        return self.correct & (self.radius >= check_one_eps(eps))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.utils._validation import check_eps, check_radii
+from skrobust.utils._validation import check_eps, check_one_eps, check_radii
 
 __all__ = ["certified_accuracy_score", "mean_certified_radius"]
 
@@ -68,8 +68,7 @@ def mean_certified_radius(radius: Any, *, cap: float | None = None) -> float:
     """
     radius, _ = check_radii(radius, np.ones(np.shape(radius), dtype=bool))
     if cap is not None:
-        (largest,) = check_eps(cap, name="cap")
-        return float(np.minimum(radius, largest).mean())
+        return float(np.minimum(radius, check_one_eps(cap, name="cap")).mean())
     if np.isinf(radius).any():
         raise ValueError(
             f"cap must be given where radii are infinite ({int(np.isinf(radius).sum())} of "

@@ -8,7 +8,7 @@ import numpy as np
 
 from skrobust.certificates import Certificate, certify_nearest_neighbors
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
-from skrobust.utils._validation import check_eps
+from skrobust.utils._validation import check_eps, check_one_eps
 
 __all__ = [
     "certified_accuracy",
@@ -45,8 +45,8 @@ def certified_accuracy(estimator: Any, X: Any, y: Any, eps: float) -> float:
     >>> certified_accuracy(knn, [[0.0], [0.9]], [0, 0], eps=0.5)
     0.5
     """
-    check_eps(eps)
-    return _score(certify_nearest_neighbors(estimator, X, y), eps)
+    budget = check_one_eps(eps)
+    return _score(certify_nearest_neighbors(estimator, X, y), budget)
 
 
 def _score(certificate: Certificate, eps: Any) -> Any:
@@ -121,8 +121,7 @@ def certified_accuracy_scorer(eps: float) -> _CertifiedAccuracy:
     >>> len(cross_val_score(KNeighborsClassifier(1), X, y, scoring=scorer))
     5
     """
-    check_eps(eps)
-    return _CertifiedAccuracy(float(eps))
+    return _CertifiedAccuracy(check_one_eps(eps))
 
 
 def mean_certified_radius_scorer(cap: float | None = None) -> _MeanCertifiedRadius:
@@ -140,7 +139,7 @@ def mean_certified_radius_scorer(cap: float | None = None) -> _MeanCertifiedRadi
         Picklable; larger is better.
     """
     if cap is not None:
-        check_eps(cap, name="cap")
+        check_one_eps(cap, name="cap")
     return _MeanCertifiedRadius(cap)
 
 
@@ -175,5 +174,5 @@ def certified_curve_scorer(eps: Iterable[float], cap: float | None = None) -> _C
     if len({f"{value:g}" for value in budgets}) < len(budgets):
         raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
     if cap is not None:
-        check_eps(cap, name="cap")
+        check_one_eps(cap, name="cap")
     return _CertifiedCurve(budgets, cap)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_eps", "check_radii"]
+__all__ = ["check_eps", "check_one_eps", "check_radii"]
 
 
 def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
@@ -35,6 +35,13 @@ def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
     if not values:
         raise ValueError(f"{name} must hold at least one value; got none.")
     return np.asarray(values, dtype=np.float64)
+
+
+def check_one_eps(eps: Any, *, name: str = "eps") -> float:
+    """Return one budget as a float; errors as in :func:`check_eps`."""
+    if np.ndim(eps) != 0:
+        raise TypeError(f"{name} must be a single real number; got {eps!r}.")
+    return float(check_eps(eps, name=name)[0])
 
 
 def check_radii(radius: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:

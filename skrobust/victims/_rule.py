@@ -192,6 +192,6 @@ class NearestNeighborRule:
 
 def _unit(X: Any) -> float:
     """Return the unit roundoff of the data's floating type; float64's for other types."""
-    dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", np.float64)]
-    single = any(np.dtype(d) in (np.float32, np.float16) for d in dtypes if isinstance(d, np.dtype))
+    dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
+    single = any(str(dtype).lower() in ("float32", "float16") for dtype in dtypes)
     return 2.0**-24 if single else 2.0**-53

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 import torch
 from hypothesis import given, settings
@@ -281,6 +282,28 @@ def test_string_labels_lists_and_data_frames():
         certify_nearest_neighbors(model, X[["a"]], ["no", "no"])
 
 
+def test_float32_frames_are_known_to_round():
+    X = np.random.default_rng(8).random((40, 3))
+    y = np.arange(40) % 2
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(1)).fit(X, y)
+    rule = as_nearest_neighbor_rule(model)
+    assert rule.embed(X).unit == 2.0**-53
+    single = pd.DataFrame(X.astype(np.float32))
+    for frame in (X.astype(np.float32), single, single.assign(more=1.0)[[0, 1, 2]]):
+        assert rule.embed(np.asarray(frame)).unit == 2.0**-24
+    names = ["a", "b", "c"]
+    model.fit(pd.DataFrame(X, columns=names), y)
+    for frame in (pd.DataFrame(X, columns=names), polars.DataFrame(X, schema=names)):
+        rule = as_nearest_neighbor_rule(model)
+        assert rule.embed(frame).unit == 2.0**-53
+        found = certify_nearest_neighbors(model, frame, y)
+        assert (found.radius > 0).all()
+        single = (
+            frame.astype(np.float32) if hasattr(frame, "astype") else frame.cast(polars.Float32)
+        )
+        assert rule.embed(single).unit == 2.0**-24
+
+
 def test_bad_input():
     X, y = np.random.default_rng(0).standard_normal((20, 3)), np.arange(20) % 2
     model = KNeighborsClassifier(3).fit(X, y)
@@ -292,6 +315,10 @@ def test_bad_input():
         certify_nearest_neighbors(model, X[:, :2], y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         certify_nearest_neighbors(model, X, y[:5])
+    with pytest.raises(ValueError, match=r"y has labels like .*'0'.* fitted on labels like"):
+        certify_nearest_neighbors(model, X, y.astype(str))
+    with pytest.raises(TypeError, match="eps must be a single real number"):
+        certify_nearest_neighbors(model, X, y).certified([0.1, 0.2])
     with pytest.raises(NotFittedError):
         certify_nearest_neighbors(clone(model), X, y)
     with pytest.raises(ValueError, match=r"n_neighbors=30 must be at most .* 20"):

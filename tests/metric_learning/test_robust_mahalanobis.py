@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 import torch
 from sklearn.base import clone
@@ -125,10 +126,9 @@ def test_attributes_names_and_output():
     assert metric.n_features_in_ == 4
     assert metric.classes_.tolist() == [0, 1, 2]
     assert metric.n_iter_ == len(metric.loss_curve_) == 3
-    polars = pytest.importorskip("polars")
-    assert isinstance(metric.set_output(transform="polars").transform(frame), polars.DataFrame)
     with pytest.raises(ValueError, match="feature names"):
         metric.transform(frame.rename(columns={"a": "z"}))
+    assert isinstance(metric.set_output(transform="polars").transform(frame), polars.DataFrame)
 
 
 @pytest.mark.usefixtures("ignore_convergence")
