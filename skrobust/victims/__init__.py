@@ -6,9 +6,10 @@ the raw feature space. To teach it a new step or a new classifier, register a fu
 of your own may instead offer ``_affine_map()`` or ``_as_victim()``.
 """
 
-from skrobust.victims._affine import AffineFunction, AffineMap, NotAffineError, affine_map
+from skrobust.victims._affine import AffineFunction, AffineMap, NotAffineError
 from skrobust.victims._fold import as_nearest_neighbor_rule
 from skrobust.victims._rule import EmbeddedQueries, NearestNeighborRule
+from skrobust.victims._steps import affine_map
 
 __all__ = [
     "AffineFunction",

@@ -12,8 +12,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.utils._sklearn import BaseSearchCV, knn_training_data
-from skrobust.victims._affine import active_steps, step_map
 from skrobust.victims._rule import NearestNeighborRule
+from skrobust.victims._steps import active_steps, step_map
 
 __all__ = ["as_nearest_neighbor_rule"]
 

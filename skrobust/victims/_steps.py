@@ -1,0 +1,254 @@
+"""Affine maps of fitted transformers: what they publish, confirmed by probing `transform`."""
+
+import warnings
+from functools import reduce, singledispatch
+from typing import Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import SelectorMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import NeighborhoodComponentsAnalysis
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from sklearn.utils.validation import check_is_fitted
+
+from skrobust.utils._sklearn import column_transformer_blocks
+from skrobust.victims._affine import AffineFunction, AffineMap, NotAffineError
+
+__all__ = ["active_steps", "affine_map", "step_map"]
+
+
+@singledispatch
+def affine_map(step: Any) -> AffineMap:
+    """Return the affine map that a fitted transformer publishes.
+
+    Parameters
+    ----------
+    step : fitted transformer
+        Scikit-learn's affine ones, one with a method ``_affine_map() -> (A, b)``, or a type
+        registered with ``affine_map.register``.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    NotAffineError
+        If the step is not affine, or not known to be.
+    """
+    if hasattr(step, "_affine_map"):
+        return AffineMap(*step._affine_map())
+    raise NotAffineError(
+        f"{type(step).__name__} is not known to be affine. If it is, register its map with "
+        "skrobust.victims.affine_map.register, or wrap its function in "
+        "skrobust.victims.AffineFunction."
+    )
+
+
+@affine_map.register
+def _(step: StandardScaler) -> AffineMap:
+    scale = np.ones(step.n_features_in_) if step.scale_ is None else step.scale_
+    center = np.zeros(step.n_features_in_) if not step.with_mean else step.mean_
+    return AffineMap.centered(np.diag(1 / scale), center)
+
+
+@affine_map.register
+def _(step: RobustScaler) -> AffineMap:
+    scale = np.ones(step.n_features_in_) if step.scale_ is None else step.scale_
+    center = np.zeros(step.n_features_in_) if step.center_ is None else step.center_
+    return AffineMap.centered(np.diag(1 / scale), center)
+
+
+@affine_map.register
+def _(step: MinMaxScaler) -> AffineMap:
+    if step.clip:
+        raise NotAffineError("MinMaxScaler(clip=True) is not affine; use clip=False.")
+    return AffineMap(np.diag(step.scale_), step.min_)
+
+
+@affine_map.register
+def _(step: MaxAbsScaler) -> AffineMap:
+    if getattr(step, "clip", False):  # a parameter of newer releases
+        raise NotAffineError("MaxAbsScaler(clip=True) is not affine; use clip=False.")
+    return AffineMap(np.diag(1 / step.scale_))
+
+
+@affine_map.register(PCA)
+@affine_map.register(IncrementalPCA)
+def _(step: Any) -> AffineMap:
+    matrix = step.components_
+    if step.whiten:
+        # as scikit-learn does, a variance of 0 is not divided by
+        scale = np.sqrt(step.explained_variance_)
+        matrix = matrix / np.maximum(scale, np.finfo(scale.dtype).eps)[:, None]
+    return AffineMap.centered(matrix, step.mean_)
+
+
+@affine_map.register
+def _(step: TruncatedSVD) -> AffineMap:
+    return AffineMap(step.components_)
+
+
+@affine_map.register
+def _(step: NeighborhoodComponentsAnalysis) -> AffineMap:
+    return AffineMap(step.components_)
+
+
+@affine_map.register
+def _(step: FastICA) -> AffineMap:
+    return AffineMap.centered(step.components_, step.mean_ if step.whiten else 0 * step.mean_)
+
+
+@affine_map.register(GaussianRandomProjection)
+@affine_map.register(SparseRandomProjection)
+def _(step: Any) -> AffineMap:
+    matrix = step.components_
+    return AffineMap(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+
+
+@affine_map.register
+def _(step: LinearDiscriminantAnalysis) -> AffineMap:
+    n_outputs = _transform(step, np.zeros((1, step.n_features_in_))).shape[1]
+    matrix = step.scalings_.T[:n_outputs]
+    return AffineMap.centered(matrix, step.xbar_) if step.solver == "svd" else AffineMap(matrix)
+
+
+@affine_map.register
+def _(step: SelectorMixin) -> AffineMap:
+    return AffineMap(np.eye(step.n_features_in_)[step.get_support()])
+
+
+@affine_map.register
+def _(step: FrozenEstimator) -> AffineMap:
+    return affine_map(step.estimator)
+
+
+@affine_map.register
+def _(step: FunctionTransformer) -> AffineMap:
+    if step.func is None:
+        return AffineMap.identity(step.n_features_in_)
+    if not isinstance(step.func, AffineFunction):
+        raise NotAffineError(
+            f"FunctionTransformer(func={step.func!r}) is not declared affine; if it is, write "
+            "FunctionTransformer(AffineFunction(func)) with skrobust.victims.AffineFunction."
+        )
+    return _probed_map(step, step.n_features_in_)
+
+
+@affine_map.register
+def _(step: Pipeline) -> AffineMap:
+    maps = [step_map(name, child) for name, child in active_steps(step.steps)]
+    return reduce(AffineMap.then, maps) if maps else AffineMap.identity(step.n_features_in_)
+
+
+@affine_map.register
+def _(step: FeatureUnion) -> AffineMap:
+    if step.transformer_weights:
+        raise NotAffineError("FeatureUnion with transformer_weights is not supported.")
+    blocks, start, n_inputs = [], 0, step.n_features_in_
+    for name, child in step.transformer_list:
+        if isinstance(child, str) and child == "drop":
+            continue
+        passed = child is None or (isinstance(child, str) and child == "passthrough")
+        block = AffineMap.identity(n_inputs) if passed else step_map(name, child)
+        stop = start + len(block.matrix)
+        blocks.append((block, np.arange(n_inputs), slice(start, stop)))
+        start = stop
+    return AffineMap.stacked(blocks, start, n_inputs)
+
+
+@affine_map.register
+def _(step: ColumnTransformer) -> AffineMap:
+    if step.transformer_weights:
+        raise NotAffineError("ColumnTransformer with transformer_weights is not supported.")
+    blocks, n_outputs = [], 0
+    for name, child, inputs, outputs in column_transformer_blocks(step):
+        if len(inputs) == 0:
+            continue
+        passed = isinstance(child, str) and child == "passthrough"
+        block = AffineMap.identity(len(inputs)) if passed else step_map(name, child)
+        blocks.append((block, inputs, outputs))
+        n_outputs = max(n_outputs, outputs.stop)
+    return AffineMap.stacked(blocks, n_outputs, step.n_features_in_)
+
+
+def active_steps(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the steps of a pipeline that are not passed through."""
+    return [
+        (name, step)
+        for name, step in steps
+        if step is not None and not (isinstance(step, str) and step == "passthrough")
+    ]
+
+
+def step_map(name: str, step: Any) -> AffineMap:
+    """Return the map of a named fitted step, confirmed by probing.
+
+    Parameters
+    ----------
+    name : str
+        The step's name in its pipeline, for messages.
+    step : fitted transformer
+
+    Raises
+    ------
+    NotAffineError
+        If the step is not affine; the message names it.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    """
+    if hasattr(step, "fit"):
+        check_is_fitted(step)
+    try:
+        found = affine_map(step)
+    except NotAffineError as error:
+        raise NotAffineError(f"Step {name!r} cannot be folded: {error}") from error
+    if not isinstance(step, (Pipeline, ColumnTransformer, FeatureUnion)):
+        _confirm(name, step, found)
+    return found
+
+
+def _transform(step: Any, X: np.ndarray) -> np.ndarray:
+    """Return ``step.transform(X)`` as a dense float64 array; probes carry no feature names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        result = step.transform(X)
+    if hasattr(result, "toarray"):
+        result = result.toarray()
+    return np.asarray(result, dtype=np.float64)
+
+
+def _probed_map(step: Any, n_inputs: int) -> AffineMap:
+    """Read A and b off ``transform`` at 0 and at the unit vectors."""
+    origin = _transform(step, np.zeros((1, n_inputs)))[0]
+    images = _transform(step, np.eye(n_inputs))
+    matrix = (images - origin).T
+    # the differences carry the rounding of both images
+    largest = np.maximum(np.abs(images).max(axis=0), np.abs(origin))
+    return AffineMap(matrix, origin, np.abs(matrix) + 2 * largest[:, None], largest)
+
+
+def _confirm(name: str, step: Any, found: AffineMap) -> None:
+    """Compare ``transform`` with ``A x + b`` at random points of several magnitudes."""
+    n_inputs = found.matrix.shape[1]
+    draws = np.random.default_rng(0).standard_normal((12, n_inputs))
+    probes = draws * np.repeat([1e-3, 1.0, 30.0, 1e4], 3)[:, None]
+    expected = probes @ found.matrix.T + found.offset
+    got = _transform(step, probes)
+    scale = np.abs(probes) @ found.absolute.T + found.magnitude
+    if got.shape != expected.shape or not (np.abs(got - expected) <= 1e-5 * scale + 1e-300).all():
+        raise NotAffineError(
+            f"Step {name!r} cannot be folded: {type(step).__name__}.transform is not the affine "
+            "map that its attributes tell, or not an affine map."
+        )
