@@ -11,6 +11,7 @@ from skrobust._version import __version__
 
 _PUBLIC = {
     "RobustMahalanobis": "skrobust.metric_learning",
+    "ThreatModel": "skrobust.threat_model",
 }
 _SUBMODULES = (
     "certificates",
@@ -20,11 +21,12 @@ _SUBMODULES = (
     "numerics",
     "objectives",
     "scorers",
+    "threat_model",
     "utils",
     "victims",
 )
 
-__all__ = ["RobustMahalanobis", "__version__"]
+__all__ = ["RobustMahalanobis", "ThreatModel", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

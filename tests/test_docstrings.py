@@ -19,6 +19,8 @@ def public_objects():
         module = importlib.import_module(f"skrobust.{package}")
         for name in getattr(module, "__all__", []):
             yield f"{package}.{name}", getattr(module, name)
+    for name in skrobust.threat_model.__all__:
+        yield f"threat_model.{name}", getattr(skrobust.threat_model, name)
 
 
 PUBLIC = dict(public_objects())

@@ -1,11 +1,12 @@
-r"""Certified ℓ₂ radii of k-NN classifiers: the public functions.
+r"""Certified radii of k-NN classifiers: the public functions.
 
 For a point x of class c, positives P = training points of class c, negatives N = the others,
 
     radius(x) = the a-th smallest over j ∈ N of the b-th largest over i ∈ P of ε̃(x_i, x_j, x),
-    ε̃(x_i, x_j, x) = [ D_j − D_i ]₊ / ( 2 ‖Aᵀ (z_i − z_j)‖₂ ),    a = ⌈K/2⌉,  b = ⌊K/2⌋ + 1,
+    ε̃(x_i, x_j, x) = [ D_j − D_i ]₊ / ( 2 ‖s ∘ Aᵀ (z_i − z_j)‖_q ),    a = ⌈K/2⌉,  b = ⌊K/2⌋ + 1,
 
-where D are squared distances to x in the space z = A x. Below this radius fewer than a
+where D are squared distances to x in the space z = A x, s the scales of the features and q the
+dual of the adversary's norm. Below this radius fewer than a
 negatives can be nearer than all but b − 1 positives, so at least b > K/2 of the K nearest
 points are positives.
 
@@ -21,6 +22,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from skrobust.certificates._lower_bound import lower_bound
 from skrobust.certificates._result import Certificate
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
 from skrobust.victims import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
@@ -47,9 +49,10 @@ def nearest_neighbor_lower_bound(
     *,
     components: Any = None,
     n_neighbors: int = 1,
+    threat_model: ThreatModel | None = None,
     device: str = "cpu",
 ) -> Certificate:
-    """Lower bound on the smallest ℓ₂ perturbation that changes a k-NN prediction, for arrays.
+    """Lower bound on the smallest perturbation that changes a k-NN prediction, for arrays.
 
     Parameters
     ----------
@@ -65,13 +68,16 @@ def nearest_neighbor_lower_bound(
         G of the metric ``(u − v)ᵀ GᵀG (u − v)``; None for the Euclidean one.
     n_neighbors : int, default=1
         K: neighbours that vote, uniformly.
+    threat_model : ThreatModel, default=None
+        Norm, scales and mutable features of the adversary; None is ℓ₂ on all features. Its
+        bounds are not used here, which can only make the radius smaller.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:N" or "auto".
 
     Returns
     -------
     Certificate
-        With radii in the units of `X`; the direction of the bound is "lower".
+        With radii in the threat model's norm; the direction of the bound is "lower".
 
     Raises
     ------
@@ -114,13 +120,20 @@ def nearest_neighbor_lower_bound(
         steps=steps,
         maps=maps,
     )
-    return _certify(rule, lambda rows: classifier.predict(_embed(rows, steps)), X, y, device)
+    return _certify(
+        rule, lambda rows: classifier.predict(_embed(rows, steps)), X, y, threat_model, device
+    )
 
 
 def certify_nearest_neighbors(
-    estimator: Any, X: Any, y: Any, *, device: str = "cpu"
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    threat_model: ThreatModel | None = None,
+    device: str = "cpu",
 ) -> Certificate:
-    """Lower bound on the smallest ℓ₂ perturbation of raw features that changes a prediction.
+    """Lower bound on the smallest perturbation of raw features that changes a prediction.
 
     Parameters
     ----------
@@ -130,13 +143,17 @@ def certify_nearest_neighbors(
         Points to certify, as the estimator's `predict` takes them.
     y : array-like of shape (n_samples,)
         True labels.
+    threat_model : ThreatModel, default=None
+        Norm, scales and mutable features of the adversary; None is ℓ₂ on all features. Its
+        bounds are not used here, which can only make the radius smaller.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:N" or "auto".
 
     Returns
     -------
     Certificate
-        With radii in the units of `X`, before any scaling step; the bound is "lower", and
+        With radii in the threat model's norm, in the units of `X` before any scaling step;
+        the bound is "lower", and
         it allows for the rounding of the estimator's own `predict`.
 
     Raises
@@ -155,7 +172,7 @@ def certify_nearest_neighbors(
     array(['certified', 'misclassified'], dtype='<U13')
     """
     rule = as_nearest_neighbor_rule(estimator)
-    return _certify(rule, estimator.predict, X, y, device)
+    return _certify(rule, estimator.predict, X, y, threat_model, device)
 
 
 def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
@@ -164,15 +181,25 @@ def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
     return X
 
 
-def _certify(rule: NearestNeighborRule, predict: Any, X: Any, y: Any, device: str) -> Certificate:
+def _certify(
+    rule: NearestNeighborRule,
+    predict: Any,
+    X: Any,
+    y: Any,
+    threat_model: ThreatModel | None,
+    device: str,
+) -> Certificate:
     if rule.n_neighbors > len(rule.points):
         raise ValueError(
             f"n_neighbors={rule.n_neighbors} must be at most the number of training points, "
             f"{len(rule.points)}."
         )
     resolved = resolve_device(device)
+    model = ThreatModel() if threat_model is None else threat_model
+    budget = model.resolve(rule.n_features_in, rule.feature_names)
     y = column_or_1d(y)
     queries = rule.embed(X)
+    budget.check_inside(queries.raw)
     check_consistent_length(queries.points, y)
     if (y.dtype.kind in "OUS") != (rule.classes.dtype.kind in "OUS"):
         raise ValueError(
@@ -182,7 +209,7 @@ def _certify(rule: NearestNeighborRule, predict: Any, X: Any, y: Any, device: st
     # a label that was not seen in fit has no positives: its radius is 0
     found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
     labels = np.where(rule.classes[found] == y, found, -1)
-    radius = lower_bound(rule, queries, labels, resolved)
+    radius = lower_bound(rule, queries, labels, budget, resolved)
 
     # a positive radius proves the prediction right; the victim is asked about the others
     status = np.full(len(radius), "certified", dtype="<U13")
@@ -192,4 +219,4 @@ def _certify(rule: NearestNeighborRule, predict: Any, X: Any, y: Any, device: st
         right = predict(safe_indexing(X, open_rows)) == y[open_rows]
         tie = "numerical_tie" if rule.n_neighbors == 1 else "uncertified"
         status[open_rows] = np.where(right, tie, "misclassified")
-    return Certificate(radius=radius, status=status)
+    return Certificate(radius=radius, status=status, norm=budget.norm)

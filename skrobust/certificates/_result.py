@@ -17,7 +17,8 @@ class Certificate:
     Attributes
     ----------
     radius : ndarray of shape (n_samples,)
-        No perturbation of a norm up to this changes a right prediction; in the units of X.
+        No perturbation of a norm up to this changes a right prediction; in the units of X
+        (over the threat model's scales).
         0 where the prediction is wrong, ``inf`` where no perturbation can change it.
     status : ndarray of shape (n_samples,) of str
         - "certified": right, with a positive radius;
@@ -29,7 +30,7 @@ class Certificate:
     bound : str
         "lower": the true radius is at least `radius`.
     norm : float
-        Norm of the perturbations, 2.0.
+        Norm of the perturbations: 1, 2 or inf.
     method : str
         How it was proved.
     """

@@ -8,6 +8,7 @@ import numpy as np
 
 from skrobust.certificates import Certificate, certify_nearest_neighbors
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_eps, check_one_eps
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
 ]
 
 
-def certified_accuracy(estimator: Any, X: Any, y: Any, eps: float) -> float:
-    """Share of points that are right at every ℓ₂ perturbation of norm up to `eps`.
+def certified_accuracy(
+    estimator: Any, X: Any, y: Any, eps: float, *, threat_model: ThreatModel | None = None
+) -> float:
+    """Share of points that are right at every allowed perturbation of norm up to `eps`.
 
     Parameters
     ----------
@@ -31,6 +34,8 @@ def certified_accuracy(estimator: Any, X: Any, y: Any, eps: float) -> float:
         True labels.
     eps : float
         Budget in the units of `X`, before any scaling step; finite, ≥ 0.
+    threat_model : ThreatModel, default=None
+        What the adversary may change; None is ℓ₂ on all features. Its own `eps` is not used.
 
     Returns
     -------
@@ -46,7 +51,7 @@ def certified_accuracy(estimator: Any, X: Any, y: Any, eps: float) -> float:
     0.5
     """
     budget = check_one_eps(eps)
-    return _score(certify_nearest_neighbors(estimator, X, y), budget)
+    return _score(certify_nearest_neighbors(estimator, X, y, threat_model=threat_model), budget)
 
 
 def _score(certificate: Certificate, eps: Any) -> Any:
@@ -58,9 +63,10 @@ class _CertifiedAccuracy:
     """Scorer of the certified accuracy at one budget."""
 
     eps: float
+    threat_model: ThreatModel | None
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
-        return certified_accuracy(estimator, X, y, self.eps)
+        return certified_accuracy(estimator, X, y, self.eps, threat_model=self.threat_model)
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,11 @@ class _MeanCertifiedRadius:
     """Scorer of the mean certified radius."""
 
     cap: float | None
+    threat_model: ThreatModel | None
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
-        return mean_certified_radius(
-            certify_nearest_neighbors(estimator, X, y).radius, cap=self.cap
-        )
+        certificate = certify_nearest_neighbors(estimator, X, y, threat_model=self.threat_model)
+        return mean_certified_radius(certificate.radius, cap=self.cap)
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,10 @@ class _CertifiedCurve:
 
     eps: tuple[float, ...]
     cap: float | None
+    threat_model: ThreatModel | None
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
-        certificate = certify_nearest_neighbors(estimator, X, y)
+        certificate = certify_nearest_neighbors(estimator, X, y, threat_model=self.threat_model)
         scores = {"accuracy": float(certificate.correct.mean())}
         for eps, share in zip(self.eps, _score(certificate, self.eps), strict=True):
             scores[f"certified@{eps:g}"] = float(share)
@@ -97,13 +104,17 @@ class _CertifiedCurve:
         return scores
 
 
-def certified_accuracy_scorer(eps: float) -> _CertifiedAccuracy:
+def certified_accuracy_scorer(
+    eps: float, *, threat_model: ThreatModel | None = None
+) -> _CertifiedAccuracy:
     """Make a scorer of the certified accuracy at one budget.
 
     Parameters
     ----------
     eps : float
-        ℓ₂ budget in the units of X, finite, ≥ 0.
+        Budget in the units of X, finite, ≥ 0.
+    threat_model : ThreatModel, default=None
+        What the adversary may change; None is ℓ₂ on all features.
 
     Returns
     -------
@@ -121,10 +132,12 @@ def certified_accuracy_scorer(eps: float) -> _CertifiedAccuracy:
     >>> len(cross_val_score(KNeighborsClassifier(1), X, y, scoring=scorer))
     5
     """
-    return _CertifiedAccuracy(check_one_eps(eps))
+    return _CertifiedAccuracy(check_one_eps(eps), threat_model)
 
 
-def mean_certified_radius_scorer(cap: float | None = None) -> _MeanCertifiedRadius:
+def mean_certified_radius_scorer(
+    cap: float | None = None, *, threat_model: ThreatModel | None = None
+) -> _MeanCertifiedRadius:
     """Make a scorer of the mean certified radius, 0 for misclassified points.
 
     Parameters
@@ -132,6 +145,8 @@ def mean_certified_radius_scorer(cap: float | None = None) -> _MeanCertifiedRadi
     cap : float, default=None
         Radii above it count as `cap`; needed where a radius may be infinite (data of one
         class).
+    threat_model : ThreatModel, default=None
+        What the adversary may change; None is ℓ₂ on all features.
 
     Returns
     -------
@@ -140,19 +155,26 @@ def mean_certified_radius_scorer(cap: float | None = None) -> _MeanCertifiedRadi
     """
     if cap is not None:
         check_one_eps(cap, name="cap")
-    return _MeanCertifiedRadius(cap)
+    return _MeanCertifiedRadius(cap, threat_model)
 
 
-def certified_curve_scorer(eps: Iterable[float], cap: float | None = None) -> _CertifiedCurve:
+def certified_curve_scorer(
+    eps: Iterable[float],
+    cap: float | None = None,
+    *,
+    threat_model: ThreatModel | None = None,
+) -> _CertifiedCurve:
     """Make a scorer that certifies once and returns a dict of scores.
 
     Parameters
     ----------
     eps : iterable of float
-        ℓ₂ budgets in the units of X, each finite, ≥ 0, no two alike.
+        Budgets in the units of X, each finite, ≥ 0, no two alike.
     cap : float, default=None
         For the mean radius, see :func:`mean_certified_radius_scorer`. Without it, an infinite
         radius makes the mean infinite.
+    threat_model : ThreatModel, default=None
+        What the adversary may change; None is ℓ₂ on all features.
 
     Returns
     -------
@@ -175,4 +197,4 @@ def certified_curve_scorer(eps: Iterable[float], cap: float | None = None) -> _C
         raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
     if cap is not None:
         check_one_eps(cap, name="cap")
-    return _CertifiedCurve(budgets, cap)
+    return _CertifiedCurve(budgets, cap, threat_model)

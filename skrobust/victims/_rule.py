@@ -126,21 +126,21 @@ class NearestNeighborRule:
             points = points @ self.metric_root.T
         return EmbeddedQueries(points, raw, magnitudes, unit)
 
-    def embedding_error(self, queries: EmbeddedQueries, radius: np.ndarray) -> np.ndarray:
-        """Bound E of the embedding's rounding anywhere within `radius` of each query.
+    def embedding_error(self, queries: EmbeddedQueries, movement: np.ndarray) -> np.ndarray:
+        """Bound E of the embedding's rounding where no feature moves by more than `movement`.
 
         Parameters
         ----------
         queries : EmbeddedQueries
-        radius : ndarray of shape (n_samples,)
-            ℓ₂ radius in the raw feature space, finite.
+        movement : ndarray of shape (n_samples, n_features_in)
+            In the units of the raw features, finite.
 
         Returns
         -------
         ndarray of shape (n_samples,)
         """
         maps: Sequence[AffineMap] = self.maps
-        magnitude = np.abs(queries.raw) + radius[:, None]
+        magnitude = np.abs(queries.raw) + movement
         error = np.zeros_like(magnitude)
         unit = queries.unit
         if self.metric_root is not None:
@@ -159,12 +159,12 @@ class NearestNeighborRule:
             c += 2.0**-22  # distances may be stored in float32
         return c
 
-    def magnitudes_within(self, queries: EmbeddedQueries, radius: np.ndarray) -> np.ndarray:
-        """Bound `queries.magnitudes` anywhere within `radius` of each query."""
-        folded = reduce(AffineMap.then, self.maps) if self.maps else None
-        # ‖A δ‖ ≤ ‖A‖_F ‖δ‖
-        stretch = 1.0 if folded is None else float(np.linalg.norm(folded.matrix))
-        return queries.magnitudes + self._metric_size * stretch * radius
+    def stretch(self, scale: np.ndarray) -> float:
+        """Bound how much `queries.magnitudes` grow where x moves by ``scale ∘ η``, ‖η‖₂ = 1."""
+        if not self.maps:
+            return self._metric_size * float(np.abs(scale).max(initial=0))
+        matrix = reduce(AffineMap.then, self.maps).matrix * scale
+        return self._metric_size * float(np.linalg.norm(matrix, 2)) * (1 + 1e-9)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels from ``A x + b``; differs from the victim in numerical ties only."""

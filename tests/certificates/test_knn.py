@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from skrobust import ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, nearest_neighbor_lower_bound
 from skrobust.certificates._lower_bound import lower_bound
 from skrobust.victims import as_nearest_neighbor_rule
@@ -49,6 +50,26 @@ def test_equals_the_oracle(kind, name, n_neighbors):
     finite = np.isfinite(expected)
     # rounded down, up to the oracle's own rounding
     assert (found.radius[finite] <= expected[finite] * (1 + 1e-9) + 1e-12).all()
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 5])
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize("mutable", [[0, 1, 2, 3], [1, 3]])
+def test_equals_the_oracle_under_threat_models(norm, mutable, name, n_neighbors):
+    rng = np.random.default_rng(n_neighbors)
+    X_train, y_train, X, y = problems(rng, "random")
+    G = metric(name, rng)
+    scale = rng.uniform(0.1, 3, 4)
+    model = ThreatModel(norm, feature_scale=scale, mutable=mutable)
+    effective = np.where(np.isin(np.arange(4), mutable), scale, 0)
+    dual = {1: np.inf, 2: 2, np.inf: 1}[norm]
+    expected = oracle_lower_bound(X_train, y_train, X, y, G, n_neighbors, effective, dual)
+    found = nearest_neighbor_lower_bound(
+        X_train, y_train, X, y, components=G, n_neighbors=n_neighbors, threat_model=model
+    )
+    np.testing.assert_allclose(found.radius, expected, rtol=1e-6, atol=1e-9)
+    assert found.norm == norm
 
 
 @pytest.mark.parametrize("n_neighbors", [1, 2, 3, 11])
@@ -115,9 +136,11 @@ def test_float32_search_is_sound_and_close(kind, n_neighbors):
     model = KNeighborsClassifier(n_neighbors).fit(X_train, y_train)
     rule = as_nearest_neighbor_rule(model)
     queries, cpu = rule.embed(X), torch.device("cpu")
-    exact = lower_bound(rule, queries, y, cpu, torch.float64)
-    single = lower_bound(rule, queries, y, cpu, torch.float32)
-    np.testing.assert_allclose(single, exact, rtol=1e-6, atol=1e-9)
+    for norm in (1, 2, np.inf):
+        budget = ThreatModel(norm).resolve(X.shape[1])
+        exact = lower_bound(rule, queries, y, budget, cpu, torch.float64)
+        single = lower_bound(rule, queries, y, budget, cpu, torch.float32)
+        np.testing.assert_allclose(single, exact, rtol=1e-6, atol=1e-9)
 
 
 def test_a_row_does_not_depend_on_its_batch():
@@ -345,6 +368,8 @@ def test_cuda_equals_cpu(n_neighbors, dtype):
     X_train, y_train, X, y = problems(np.random.default_rng(7), "random", 2000, 300)
     rule = as_nearest_neighbor_rule(KNeighborsClassifier(n_neighbors).fit(X_train, y_train))
     queries = rule.embed(X)
-    cpu = lower_bound(rule, queries, y, torch.device("cpu"), torch.float64)
-    cuda = lower_bound(rule, queries, y, torch.device("cuda"), dtype)
-    np.testing.assert_allclose(cuda, cpu, rtol=1e-6, atol=1e-9)
+    for norm in (1, 2, np.inf):
+        budget = ThreatModel(norm).resolve(X.shape[1])
+        cpu = lower_bound(rule, queries, y, budget, torch.device("cpu"), torch.float64)
+        cuda = lower_bound(rule, queries, y, budget, torch.device("cuda"), dtype)
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-6, atol=1e-9)

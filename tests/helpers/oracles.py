@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def oracle_lower_bound(X_train, y_train, X, y, components=None, n_neighbors=1):
+def oracle_lower_bound(X_train, y_train, X, y, components=None, n_neighbors=1, scale=1.0, dual=2):
     """The k-NN lower bound by nested loops over test points, negatives and positives.
 
     The innermost loop, over features, is a vector expression.
@@ -26,7 +26,7 @@ def oracle_lower_bound(X_train, y_train, X, y, components=None, n_neighbors=1):
             bounds = []
             for x_i in positives:
                 gap = (x - x_j) @ M @ (x - x_j) - (x - x_i) @ M @ (x - x_i)
-                norm = np.linalg.norm(M @ (x_i - x_j))
+                norm = np.linalg.norm(scale * (M @ (x_i - x_j)), ord=dual)
                 bounds.append(0.0 if gap <= 0 else np.inf if norm == 0 else gap / (2 * norm))
             values.append(sorted(bounds, reverse=True)[b - 1])
         radii.append(sorted(values)[a - 1])

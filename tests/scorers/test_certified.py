@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer
 
-from skrobust import RobustMahalanobis
+from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors
 from skrobust.scorers import (
     certified_accuracy,
@@ -45,6 +45,16 @@ def test_one_pass_gives_what_the_single_scorers_give():
     assert curve["mean_certified_radius"] == found.radius.mean()
     assert mean_certified_radius_scorer()(fitted, *rest) == found.radius.mean()
     assert curve["share_unreachable"] == 0
+    for norm, mutable in ((np.inf, None), (1, [0, 1])):
+        threat = ThreatModel(norm, mutable=mutable)
+        found = certify_nearest_neighbors(fitted, *rest, threat_model=threat)
+        score = certified_accuracy(fitted, *rest, 0.02, threat_model=threat)
+        assert score == found.certified(0.02).mean() != curve["certified@0.02"]
+        assert certified_accuracy_scorer(0.02, threat_model=threat)(fitted, *rest) == score
+        several = certified_curve_scorer([0.02], threat_model=threat)(fitted, *rest)
+        assert several["certified@0.02"] == score
+        mean = mean_certified_radius_scorer(threat_model=threat)(fitted, *rest)
+        assert mean == found.radius.mean() == several["mean_certified_radius"]
 
 
 def test_cross_validation_and_search_with_two_jobs():

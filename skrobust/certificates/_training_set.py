@@ -1,0 +1,136 @@
+"""Training points as a certificate needs them: on the device, sorted by class, centred."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from skrobust.threat_model import FeatureBudget
+from skrobust.utils._torch import as_tensor
+from skrobust.victims import NearestNeighborRule
+
+__all__ = ["TrainingSet"]
+
+_FLOAT64_LIMIT = 5e9  # products n·m·d up to which everything runs in float64
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """A rule's training points under a threat model.
+
+    With δ = s ∘ η, moving x by δ changes ``D_i − D_j`` by ``2 (v_j − v_i)·η``, where
+    ``v = s ∘ Aᵀ z`` over the mutable features; so denominators are ``‖v_i − v_j‖_q``.
+
+    Attributes
+    ----------
+    Z : Tensor of shape (n_train, n_components)
+        Centred points in the space of distances, in the precision of the search.
+    V : Tensor of shape (n_train, n_directions)
+        The points' images v; for ℓ₂ in an orthonormal basis of their span.
+    Z64, V64 : Tensor
+        The same in float64.
+    basis : ndarray of shape (n_mutable, n_directions) or None
+        Orthonormal columns: η = basis @ (coordinates in V's space). None is the identity.
+    magnitudes : Tensor of shape (n_train,), float64
+        What the rounding of the victim's distances scales with.
+    order : ndarray of shape (n_train,)
+        Rows of the rule's points, sorted by class.
+    center : ndarray of shape (n_components,)
+    bounds : list of (first, last)
+        The rows of each class.
+    V_error : float
+        Bound on the error of ``‖v_i − v_j‖_q`` from computing V.
+    stretch : float
+        The victim's magnitudes grow by at most this much a unit of ``‖η‖_p``.
+    budget : FeatureBudget
+    """
+
+    Z: torch.Tensor
+    V: torch.Tensor
+    Z64: torch.Tensor
+    V64: torch.Tensor
+    basis: np.ndarray | None
+    magnitudes: torch.Tensor
+    order: np.ndarray
+    center: np.ndarray
+    bounds: list[tuple[int, int]]
+    V_error: float
+    stretch: float
+    budget: FeatureBudget
+
+    @classmethod
+    def of(
+        cls,
+        rule: NearestNeighborRule,
+        budget: FeatureBudget,
+        n_queries: int,
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ) -> Self:
+        """Prepare the training points of `rule`.
+
+        Parameters
+        ----------
+        rule : NearestNeighborRule
+        budget : FeatureBudget
+            For the rule's raw features.
+        n_queries : int
+            How many points will be certified: decides the precision of the search.
+        device : torch.device
+        dtype : torch.dtype or None
+            Precision of the search; None takes float64 for small problems, else float32.
+        """
+        order = np.argsort(rule.labels, kind="stable")
+        center = rule.points.mean(axis=0)
+        points = (rule.points - center)[order]
+        ends = np.cumsum(np.bincount(rule.labels, minlength=len(rule.classes))).tolist()
+        images, basis, error = _images(rule, budget, points)
+        if dtype is None:
+            work = n_queries * len(points) * (max(points.shape[1], images.shape[1]) + 32.0)
+            dtype = torch.float64 if work <= _FLOAT64_LIMIT else torch.float32
+        Z64 = as_tensor(points, device)
+        V64 = Z64 if images is points else as_tensor(images, device)
+        Z = Z64.to(dtype)
+        return cls(
+            Z=Z,
+            V=Z if images is points else V64.to(dtype),
+            Z64=Z64,
+            V64=V64,
+            basis=basis,
+            magnitudes=as_tensor(rule.magnitudes[order], device),
+            order=order,
+            center=center,
+            bounds=list(zip([0, *ends[:-1]], ends, strict=True)),
+            V_error=error,
+            stretch=rule.stretch(budget.scale) * _euclidean(budget),
+            budget=budget,
+        )
+
+
+def _euclidean(budget: FeatureBudget) -> float:
+    """Return the largest ‖η‖₂ with ‖η‖_p ≤ 1."""
+    return float(np.sqrt((budget.scale > 0).sum())) if budget.norm == np.inf else 1.0
+
+
+def _images(
+    rule: NearestNeighborRule, budget: FeatureBudget, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Return V, its basis and the error of a distance in it."""
+    matrix, scale = rule.matrix, budget.scale
+    if matrix is None and (scale == 1).all():
+        return points, None, 0.0
+    movable = scale > 0
+    if matrix is None:
+        matrix = np.eye(len(scale))
+    matrix = matrix[:, movable] * scale[movable]
+    basis = None
+    if budget.norm == 2 and not budget.bounded and matrix.shape[0] <= matrix.shape[1]:
+        basis, triangle = np.linalg.qr(matrix.T)  # ‖Aᵀ y‖₂ = ‖R y‖₂
+        matrix = np.asarray(triangle).T
+    largest = np.linalg.norm(points, axis=1).max(initial=0)
+    growth = 10 * (sum(matrix.shape) + 16) * 2.0**-53
+    error = growth * np.linalg.norm(matrix) * 2 * largest
+    if budget.dual == 1:
+        error *= np.sqrt(matrix.shape[1])
+    return points @ matrix, basis, float(error)

@@ -1,0 +1,91 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.neighbors import KNeighborsClassifier
+
+from skrobust import ThreatModel
+from skrobust.certificates import certify_nearest_neighbors
+
+NAMES = ["age", "income", "sex"]
+
+
+def test_everything_resolves_to_arrays():
+    model = ThreatModel(
+        np.inf,
+        feature_scale={"income": 10.0},
+        mutable=["income", "age"],
+        bounds={"age": (0, 120), "income": (0, np.inf)},
+    )
+    budget = clone(model).resolve(3, NAMES)
+    assert budget.norm == np.inf
+    assert budget.dual == 1
+    assert budget.bounded
+    np.testing.assert_array_equal(budget.scale, [1, 10, 0])
+    np.testing.assert_array_equal(budget.lower, [0, 0, -np.inf])
+    np.testing.assert_array_equal(budget.upper, [120, np.inf, np.inf])
+    delta = np.array([[3.0, 20, 0], [0, 0, 0], [1, 1, 1]])
+    np.testing.assert_array_equal(budget.size(delta), [3, 0, np.inf])
+
+
+@pytest.mark.parametrize("mutable", [[True, False, True], [0, 2], [0, -1], ["age", "sex"]])
+def test_spellings_of_mutable(mutable):
+    budget = ThreatModel(1, mutable=mutable).resolve(3, NAMES)
+    np.testing.assert_array_equal(budget.scale, [1, 0, 1])
+    assert not budget.bounded
+    assert budget.size(np.array([[1.0, 0, -2]]))[0] == 3
+
+
+def test_nothing_mutable():
+    budget = ThreatModel(mutable=[]).resolve(3)
+    np.testing.assert_array_equal(budget.scale, 0)
+    np.testing.assert_array_equal(budget.size(np.array([[0.0, 0, 0], [1, 0, 0]])), [0, np.inf])
+
+
+def test_scalars_and_vectors():
+    budget = ThreatModel(bounds=(0, [1, 2, 3]), feature_scale=[1, 2, 3]).resolve(3)
+    np.testing.assert_array_equal(budget.lower, 0)
+    np.testing.assert_array_equal(budget.upper, budget.scale)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"norm": 3}, ValueError, "norm must be 1, 2 or inf; got 3"),
+        ({"norm": "inf"}, ValueError, "norm must be 1, 2 or inf; got 'inf'"),
+        ({"eps": -1}, ValueError, "eps must be finite and >= 0; got -1"),
+        ({"eps": np.nan}, ValueError, "eps must be finite"),
+        ({"feature_scale": [1, 2]}, ValueError, r"feature_scale must have shape \(3,\)"),
+        ({"feature_scale": [1, 0, 1]}, ValueError, "feature_scale must be finite and > 0"),
+        ({"feature_scale": [1, np.inf, 1]}, ValueError, "feature_scale must be finite"),
+        ({"feature_scale": {"height": 1}}, ValueError, "'height', which is not among"),
+        ({"mutable": [True, False]}, ValueError, r"mutable as a mask must have shape \(3,\)"),
+        ({"mutable": [3]}, ValueError, "positions below 3"),
+        ({"mutable": [0.5]}, TypeError, "mask, positions or names"),
+        ({"mutable": ["height"]}, ValueError, "'height', which is not among"),
+        ({"bounds": (1, 0)}, ValueError, "lower <= upper"),
+        ({"bounds": (np.nan, 0)}, ValueError, "lower <= upper"),
+        ({"bounds": (0, [1, 2])}, ValueError, r"bounds\[1\] must have shape \(3,\)"),
+        ({"bounds": (0, 1, 2)}, ValueError, "pair"),
+        ({"bounds": {"height": (0, 1)}}, ValueError, "'height', which is not among"),
+    ],
+)
+def test_bad_parameters(parameters, error, message):
+    with pytest.raises(error, match=message):
+        ThreatModel(**parameters).resolve(3, NAMES)
+
+
+def test_names_need_a_data_frame_and_points_lie_inside_their_bounds():
+    with pytest.raises(ValueError, match="the data have no feature names"):
+        ThreatModel(mutable=["age"]).resolve(3)
+    X = pd.DataFrame(np.arange(12.0).reshape(4, 3), columns=NAMES)
+    knn = KNeighborsClassifier(1).fit(X, [0, 0, 1, 1])
+    with pytest.raises(ValueError, match=r"X\[0, 1\] is 1.0, outside \[2.0, 9.0\]"):
+        certify_nearest_neighbors(
+            knn, X, [0, 0, 1, 1], threat_model=ThreatModel(bounds={"income": (2, 9)})
+        )
+    everything = certify_nearest_neighbors(knn, X, [0, 0, 1, 1]).radius
+    some = certify_nearest_neighbors(
+        knn, X, [0, 0, 1, 1], threat_model=ThreatModel(mutable=["sex", "age"])
+    ).radius
+    assert (some > everything).all()
