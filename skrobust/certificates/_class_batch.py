@@ -33,7 +33,7 @@ __all__ = ["ClassBatch"]
 _BLOCK = 2**26  # bytes of a block that should stay near the caches
 _EXTRA_CANDIDATES = 7  # candidates valued in the first round, beyond the a needed
 _EXTRA_POSITIVES = 3  # positives valued in float64, beyond the b needed
-_FARTHEST = 1024  # no radius moves a point by more than so many diameters of the training set
+_DIAMETERS = 256
 
 
 class ClassBatch:
@@ -48,13 +48,15 @@ class ClassBatch:
         label: int,
         a: int,
         b: int,
+        cap: float | torch.Tensor = 2.0,
     ):
         device = training.Z.device
-        self.training, self.a, self.b = training, a, b
+        self.training, self.a, self.b, self.wanted_cap = training, a, b, cap
         self.first, self.last = training.bounds[label]
         self.n_negatives = len(training.Z) - (self.last - self.first)
-        self.z64 = as_tensor(queries.points[rows] - training.center, device)
-        self.rule = rule
+        self.z64 = as_tensor(queries.points[rows], device)
+        centered = self.z64 - training.center
+        self.rule, self.label = rule, label
         self.queries = EmbeddedQueries(
             queries.points[rows], queries.raw[rows], queries.magnitudes[rows], queries.unit
         )
@@ -71,11 +73,24 @@ class ClassBatch:
         self.V_slack = growth_V * (2 * size_V) ** 2 + tiny
         self.V_rounding = 4 * self.unit * 2 * size_V + tiny
         # D − ‖z‖²; the common term cancels in every difference
-        z = self.z64.to(training.Z.dtype)
+        z = centered.to(training.Z.dtype)
         self.D = torch.mm(z * -2, training.Z.T).add_(self.squared_Z)
-        self.z_norm = self.z64.norm(dim=1)
+        self.z_norm = centered.norm(dim=1)
         zeros = torch.zeros(len(rows), dtype=torch.float64, device=device)
-        self.embedding_error, self.magnitude, self.slack = zeros, zeros, zeros
+        self.embedding_error, self.magnitude, self.slack, self.moved = zeros, zeros, zeros, zeros
+
+    def subset(self, chosen: np.ndarray, cap: np.ndarray) -> "ClassBatch":
+        """Return the chosen rows as a batch with caps of its own, of shape (n_chosen,)."""
+        return ClassBatch(
+            self.rule,
+            self.training,
+            self.queries,
+            np.flatnonzero(chosen),
+            self.label,
+            self.a,
+            self.b,
+            as_tensor(cap, self.z64.device),
+        )
 
     def solve(self) -> torch.Tensor:
         """Return the radii, float64 of shape (n_rows,)."""
@@ -84,7 +99,8 @@ class ClassBatch:
         pool = torch.full((len(cap), self.a), torch.inf, dtype=torch.float64, device=cap.device)
         pool[~alive] = 0
         self._account_for_victim(cap)
-        bounds = self._candidate_bounds()  # (n_rows, n_negatives)
+        self.cap, self.bounds = cap, self._candidate_bounds()
+        bounds = self.bounds
         done, width = 0, min(self.a + _EXTRA_CANDIDATES, self.n_negatives)
         active = torch.nonzero(alive)[:, 0]
         while len(active):
@@ -97,17 +113,40 @@ class ClassBatch:
             done, width = width, min(4 * width, self.n_negatives)
             if done == width:
                 break
-        return torch.minimum(pool[:, -1], cap).clamp_min(0)
+        # an infinite value is one of exact arithmetic, and is left as it is
+        value = pool[:, -1]
+        return torch.where(torch.isinf(value), value, torch.minimum(value, cap)).clamp_min(0)
+
+    def candidates(
+        self, threshold: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the pairs whose value may be below a row's threshold; call `solve` first.
+
+        Returns
+        -------
+        t, j, i : Tensor of shape (n_pairs,)
+            Rows of the batch in ascending order, negatives and their most binding positives.
+        values : Tensor of shape (n_pairs,), float64
+            Lower bounds on the pairs' values, all below the threshold.
+        """
+        t, column = torch.nonzero(self.bounds < threshold[:, None], as_tuple=True)
+        j = self._negative(column)
+        values, positives = self._approximate(t, j)
+        values = values.double()
+        near = values < threshold[t]
+        return t[near], j[near], positives[near, 0], values[near]
 
     def _negative(self, column: torch.Tensor) -> torch.Tensor:
         """Turn a position among the negatives into a training row."""
         return torch.where(column < self.first, column, column + self.last - self.first)
 
     def _cap(self) -> torch.Tensor:
-        """Bound the result from above, roughly: twice the value of the a nearest negatives.
+        """Bound the result from above, roughly: a multiple of the a nearest negatives' value.
 
         The victim's rounding is bounded within this radius, and the result never exceeds it.
         """
+        if isinstance(self.wanted_cap, torch.Tensor):
+            return self.wanted_cap
         before, after = self.D[:, : self.first], self.D[:, self.last :]
         nearest = []
         for part, shift in ((before, 0), (after, self.last)):
@@ -118,10 +157,11 @@ class ClassBatch:
         j = torch.cat([index for _, index in nearest], 1).gather(1, columns)
         t = torch.arange(len(j), device=j.device)[:, None].expand_as(j)
         plain, _ = self._approximate(t.reshape(-1), j.reshape(-1))
-        cap = 2 * plain.reshape(j.shape).max(1).values.double().clamp_min(0)
-        # farther out the victim's rounding decides, whatever the metric says
-        farthest = _FARTHEST * 2 * self.size_Z / max(self.training.stretch, np.finfo(float).tiny)
-        return cap.clamp_max(farthest)
+        cap = self.wanted_cap * plain.reshape(j.shape).max(1).values.double().clamp_min(0)
+        # at first not farther than some diameters of the training set: rounding grows with it
+        diameters = _DIAMETERS * self.wanted_cap * 2 * self.size_Z
+        farthest = diameters / max(self.training.stretch, 1e-100 * diameters, 1e-100)
+        return torch.nan_to_num(cap, nan=0.0).clamp_max(farthest)
 
     def _account_for_victim(self, cap: torch.Tensor) -> None:
         """Set the victim's rounding within `cap`, and the slack of the search's bounds."""
@@ -130,12 +170,14 @@ class ClassBatch:
         error = self.rule.embedding_error(self.queries, movement)
         self.embedding_error = as_tensor(error, device)
         self.magnitude = as_tensor(self.queries.magnitudes + self.training.stretch * radius, device)
-        coefficient = self.rule.distance_error(self.queries)
+        self.moved = self.training.stretch * cap
+        absolute, relative = self.rule.distance_error(self.queries)
         largest = float(self.training.magnitudes.max())
         growth = (self.training.Z.shape[1] + 16) * self.unit
         self.slack = (
             2 * growth * (self.z_norm + self.size_Z) ** 2
-            + 2 * coefficient * (self.magnitude + largest) ** 2
+            + 2 * absolute * (self.magnitude + largest) ** 2
+            + 2 * relative * (self.z_norm + self.size_Z + self.moved) ** 2
             + 8 * self.size_Z * self.embedding_error
         )
 
@@ -246,7 +288,7 @@ class ClassBatch:
         values = torch.empty(len(t), dtype=torch.float64, device=t.device)
         row_bytes = 8 * i.shape[1] * 3 * max(training.Z.shape[1], training.V.shape[1])
         growth = (training.Z.shape[1] + 16) * 2.0**-53
-        coefficient = self.rule.distance_error(self.queries)
+        absolute, relative = self.rule.distance_error(self.queries)
         for rows in row_batches(0, len(t), row_bytes, _BLOCK):
             z, z_j, z_i = self.z64[t[rows]], training.Z64[j[rows]], training.Z64[i[rows]]
             D_j = ((z_j - z) ** 2).sum(1)[:, None]
@@ -256,10 +298,14 @@ class ClassBatch:
             moved = torch.linalg.vector_norm(moved, ord=self.dual, dim=2)
             m = self.magnitude[t[rows]][:, None]
             m_j, m_i = training.magnitudes[j[rows]][:, None], training.magnitudes[i[rows]]
-            tau = coefficient * ((m + m_j) ** 2 + (m + m_i) ** 2)
+            moved_by = self.moved[t[rows]][:, None]
+            tau = absolute * ((m + m_j) ** 2 + (m + m_i) ** 2)
+            tau += relative * ((D_j.sqrt() + moved_by) ** 2 + (D_i.sqrt() + moved_by) ** 2)
             tau += 4 * self.embedding_error[t[rows]][:, None] * between + growth * (D_i + D_j)
             growth_V = (training.V.shape[1] + 16) * 2.0**-53
             denominator = 2 * (moved * (1 + growth_V) + training.V_error) + np.finfo(float).tiny
-            found = (D_j - D_i - tau) / denominator
+            gap = D_j - D_i - tau
+            # no movement changes this gap
+            found = torch.where((moved == 0) & (gap > 0), torch.inf, gap / denominator)
             values[rows] = torch.topk(found, self.b).values[:, -1]
-        return values * (1 - 2.0**-50)
+        return torch.nan_to_num(values * (1 - 2.0**-50), nan=0.0, posinf=torch.inf)

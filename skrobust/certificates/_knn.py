@@ -21,10 +21,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from skrobust.certificates._lower_bound import lower_bound
+from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._sklearn import safe_indexing
-from skrobust.utils._torch import resolve_device
 from skrobust.victims import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
 
 __all__ = ["certify_nearest_neighbors", "nearest_neighbor_lower_bound"]
@@ -120,9 +119,11 @@ def nearest_neighbor_lower_bound(
         steps=steps,
         maps=maps,
     )
-    return _certify(
-        rule, lambda rows: classifier.predict(_embed(rows, steps)), X, y, threat_model, device
-    )
+
+    def predict(rows: Any) -> np.ndarray:
+        return classifier.predict(_embed(rows, steps))
+
+    return _certify(Request.of(rule, predict, X, y, threat_model, device))
 
 
 def certify_nearest_neighbors(
@@ -172,7 +173,7 @@ def certify_nearest_neighbors(
     array(['certified', 'misclassified'], dtype='<U13')
     """
     rule = as_nearest_neighbor_rule(estimator)
-    return _certify(rule, estimator.predict, X, y, threat_model, device)
+    return _certify(Request.of(rule, estimator.predict, X, y, threat_model, device))
 
 
 def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
@@ -181,42 +182,8 @@ def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
     return X
 
 
-def _certify(
-    rule: NearestNeighborRule,
-    predict: Any,
-    X: Any,
-    y: Any,
-    threat_model: ThreatModel | None,
-    device: str,
-) -> Certificate:
-    if rule.n_neighbors > len(rule.points):
-        raise ValueError(
-            f"n_neighbors={rule.n_neighbors} must be at most the number of training points, "
-            f"{len(rule.points)}."
-        )
-    resolved = resolve_device(device)
-    model = ThreatModel() if threat_model is None else threat_model
-    budget = model.resolve(rule.n_features_in, rule.feature_names)
-    y = column_or_1d(y)
-    queries = rule.embed(X)
-    budget.check_inside(queries.raw)
-    check_consistent_length(queries.points, y)
-    if (y.dtype.kind in "OUS") != (rule.classes.dtype.kind in "OUS"):
-        raise ValueError(
-            f"y has labels like {y[0]!r}, but the estimator was fitted on labels like "
-            f"{rule.classes[0]!r}; both must be text, or both numbers."
-        )
-    # a label that was not seen in fit has no positives: its radius is 0
-    found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
-    labels = np.where(rule.classes[found] == y, found, -1)
-    radius = lower_bound(rule, queries, labels, budget, resolved)
-
-    # a positive radius proves the prediction right; the victim is asked about the others
-    status = np.full(len(radius), "certified", dtype="<U13")
-    status[np.isinf(radius)] = "unreachable"
-    open_rows = np.flatnonzero(radius == 0)
-    if len(open_rows):
-        right = predict(safe_indexing(X, open_rows)) == y[open_rows]
-        tie = "numerical_tie" if rule.n_neighbors == 1 else "uncertified"
-        status[open_rows] = np.where(right, tie, "misclassified")
-    return Certificate(radius=radius, status=status, norm=budget.norm)
+def _certify(request: Request) -> Certificate:
+    radius = lower_bound(
+        request.rule, request.queries, request.labels, request.budget, request.device
+    )
+    return Certificate(radius=radius, status=request.status(radius), norm=request.budget.norm)

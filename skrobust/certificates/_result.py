@@ -26,13 +26,23 @@ class Certificate:
         - "numerical_tie": right, but the nearest point of another class is as near as the
           nearest one of its own up to rounding (1-NN);
         - "uncertified": right, but this bound proves nothing (K > 1);
+        - "exact": right, and `upper` agrees with `radius` up to the tolerance asked for;
         - "unreachable": nothing can change the prediction.
     bound : str
-        "lower": the true radius is at least `radius`.
+        "lower": the true radius is at least `radius`. "interval": it lies between `radius`
+        and `upper`.
     norm : float
         Norm of the perturbations: 1, 2 or inf.
     method : str
         How it was proved.
+    upper : ndarray of shape (n_samples,) or None
+        Norms of adversarial examples, upper bounds on the true radii: 0 where the clean
+        prediction is wrong, inf where no example was found.
+    perturbation : ndarray of shape (n_samples, n_features) or None
+        The perturbations of norm `upper`, in the units of X; 0 where there is none.
+    attained : ndarray of shape (n_samples,) or None
+        What the victim predicts for the perturbed points; for the clean point where there is
+        no perturbation.
     """
 
     radius: np.ndarray
@@ -40,6 +50,9 @@ class Certificate:
     bound: str = "lower"
     norm: float = 2.0
     method: str = "nearest-neighbor lower bound"
+    upper: np.ndarray | None = None
+    perturbation: np.ndarray | None = None
+    attained: np.ndarray | None = None
 
     @property
     def correct(self) -> np.ndarray:

@@ -28,15 +28,17 @@ class TrainingSet:
         Centred points in the space of distances, in the precision of the search.
     V : Tensor of shape (n_train, n_directions)
         The points' images v; for ℓ₂ in an orthonormal basis of their span.
-    Z64, V64 : Tensor
-        The same in float64.
+    Z64 : Tensor of shape (n_train, n_components), float64
+        The points as they are, **not** centred: their differences are exact up to one rounding.
+    V64 : Tensor of shape (n_train, n_directions), float64
+        Images to take differences of; `Z64` itself where v = z.
     basis : ndarray of shape (n_mutable, n_directions) or None
         Orthonormal columns: η = basis @ (coordinates in V's space). None is the identity.
     magnitudes : Tensor of shape (n_train,), float64
         What the rounding of the victim's distances scales with.
     order : ndarray of shape (n_train,)
         Rows of the rule's points, sorted by class.
-    center : ndarray of shape (n_components,)
+    center : Tensor of shape (n_components,), float64
     bounds : list of (first, last)
         The rows of each class.
     V_error : float
@@ -53,7 +55,7 @@ class TrainingSet:
     basis: np.ndarray | None
     magnitudes: torch.Tensor
     order: np.ndarray
-    center: np.ndarray
+    center: torch.Tensor
     bounds: list[tuple[int, int]]
     V_error: float
     stretch: float
@@ -82,16 +84,20 @@ class TrainingSet:
             Precision of the search; None takes float64 for small problems, else float32.
         """
         order = np.argsort(rule.labels, kind="stable")
-        center = rule.points.mean(axis=0)
-        points = (rule.points - center)[order]
+        raw = rule.points[order]
+        center = raw.mean(axis=0)
+        points = raw - center
         ends = np.cumsum(np.bincount(rule.labels, minlength=len(rule.classes))).tolist()
         images, basis, error = _images(rule, budget, points)
         if dtype is None:
             work = n_queries * len(points) * (max(points.shape[1], images.shape[1]) + 32.0)
             dtype = torch.float64 if work <= _FLOAT64_LIMIT else torch.float32
-        Z64 = as_tensor(points, device)
+        largest = float(np.abs(points).max(initial=0)), float(np.abs(images).max(initial=0))
+        if dtype == torch.float32 and not (min(largest) > 1e-12 and max(largest) < 1e12):
+            dtype = torch.float64  # squares would leave the range of float32
+        Z64 = as_tensor(raw, device)
         V64 = Z64 if images is points else as_tensor(images, device)
-        Z = Z64.to(dtype)
+        Z = as_tensor(points, device).to(dtype)
         return cls(
             Z=Z,
             V=Z if images is points else V64.to(dtype),
@@ -100,7 +106,7 @@ class TrainingSet:
             basis=basis,
             magnitudes=as_tensor(rule.magnitudes[order], device),
             order=order,
-            center=center,
+            center=as_tensor(center, device),
             bounds=list(zip([0, *ends[:-1]], ends, strict=True)),
             V_error=error,
             stretch=rule.stretch(budget.scale) * _euclidean(budget),
@@ -116,7 +122,7 @@ def _euclidean(budget: FeatureBudget) -> float:
 def _images(
     rule: NearestNeighborRule, budget: FeatureBudget, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """Return V, its basis and the error of a distance in it."""
+    """Return V from centred points, its basis and the error of a distance in it."""
     matrix, scale = rule.matrix, budget.scale
     if matrix is None and (scale == 1).all():
         return points, None, 0.0

@@ -126,7 +126,7 @@ class CertifiedAccuracyDisplay:
             finite = [np.asarray(radius)[np.isfinite(radius)] for radius, _ in radii.values()]
             largest = max((float(values.max()) for values in finite if len(values)), default=0.0)
             eps = np.linspace(0, largest or 1.0, 101)
-        budgets = check_eps(eps)
+        budgets = np.sort(check_eps(eps))
         curves = [certified_accuracy_score(*pair, budgets) for pair in radii.values()]
         return cls(budgets, np.array(curves), list(radii)).plot(ax=ax, **kwargs)
 

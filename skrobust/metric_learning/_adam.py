@@ -13,6 +13,8 @@ from skrobust.utils._torch import to_numpy
 
 __all__ = ["AdamSolver", "Objective", "SolverResult"]
 
+_EVALUATION_BATCH = 1024
+
 Callback = Callable[[int, float, np.ndarray], bool | None]
 
 
@@ -37,9 +39,9 @@ class SolverResult:
     Attributes
     ----------
     components : ndarray of shape (n_components, n_features)
-        The iterate with the lowest epoch loss.
+        The iterate with the lowest loss.
     loss_curve : list of float
-        The mean loss of each epoch.
+        The objective after each epoch, on fresh triplets of all anchors.
     status : {"converged", "max_iter", "interrupted", "callback", "not_finite"}
         Why the solve ended.
     """
@@ -109,14 +111,17 @@ class AdamSolver:
                     status = "not_finite"
                     break
                 loss_curve.append(loss)
-                waited = 0 if loss < best_loss - self.tol * abs(best_loss) else waited + 1
+                improved = epoch == 1 or loss < best_loss - self.tol * abs(best_loss)
+                waited = 0 if improved else waited + 1
                 if epoch == 1 or loss < best_loss:
                     best_loss = loss
                     best.copy_(variable.detach())
                 if self.verbose and epoch % self.verbose == 0:
                     seconds = time.perf_counter() - started
                     print(f"epoch {epoch:5d}  loss {loss:.6g}  {seconds:.2f} s")  # noqa: T201
-                if self.callback is not None and self.callback(epoch, loss, to_numpy(variable)):
+                if self.callback is not None and self.callback(
+                    epoch, loss, to_numpy(variable).copy()
+                ):
                     status = "callback"
                     break
                 if waited >= self.n_iter_no_change:
@@ -136,15 +141,18 @@ class AdamSolver:
         anchors: torch.Tensor,
         generator: torch.Generator,
     ) -> float:
-        """Search the neighbours, take one step a batch, return the mean loss."""
+        """Search the neighbours, take one step a batch, return the loss of the new iterate."""
         with torch.no_grad():
             neighbors = nearest_by_class(X @ variable.T, class_slices, self.n_candidates)
         shuffled = anchors[torch.randperm(len(anchors), generator=generator)].to(X.device)
-        total = torch.zeros((), dtype=X.dtype, device=X.device)
         for batch in shuffled.split(self.batch_size):
             optimizer.zero_grad()
-            loss = objective.value(variable, X, batch, neighbors, generator)
-            loss.backward()
+            objective.value(variable, X, batch, neighbors, generator).backward()
             optimizer.step()
-            total += loss.detach() * len(batch)
-        return float(total) / len(anchors)
+        # with triplets of its own, so that the best iterate is judged by what it is
+        total = 0.0
+        with torch.no_grad():
+            for batch in shuffled.split(max(self.batch_size, _EVALUATION_BATCH)):
+                loss = objective.value(variable, X, batch, neighbors, generator)
+                total += float(loss) * len(batch)
+        return total / len(anchors)

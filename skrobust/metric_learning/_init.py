@@ -43,6 +43,8 @@ def initial_components(
                 f"init must have shape (n_components, n_features) = {wanted}; got "
                 f"{components.shape}."
             )
+        if not components.any():
+            raise ValueError("init must not be all zeros: its gradient is zero.")
         return components
 
     limit = {

@@ -24,7 +24,7 @@ from skrobust.metric_learning._adam import AdamSolver, Objective, SolverResult
 from skrobust.metric_learning._init import initial_components
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
 from skrobust.objectives import LOSSES, TripletObjective
-from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import as_tensor, make_generator, resolve_device
 
 __all__ = ["RobustMahalanobis"]
@@ -76,18 +76,19 @@ default="identity"
     verbose : int, default=0
         Print a line every `verbose` epochs.
     callback : callable, default=None
-        ``callback(n_iter, loss, components)`` after each epoch; a true result ends the fit.
+        ``callback(n_iter, loss, components)`` after each epoch, with a copy of G; a true
+        result ends the fit.
     random_state : int, RandomState instance or None, default=None
         Draws the triplets and the batches. The same on every device.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        G of the epoch with the lowest loss. Float32 for float32 input, else float64.
+        G after the epoch with the lowest loss. Float32 for float32 input, else float64.
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
-        Mean loss of each epoch.
+        The objective after each epoch, estimated on fresh triplets of all training points.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`.
     n_features_in_ : int
@@ -124,7 +125,7 @@ default="identity"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions({"identity", "pca", "lda"}), "array-like"],
-        "objective": [StrOptions({"triplet"}), HasMethods("value")],
+        "objective": [StrOptions({"triplet"}), BaseEstimator],
         "loss": [StrOptions(set(LOSSES))],
         "margin": [Interval(Real, 0, None, closed="left")],
         "n_candidates": [Interval(Integral, 1, None, closed="left")],

@@ -31,6 +31,10 @@ def resolve_device(device: str) -> torch.device:
         raise ValueError(
             f"device={device!r} is not known; use 'auto', 'cpu', 'cuda' or 'cuda:N'."
         ) from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"device={device!r} is not supported; use 'auto', 'cpu', 'cuda' or 'cuda:N'."
+        )
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device={device!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA "

@@ -26,6 +26,8 @@ def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
     ValueError
         If one is negative or not finite, or none is given.
     """
+    if isinstance(eps, np.ndarray) and eps.ndim == 0:
+        eps = eps[()]
     values = list(eps) if isinstance(eps, Iterable) and not isinstance(eps, str) else [eps]
     for value in values:
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):

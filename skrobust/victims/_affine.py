@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["AffineFunction", "AffineMap", "NotAffineError"]
+__all__ = ["DOUBLE", "SINGLE", "AffineFunction", "AffineMap", "NotAffineError"]
 
 # roundings of one result beyond the length of its sum, on the safe side
 _EXTRA_OPERATIONS = 16
+
+SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 
 
 class NotAffineError(ValueError):
@@ -35,6 +37,9 @@ class AffineMap:
         At least ``|b|``: for ``C (x − m)`` it is ``|C| |m|``.
     operations : int, default=None
         Roundings of one result; None counts a single matrix product.
+    unit : float, default=2**-53
+        Unit roundoff u of the program, where the data do not say: 2**-24 for one that
+        computes in float32 inside.
     """
 
     matrix: np.ndarray
@@ -42,6 +47,7 @@ class AffineMap:
     absolute: np.ndarray = None  # type: ignore[assignment]
     magnitude: np.ndarray = None  # type: ignore[assignment]
     operations: int = None  # type: ignore[assignment]
+    unit: float = 2.0**-53
 
     def __post_init__(self) -> None:
         matrix = np.asarray(self.matrix, dtype=np.float64)
@@ -81,11 +87,15 @@ class AffineMap:
         """
         matrix, offset = np.zeros((n_outputs, n_inputs)), np.zeros(n_outputs)
         absolute, magnitude, operations = matrix.copy(), offset.copy(), 1
+        unit = DOUBLE
         for block, inputs, outputs in blocks:
-            matrix[outputs, inputs], offset[outputs] = block.matrix, block.offset
-            absolute[outputs, inputs], magnitude[outputs] = block.absolute, block.magnitude
-            operations = max(operations, block.operations)
-        return cls(matrix, offset, absolute, magnitude, operations)
+            # adds up where an input is listed twice
+            selection = np.zeros((len(inputs), n_inputs))
+            selection[np.arange(len(inputs)), inputs] = 1
+            matrix[outputs], offset[outputs] = block.matrix @ selection, block.offset
+            absolute[outputs], magnitude[outputs] = block.absolute @ selection, block.magnitude
+            operations, unit = max(operations, block.operations), max(unit, block.unit)
+        return cls(matrix, offset, absolute, magnitude, operations, unit)
 
     def then(self, other: "AffineMap") -> "AffineMap":
         """Return the map that applies `self` first and `other` to its result."""
@@ -95,6 +105,7 @@ class AffineMap:
             other.absolute @ self.absolute,
             other.absolute @ self.magnitude + other.magnitude,
             self.operations + other.operations,
+            max(self.unit, other.unit),
         )
 
 

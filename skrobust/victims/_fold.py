@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import singledispatch
+from inspect import getattr_static
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.utils._sklearn import BaseSearchCV, knn_training_data
-from skrobust.victims._rule import NearestNeighborRule
+from skrobust.victims._rule import NearestNeighborRule, check_size
 from skrobust.victims._steps import active_steps, step_map
 
 __all__ = ["as_nearest_neighbor_rule"]
@@ -70,6 +71,7 @@ def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register
 def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
     check_is_fitted(estimator)
+    _refuse_overrides(estimator, KNeighborsClassifier, ("predict", "kneighbors"))
     if estimator.weights not in ("uniform", None):
         raise ValueError(
             f"KNeighborsClassifier(weights={estimator.weights!r}) cannot be certified: a vote "
@@ -81,6 +83,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
     if y.ndim != 1:
         raise ValueError("KNeighborsClassifier has several outputs; only one is supported.")
     points, root = np.asarray(X, dtype=np.float64), _metric_root(estimator)
+    check_size(points)
     return NearestNeighborRule(
         points=points if root is None else points @ root.T,
         magnitudes=np.linalg.norm(points, axis=1) * (1 if root is None else np.linalg.norm(root)),
@@ -97,6 +100,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register
 def _(estimator: Pipeline) -> NearestNeighborRule:
     check_is_fitted(estimator)
+    _refuse_overrides(estimator, Pipeline, ("predict",))
     rule = as_nearest_neighbor_rule(estimator.steps[-1][1])
     steps = active_steps(estimator.steps[:-1])
     maps = [step_map(name, step) for name, step in steps]
@@ -112,12 +116,25 @@ def _(estimator: Pipeline) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register
 def _(estimator: BaseSearchCV) -> NearestNeighborRule:
     check_is_fitted(estimator)
+    if not hasattr(estimator, "best_estimator_"):
+        raise ValueError(f"{type(estimator).__name__} must be fitted with refit; got refit=False.")
     return as_nearest_neighbor_rule(estimator.best_estimator_)
 
 
 @as_nearest_neighbor_rule.register
 def _(estimator: FrozenEstimator) -> NearestNeighborRule:
     return as_nearest_neighbor_rule(estimator.estimator)
+
+
+def _refuse_overrides(estimator: Any, base: type, methods: tuple[str, ...]) -> None:
+    """Refuse a subclass that predicts in its own way and does not say how."""
+    for method in methods:
+        if getattr_static(type(estimator), method) is not getattr_static(base, method):
+            raise TypeError(
+                f"{type(estimator).__name__} overrides {base.__name__}.{method}, so nothing is "
+                "known of its predictions; give it a method _as_victim(), or register it with "
+                "skrobust.victims.as_nearest_neighbor_rule.register."
+            )
 
 
 def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
@@ -137,7 +154,7 @@ def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
         )
     values, vectors = np.linalg.eigh((inverse + inverse.T) / 2)
     # no more than the rounding of a product GᵀG, which `distance_error` accounts for
-    if values.min() < -8 * len(values) * np.finfo(np.float64).eps * max(values.max(), 0):
+    if values.min() < -2 * len(values) * np.finfo(np.float64).eps * max(values.max(), 0):
         raise ValueError(
             "metric_params={'VI': M} must be positive semidefinite; its smallest eigenvalue is "
             f"{values.min():.3g}."

@@ -7,7 +7,7 @@ by A δ, so everything about raw perturbations follows from A and the ``z_j``.
 What is attacked is a program, which rounds: with ẑ the embedding that it computes,
 
     ‖ẑ(x) − (A x + b)‖₂ ≤ E(x)                    (`embedding_error`),
-    |D̂_j(x) − D_j(x)| ≤ c (‖ẑ(x)‖ + ‖z_j‖)²       (`distance_error`, coefficient c).
+    |D̂_j(x) − D_j(x)| ≤ c (‖ẑ(x)‖ + ‖z_j‖)² + c′ D_j(x)       (`distance_error`).
 
 Both come from the standard model of floating point, with constants on the safe side.
 """
@@ -18,15 +18,17 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from sklearn.compose import ColumnTransformer
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_array
 
-from skrobust.victims._affine import AffineMap
+from skrobust.victims._affine import DOUBLE, SINGLE, AffineMap
 
-__all__ = ["EmbeddedQueries", "NearestNeighborRule"]
+__all__ = ["EmbeddedQueries", "NearestNeighborRule", "check_size"]
 
 # operations a rounding bound counts beyond the length of a sum
 _EXTRA_OPERATIONS = 16
+_LARGEST = 1e140
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +123,7 @@ class NearestNeighborRule:
             current = step.transform(current)
             unit = max(unit, _unit(current))
         points = np.asarray(current, dtype=np.float64)
+        check_size(points)
         magnitudes = np.linalg.norm(points, axis=1) * self._metric_size
         if self.metric_root is not None:
             points = points @ self.metric_root.T
@@ -147,17 +150,18 @@ class NearestNeighborRule:
             maps = [*maps, AffineMap(self.metric_root)]
         for step in maps:
             magnitude = magnitude @ step.absolute.T + step.magnitude
-            error = error @ np.abs(step.matrix).T + step.operations * unit * magnitude
+            growth = step.operations * max(unit, step.unit)
+            error = error @ np.abs(step.matrix).T + growth * magnitude
         return np.linalg.norm(error, axis=1)
 
-    def distance_error(self, queries: EmbeddedQueries) -> float:
-        """Return the coefficient c of the rounding of one squared distance."""
-        c = (self.points.shape[1] + _EXTRA_OPERATIONS) * 2.0**-53
+    def distance_error(self, queries: EmbeddedQueries) -> tuple[float, float]:
+        """Return the coefficients c and c′ of the rounding of one squared distance."""
+        absolute = (self.points.shape[1] + _EXTRA_OPERATIONS) * DOUBLE
         if self.metric_root is not None:
-            c *= 8
-        if self.single or queries.unit > 2.0**-53:
-            c += 2.0**-22  # distances may be stored in float32
-        return c
+            absolute *= 8
+        # distances may be stored in float32
+        single = self.single or queries.unit > DOUBLE
+        return absolute, 2.0**-22 if single else 0.0
 
     def stretch(self, scale: np.ndarray) -> float:
         """Bound how much `queries.magnitudes` grow where x moves by ``scale ∘ η``, ‖η‖₂ = 1."""
@@ -178,20 +182,37 @@ class NearestNeighborRule:
 
     def _raw(self, X: Any) -> np.ndarray:
         if self.feature_names is not None and hasattr(X, "columns"):
-            missing = sorted(set(self.feature_names) - set(X.columns))
+            names, given = list(self.feature_names), list(X.columns)
+            missing = sorted(set(names) - set(given))
             if missing:
                 raise ValueError(f"X lacks the features {missing} that were seen in fit.")
-            X = X[list(self.feature_names)]
+            by_name = bool(self.steps) and isinstance(self.steps[0], ColumnTransformer)
+            if given != names and not by_name:
+                raise ValueError(
+                    f"X must have the features of fit in their order, {names}; got {given}."
+                )
+            X = X[names]
         raw = check_array(X, dtype=np.float64, input_name="X")
         if raw.shape[1] != self.n_features_in:
             raise ValueError(
                 f"X has {raw.shape[1]} features, but the estimator expects {self.n_features_in}."
             )
+        check_size(raw)
         return raw
+
+
+def check_size(values: np.ndarray) -> None:
+    """Raise a ValueError where squares of differences would not be finite."""
+    largest = float(np.abs(values).max(initial=0))
+    if largest >= _LARGEST:
+        raise ValueError(
+            f"X must stay below {_LARGEST:g} in absolute value, in training too, so that squared "
+            f"distances are finite; got {largest:g}."
+        )
 
 
 def _unit(X: Any) -> float:
     """Return the unit roundoff of the data's floating type; float64's for other types."""
     dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
     single = any(str(dtype).lower() in ("float32", "float16") for dtype in dtypes)
-    return 2.0**-24 if single else 2.0**-53
+    return SINGLE if single else DOUBLE

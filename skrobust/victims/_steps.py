@@ -1,6 +1,6 @@
 """Affine maps of fitted transformers: what they publish, confirmed by probing `transform`."""
 
-import warnings
+from dataclasses import replace
 from functools import reduce, singledispatch
 from typing import Any
 
@@ -23,7 +23,7 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.utils._sklearn import column_transformer_blocks
-from skrobust.victims._affine import AffineFunction, AffineMap, NotAffineError
+from skrobust.victims._affine import DOUBLE, SINGLE, AffineFunction, AffineMap, NotAffineError
 
 __all__ = ["active_steps", "affine_map", "step_map"]
 
@@ -60,14 +60,14 @@ def affine_map(step: Any) -> AffineMap:
 def _(step: StandardScaler) -> AffineMap:
     scale = np.ones(step.n_features_in_) if step.scale_ is None else step.scale_
     center = np.zeros(step.n_features_in_) if not step.with_mean else step.mean_
-    return AffineMap.centered(np.diag(1 / scale), center)
+    return AffineMap.centered(np.diag(1 / scale.astype(np.float64)), center)
 
 
 @affine_map.register
 def _(step: RobustScaler) -> AffineMap:
     scale = np.ones(step.n_features_in_) if step.scale_ is None else step.scale_
     center = np.zeros(step.n_features_in_) if step.center_ is None else step.center_
-    return AffineMap.centered(np.diag(1 / scale), center)
+    return AffineMap.centered(np.diag(1 / scale.astype(np.float64)), center)
 
 
 @affine_map.register
@@ -81,7 +81,7 @@ def _(step: MinMaxScaler) -> AffineMap:
 def _(step: MaxAbsScaler) -> AffineMap:
     if getattr(step, "clip", False):  # a parameter of newer releases
         raise NotAffineError("MaxAbsScaler(clip=True) is not affine; use clip=False.")
-    return AffineMap(np.diag(1 / step.scale_))
+    return AffineMap(np.diag(1 / step.scale_.astype(np.float64)))
 
 
 @affine_map.register(PCA)
@@ -91,7 +91,8 @@ def _(step: Any) -> AffineMap:
     if step.whiten:
         # as scikit-learn does, a variance of 0 is not divided by
         scale = np.sqrt(step.explained_variance_)
-        matrix = matrix / np.maximum(scale, np.finfo(scale.dtype).eps)[:, None]
+        scale = np.maximum(scale, np.finfo(scale.dtype).eps).astype(np.float64)
+        matrix = matrix.astype(np.float64) / scale[:, None]
     return AffineMap.centered(matrix, step.mean_)
 
 
@@ -107,7 +108,9 @@ def _(step: NeighborhoodComponentsAnalysis) -> AffineMap:
 
 @affine_map.register
 def _(step: FastICA) -> AffineMap:
-    return AffineMap.centered(step.components_, step.mean_ if step.whiten else 0 * step.mean_)
+    if not step.whiten:
+        return AffineMap(step.components_)
+    return AffineMap.centered(step.components_, step.mean_)
 
 
 @affine_map.register(GaussianRandomProjection)
@@ -156,10 +159,15 @@ def _(step: Pipeline) -> AffineMap:
 def _(step: FeatureUnion) -> AffineMap:
     if step.transformer_weights:
         raise NotAffineError("FeatureUnion with transformer_weights is not supported.")
-    blocks, start, n_inputs = [], 0, step.n_features_in_
-    for name, child in step.transformer_list:
-        if isinstance(child, str) and child == "drop":
-            continue
+    kept = [
+        (name, child)
+        for name, child in step.transformer_list
+        if not (isinstance(child, str) and child == "drop")
+    ]
+    known = [child.n_features_in_ for _, child in kept if hasattr(child, "n_features_in_")]
+    n_inputs = known[0] if known else step.n_features_in_
+    blocks, start = [], 0
+    for name, child in kept:
         passed = child is None or (isinstance(child, str) and child == "passthrough")
         block = AffineMap.identity(n_inputs) if passed else step_map(name, child)
         stop = start + len(block.matrix)
@@ -214,19 +222,32 @@ def step_map(name: str, step: Any) -> AffineMap:
         found = affine_map(step)
     except NotAffineError as error:
         raise NotAffineError(f"Step {name!r} cannot be folded: {error}") from error
-    if not isinstance(step, (Pipeline, ColumnTransformer, FeatureUnion)):
-        _confirm(name, step, found)
-    return found
+    return replace(found, unit=max(found.unit, _confirm(name, step, found), _fitted_unit(step)))
 
 
 def _transform(step: Any, X: np.ndarray) -> np.ndarray:
-    """Return ``step.transform(X)`` as a dense float64 array; probes carry no feature names."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        result = step.transform(X)
+    """Return ``step.transform(X)`` as a dense float64 array, X with the names that fit saw."""
+    given: Any = X
+    names = getattr(step, "feature_names_in_", None)
+    if names is not None:
+        try:
+            import pandas as pd
+
+            given = pd.DataFrame(X, columns=names)
+        except ImportError:  # names without pandas: polars
+            import polars
+
+            given = polars.DataFrame(X, schema=list(names))
+    result = step.transform(given)
     if hasattr(result, "toarray"):
         result = result.toarray()
     return np.asarray(result, dtype=np.float64)
+
+
+def _fitted_unit(step: Any) -> float:
+    """Return float32's roundoff if the step's own numbers are float32."""
+    arrays = (value for value in vars(step).values() if isinstance(value, np.ndarray))
+    return SINGLE if any(array.dtype in (np.float32, np.float16) for array in arrays) else DOUBLE
 
 
 def _probed_map(step: Any, n_inputs: int) -> AffineMap:
@@ -239,16 +260,27 @@ def _probed_map(step: Any, n_inputs: int) -> AffineMap:
     return AffineMap(matrix, origin, np.abs(matrix) + 2 * largest[:, None], largest)
 
 
-def _confirm(name: str, step: Any, found: AffineMap) -> None:
-    """Compare ``transform`` with ``A x + b`` at random points of several magnitudes."""
+def _confirm(name: str, step: Any, found: AffineMap) -> float:
+    """Compare ``transform`` with ``A x + b`` at random points of several magnitudes.
+
+    Returns the unit roundoff that the differences show.
+    """
     n_inputs = found.matrix.shape[1]
     draws = np.random.default_rng(0).standard_normal((12, n_inputs))
     probes = draws * np.repeat([1e-3, 1.0, 30.0, 1e4], 3)[:, None]
     expected = probes @ found.matrix.T + found.offset
-    got = _transform(step, probes)
+    try:
+        got = _transform(step, probes)
+    except Exception as error:
+        raise NotAffineError(
+            f"Step {name!r} cannot be folded: {type(step).__name__}.transform fails on numeric "
+            f"probes ({error})."
+        ) from error
     scale = np.abs(probes) @ found.absolute.T + found.magnitude
     if got.shape != expected.shape or not (np.abs(got - expected) <= 1e-5 * scale + 1e-300).all():
         raise NotAffineError(
             f"Step {name!r} cannot be folded: {type(step).__name__}.transform is not the affine "
             "map that its attributes tell, or not an affine map."
         )
+    exact = np.abs(got - expected) <= 2 * found.operations * DOUBLE * scale + 1e-300
+    return DOUBLE if exact.all() else SINGLE

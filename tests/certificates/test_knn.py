@@ -8,18 +8,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import KINDS, oracle_lower_bound, problems
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NeighborhoodComponentsAnalysis
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
 
 from skrobust import ThreatModel
-from skrobust.certificates import certify_nearest_neighbors, nearest_neighbor_lower_bound
+from skrobust.certificates import (
+    certify_nearest_neighbors,
+    exact_nearest_neighbor_radius,
+    nearest_neighbor_lower_bound,
+)
 from skrobust.certificates._lower_bound import lower_bound
-from skrobust.victims import as_nearest_neighbor_rule
+from skrobust.victims import AffineFunction, as_nearest_neighbor_rule
 
 NEIGHBORS = (1, 2, 3, 4, 5, 11)
 METRICS = {"euclidean": None, "full": (4, 4), "rank 2": (2, 4), "tall": (6, 4), "singular": (4, 4)}
@@ -234,6 +240,121 @@ def test_no_flip_where_the_victim_rounds(offset, spread, dtype, scaled):
         assert (found.radius[right] > 0).all()
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_no_flip_where_centring_rounds(exact):
+    """One cluster far away shifts the centre, not the victim's rounding near the origin."""
+    rng = np.random.default_rng(0)
+    X_train = np.r_[1e-2 * rng.standard_normal((40, 4)), 1e5 + rng.standard_normal((40, 4))]
+    X, y_train = 1e-2 * rng.standard_normal((30, 4)), np.arange(80) % 2
+    y = np.arange(30) % 2
+    model = KNeighborsClassifier(1).fit(X_train, y_train)
+    if exact:
+        found = exact_nearest_neighbor_radius(model, X, y)
+    else:
+        found = certify_nearest_neighbors(model, X, y)
+    assert (found.radius > 0).sum() > 5
+    rule = as_nearest_neighbor_rule(model)
+    assert attack(model, rule, X, y, found.radius, rng, share=1 - 1e-9) == 0
+
+
+class Casting(TransformerMixin, BaseEstimator):
+    """Computes in float32 inside, float64 outside."""
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return (np.asarray(X).astype(np.float32) * np.float32(1.7)).astype(np.float64)
+
+    def _affine_map(self):
+        return np.float64(np.float32(1.7)) * np.eye(4), np.zeros(4)
+
+
+def cast(X):
+    return (np.asarray(X).astype(np.float32) * np.float32(1.7)).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [MaxAbsScaler()],
+        [PCA(3, whiten=True)],
+        [PCA(3), MaxAbsScaler()],
+        [NeighborhoodComponentsAnalysis(max_iter=2)],
+        [make_pipeline(StandardScaler(), Casting())],
+        [Casting()],
+        [FunctionTransformer(AffineFunction(cast))],
+        [ColumnTransformer([("a", "passthrough", [0, 0, 1]), ("b", MinMaxScaler(), [2, 3])])],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_no_flip_where_steps_round(steps, dtype):
+    """Fitted on float32 data, asked about float64 data; float32 inside a step."""
+    rng = np.random.default_rng(9)
+    X_train, y_train, X, y = problems(rng, "random", 80, 40)
+    model = make_pipeline(*steps, KNeighborsClassifier(1, algorithm="brute"))
+    model.fit((100 + X_train).astype(dtype), y_train)
+    X = 100 + X
+    rule = as_nearest_neighbor_rule(model)
+    found = certify_nearest_neighbors(model, X, y)
+    assert (found.radius > 0).any()
+    assert attack(model, rule, X, y, found.radius, rng, share=1 - 1e-9) == 0
+    found = exact_nearest_neighbor_radius(model, X, y)
+    inside = found.radius > 0
+    direction = found.perturbation[inside] / found.upper[inside][:, None]
+    moved = X[inside] + (1 - 1e-9) * found.radius[inside][:, None] * np.nan_to_num(direction)
+    assert (model.predict(moved) == y[inside]).all()
+
+
+@pytest.mark.parametrize("scales", [(1e-3, 1e4, 1, 1), (1e6, 1e-6, 1, 1), (1, 1e3, 1e6, 1e9)])
+@pytest.mark.parametrize("scaler", [MinMaxScaler(), StandardScaler()])
+def test_equals_the_oracle_on_badly_scaled_features(scaler, scales):
+    """Ranges of many magnitudes, and a constant feature, behind a scaler."""
+    rng = np.random.default_rng(10)
+    X_train, y_train, X, y = problems(rng, "random", 40, 12)
+    X_train, X = X_train * scales, X * scales
+    X_train[:, 3] = X[:, 3] = 1.0
+    model = make_pipeline(clone(scaler), KNeighborsClassifier(1)).fit(X_train, y_train)
+    rule = as_nearest_neighbor_rule(model)
+    expected = oracle_lower_bound(X_train, y_train, X, y, rule.matrix)
+    found = certify_nearest_neighbors(model, X, y)
+    np.testing.assert_allclose(found.radius, expected, rtol=1e-6, atol=1e-9)
+    exact = exact_nearest_neighbor_radius(model, X, y)
+    assert (exact.radius >= found.radius * (1 - 1e-9)).all()
+    assert set(exact.status) <= {"exact", "misclassified"}
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e20, 1e100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_huge_and_tiny_data(size, dtype):
+    X_train, y_train, X, y = problems(np.random.default_rng(11), "random", 60, 20)
+    unit = lower_bound_of(X_train, y_train, X, y, torch.float64)
+    found = lower_bound_of(size * X_train, y_train, size * X, y, dtype)
+    np.testing.assert_allclose(found / size, unit, rtol=1e-6)
+
+
+def lower_bound_of(X_train, y_train, X, y, dtype):
+    rule = as_nearest_neighbor_rule(KNeighborsClassifier(1).fit(X_train, y_train))
+    budget = ThreatModel().resolve(X.shape[1])
+    return lower_bound(rule, rule.embed(X), y, budget, torch.device("cpu"), dtype)
+
+
+def test_immutable_features_that_separate_the_classes():
+    rng = np.random.default_rng(12)
+    X, y = rng.random((30, 3)), np.arange(30) % 2
+    X[:, 0] = 10.0 * y
+    X[:, 1:] = X[0, 1:]
+    model = KNeighborsClassifier(1).fit(X, y)
+    for threat in (ThreatModel(mutable=[1, 2]), ThreatModel(mutable=[])):
+        found = certify_nearest_neighbors(model, X, y, threat_model=threat)
+        assert (found.status == "unreachable").all()
+        found = exact_nearest_neighbor_radius(model, X, y, threat_model=threat)
+        assert (found.status == "unreachable").all()
+
+
 def test_numerical_ties_are_told():
     rng = np.random.default_rng(6)
     X_train, y_train, X, y = problems(rng, "random", 60, 60)
@@ -342,6 +463,18 @@ def test_bad_input():
         certify_nearest_neighbors(model, X, y.astype(str))
     with pytest.raises(TypeError, match="eps must be a single real number"):
         certify_nearest_neighbors(model, X, y).certified([0.1, 0.2])
+    with pytest.raises(TypeError, match="threat_model must be a ThreatModel or None; got 'linf'"):
+        certify_nearest_neighbors(model, X, y, threat_model="linf")
+    with pytest.raises(ValueError, match="must stay below 1e"):
+        certify_nearest_neighbors(KNeighborsClassifier(1).fit(1e160 * X, y), X, y)
+    with pytest.raises(ValueError, match="must stay below 1e"):
+        certify_nearest_neighbors(model, 1e160 * X, y)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    named = KNeighborsClassifier(1).fit(frame, y)
+    with pytest.raises(ValueError, match="in their order"):
+        certify_nearest_neighbors(named, frame[["b", "a", "c"]], y)
+    with pytest.raises(ValueError, match="in their order"):
+        certify_nearest_neighbors(named, frame.assign(d=0.0), y)
     with pytest.raises(NotFittedError):
         certify_nearest_neighbors(clone(model), X, y)
     with pytest.raises(ValueError, match=r"n_neighbors=30 must be at most .* 20"):

@@ -69,10 +69,16 @@ STEPS = {
         [("a", StandardScaler(), [3, 1]), ("b", "passthrough", slice(4, 7)), ("c", "drop", [0])],
         remainder=MinMaxScaler(),
     ),
+    "columns twice": ColumnTransformer(
+        [("a", "passthrough", [0, 0, 2]), ("b", StandardScaler(), [2, 5])]
+    ),
+    "union, dropped first": FeatureUnion([("no", "drop"), ("pca", PCA(2))]),
+    "FastICA, not whitened": FastICA(whiten=False, random_state=0, tol=1.0),
     "RobustMahalanobis": RobustMahalanobis(4, init="pca", tol=0.1, n_iter_no_change=2),
 }
 
 
+@pytest.mark.filterwarnings("ignore:FastICA did not converge")
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_the_folded_rule_predicts_what_the_pipeline_predicts(name, scaled):
@@ -210,6 +216,28 @@ def test_mahalanobis_metric(rank):
     by_covariance.fit(data, target)
     rule = as_nearest_neighbor_rule(by_covariance)
     np.testing.assert_array_equal(rule.predict(data), by_covariance.predict(data))
+
+
+class Contrary(KNeighborsClassifier):
+    """Predicts something else."""
+
+    def predict(self, X):
+        return self.classes_[0] + 0 * super().predict(X)
+
+
+class ContraryPipeline(Pipeline):
+    def predict(self, X):
+        return 1 - super().predict(X)
+
+
+def test_own_predictions_are_not_guessed():
+    with pytest.raises(TypeError, match=r"Contrary overrides KNeighborsClassifier\.predict"):
+        as_nearest_neighbor_rule(make_pipeline(Contrary()).fit(X, Y))
+    with pytest.raises(TypeError, match=r"ContraryPipeline overrides Pipeline\.predict"):
+        as_nearest_neighbor_rule(ContraryPipeline([("knn", KNeighborsClassifier())]).fit(X, Y))
+    search = GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1]}, refit=False).fit(X, Y)
+    with pytest.raises(ValueError, match="refit=False"):
+        as_nearest_neighbor_rule(search)
 
 
 def test_searches_and_frozen_estimators():
