@@ -192,7 +192,15 @@ class NearestNeighborRule:
                     f"X must have the features of fit in their order, {names}; got {given}."
                 )
             X = X[names]
-        raw = check_array(X, dtype=np.float64, input_name="X")
+        try:
+            raw = check_array(X, dtype=np.float64, input_name="X")
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(
+                "X must be numeric in every column, also in those that a step drops; got text: "
+                f"{error}."
+            ) from error
         if raw.shape[1] != self.n_features_in:
             raise ValueError(
                 f"X has {raw.shape[1]} features, but the estimator expects {self.n_features_in}."

@@ -220,9 +220,10 @@ def step_map(name: str, step: Any) -> AffineMap:
         check_is_fitted(step)
     try:
         found = affine_map(step)
+        unit = max(found.unit, _confirm(step, found), _fitted_unit(step))
     except NotAffineError as error:
         raise NotAffineError(f"Step {name!r} cannot be folded: {error}") from error
-    return replace(found, unit=max(found.unit, _confirm(name, step, found), _fitted_unit(step)))
+    return replace(found, unit=unit)
 
 
 def _transform(step: Any, X: np.ndarray) -> np.ndarray:
@@ -238,7 +239,12 @@ def _transform(step: Any, X: np.ndarray) -> np.ndarray:
             import polars
 
             given = polars.DataFrame(X, schema=list(names))
-    result = step.transform(given)
+    try:
+        result = step.transform(given)
+    except Exception as error:
+        raise NotAffineError(
+            f"{type(step).__name__}.transform fails on numeric probes ({error})."
+        ) from error
     if hasattr(result, "toarray"):
         result = result.toarray()
     return np.asarray(result, dtype=np.float64)
@@ -260,7 +266,7 @@ def _probed_map(step: Any, n_inputs: int) -> AffineMap:
     return AffineMap(matrix, origin, np.abs(matrix) + 2 * largest[:, None], largest)
 
 
-def _confirm(name: str, step: Any, found: AffineMap) -> float:
+def _confirm(step: Any, found: AffineMap) -> float:
     """Compare ``transform`` with ``A x + b`` at random points of several magnitudes.
 
     Returns the unit roundoff that the differences show.
@@ -269,18 +275,12 @@ def _confirm(name: str, step: Any, found: AffineMap) -> float:
     draws = np.random.default_rng(0).standard_normal((12, n_inputs))
     probes = draws * np.repeat([1e-3, 1.0, 30.0, 1e4], 3)[:, None]
     expected = probes @ found.matrix.T + found.offset
-    try:
-        got = _transform(step, probes)
-    except Exception as error:
-        raise NotAffineError(
-            f"Step {name!r} cannot be folded: {type(step).__name__}.transform fails on numeric "
-            f"probes ({error})."
-        ) from error
+    got = _transform(step, probes)
     scale = np.abs(probes) @ found.absolute.T + found.magnitude
     if got.shape != expected.shape or not (np.abs(got - expected) <= 1e-5 * scale + 1e-300).all():
         raise NotAffineError(
-            f"Step {name!r} cannot be folded: {type(step).__name__}.transform is not the affine "
-            "map that its attributes tell, or not an affine map."
+            f"{type(step).__name__}.transform is not the affine map that its attributes tell, or "
+            "not an affine map."
         )
     exact = np.abs(got - expected) <= 2 * found.operations * DOUBLE * scale + 1e-300
     return DOUBLE if exact.all() else SINGLE

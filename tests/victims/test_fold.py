@@ -73,7 +73,9 @@ STEPS = {
         [("a", "passthrough", [0, 0, 2]), ("b", StandardScaler(), [2, 5])]
     ),
     "union, dropped first": FeatureUnion([("no", "drop"), ("pca", PCA(2))]),
-    "FastICA, not whitened": FastICA(whiten=False, random_state=0, tol=1.0),
+    "FastICA, not whitened": make_pipeline(
+        PCA(4, whiten=True), FastICA(whiten=False, random_state=0)
+    ),
     "RobustMahalanobis": RobustMahalanobis(4, init="pca", tol=0.1, n_iter_no_change=2),
 }
 
@@ -216,6 +218,24 @@ def test_mahalanobis_metric(rank):
     by_covariance.fit(data, target)
     rule = as_nearest_neighbor_rule(by_covariance)
     np.testing.assert_array_equal(rule.predict(data), by_covariance.predict(data))
+
+
+def needs_a_frame(X):
+    return X[["a"]]
+
+
+def test_failing_probes_and_dropped_text_are_told():
+    frame = pd.DataFrame({"a": [0.0, 1, 2, 3], "b": list("xyxy")})
+    drops = ColumnTransformer([("keep", StandardScaler(), ["a"])])
+    model = make_pipeline(drops, KNeighborsClassifier(1)).fit(frame, [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="numeric in every column"):
+        as_nearest_neighbor_rule(model).embed(frame)
+    step = FunctionTransformer(AffineFunction(needs_a_frame))
+    model = Pipeline([("culprit", step), ("knn", KNeighborsClassifier(1))])
+    model.fit(frame[["a"]].rename(columns={"a": "a"}), [0, 0, 1, 1])
+    del model[0].feature_names_in_
+    with pytest.raises(NotAffineError, match=r"'culprit'.*fails on numeric probes"):
+        as_nearest_neighbor_rule(model)
 
 
 class Contrary(KNeighborsClassifier):
