@@ -1,9 +1,9 @@
 """The k-NN lower bound on Fashion-MNIST, as a ratio to brute-force kneighbors in the same run."""
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from skrobust.certificates import nearest_neighbor_lower_bound
+from skrobust.certificates import exact_nearest_neighbor_radius, nearest_neighbor_lower_bound
 
 from .common import fashion_mnist, seconds
 
@@ -42,6 +42,23 @@ class LowerBound:
 
     def peakmem_certify(self, metric, n_neighbors):
         self._certify(n_neighbors)
+
+
+class ExactRadius:
+    """Exact 1-NN radii of all test points, Euclidean, adversarial examples re-checked."""
+
+    timeout = 1800
+    unit = "ratio"
+
+    def setup(self):
+        self.data = fashion_mnist()
+
+    def track_ratio_to_kneighbors(self):
+        X_train, y_train, X, y = self.data
+        knn = KNeighborsClassifier(1, algorithm="brute").fit(X_train, y_train)
+        knn.kneighbors(X[:100])
+        peer = seconds(lambda: knn.kneighbors(X))
+        return seconds(lambda: exact_nearest_neighbor_radius(knn, X, y)) / peer
 
 
 class LowerBoundQuality:

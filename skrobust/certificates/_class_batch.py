@@ -61,11 +61,9 @@ class ClassBatch:
             queries.points[rows], queries.raw[rows], queries.magnitudes[rows], queries.unit
         )
         self.unit = torch.finfo(training.Z.dtype).eps / 2
-        self.squared_Z = (training.Z * training.Z).sum(1)
         self.dual = training.budget.dual
-        self.size_Z = float(self.squared_Z.max().sqrt()) * (1 + 16 * self.unit)
-        self.squared_V = (training.V * training.V).sum(1)
-        size_V = float(torch.linalg.vector_norm(training.V, ord=self.dual, dim=1).max())
+        self.size_Z = float(training.squared_Z.max().sqrt()) * (1 + 16 * self.unit)
+        size_V = training.size_V
         growth_V = (training.V.shape[1] + 16) * self.unit
         tiny = torch.finfo(training.Z.dtype).tiny
         self.V_growth = growth_V
@@ -74,7 +72,7 @@ class ClassBatch:
         self.V_rounding = 4 * self.unit * 2 * size_V + tiny
         # D − ‖z‖²; the common term cancels in every difference
         z = centered.to(training.Z.dtype)
-        self.D = torch.mm(z * -2, training.Z.T).add_(self.squared_Z)
+        self.D = torch.mm(z * -2, training.Z.T).add_(training.squared_Z)
         self.z_norm = centered.norm(dim=1)
         zeros = torch.zeros(len(rows), dtype=torch.float64, device=device)
         self.embedding_error, self.magnitude, self.slack, self.moved = zeros, zeros, zeros, zeros
@@ -187,8 +185,8 @@ class ClassBatch:
         if self.dual != 2:
             norm = torch.cdist(V[rows], V[columns], p=self.dual).mul_(1 + self.V_growth)
             return norm.add_(self.V_rounding + self.training.V_error).mul_(2)
-        norm = torch.mm(V[rows] * -2, V[columns].T).add_(self.squared_V[columns])
-        norm.add_(self.squared_V[rows][:, None]).clamp_min_(0).add_(self.V_slack).sqrt_()
+        norm = torch.mm(V[rows] * -2, V[columns].T).add_(self.training.squared_V[columns])
+        norm.add_(self.training.squared_V[rows][:, None]).clamp_min_(0).add_(self.V_slack).sqrt_()
         return norm.add_(self.training.V_error).mul_(2)
 
     def _candidate_bounds(self) -> torch.Tensor:

@@ -8,6 +8,7 @@ from skrobust.certificates._exact import exact_radius
 from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import safe_indexing
 from skrobust.victims import as_nearest_neighbor_rule
 
 __all__ = ["exact_nearest_neighbor_radius"]
@@ -78,7 +79,8 @@ def exact_nearest_neighbor_radius(
     if not rtol >= 0:
         raise ValueError(f"rtol must be >= 0; got {rtol!r}.")
     request = Request.of(rule, estimator.predict, X, y, threat_model, device)
-    attained = np.array(estimator.predict(X))
+    # what a positive radius proves; the others are asked below
+    attained = rule.classes[np.maximum(request.labels, 0)].copy()
 
     def flips(rows: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         predicted, moved = request.perturb(rows, deltas)
@@ -91,6 +93,8 @@ def exact_nearest_neighbor_radius(
     )
     status = request.status(found.lower)
     wrong = status == "misclassified"
+    if wrong.any():
+        attained[wrong] = estimator.predict(safe_indexing(X, np.flatnonzero(wrong)))
     upper = np.where(wrong, 0.0, found.upper)
     close = (status == "certified") & (upper <= (1 + rtol) * found.lower)
     status[close] = "exact"

@@ -1,6 +1,7 @@
 """Training points as a certificate needs them: on the device, sorted by class, centred."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -60,6 +61,21 @@ class TrainingSet:
     V_error: float
     stretch: float
     budget: FeatureBudget
+
+    @cached_property
+    def squared_Z(self) -> torch.Tensor:
+        """‖z‖² of each row of Z."""
+        return (self.Z * self.Z).sum(1)
+
+    @cached_property
+    def squared_V(self) -> torch.Tensor:
+        """‖v‖₂² of each row of V."""
+        return (self.V * self.V).sum(1)
+
+    @cached_property
+    def size_V(self) -> float:
+        """The largest ‖v‖_q."""
+        return float(torch.linalg.vector_norm(self.V, ord=self.budget.dual, dim=1).max())
 
     @classmethod
     def of(

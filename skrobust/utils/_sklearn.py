@@ -8,24 +8,18 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import (
-    HasMethods,
     Interval,
-    InvalidParameterError,
     StrOptions,
-    validate_params,
 )
 
 __all__ = [
     "BaseSearchCV",
-    "HasMethods",
     "Interval",
-    "InvalidParameterError",
     "StrOptions",
     "column_transformer_blocks",
     "fit_context",
     "knn_training_data",
     "safe_indexing",
-    "validate_params",
 ]
 
 

@@ -257,22 +257,23 @@ def test_no_flip_where_centring_rounds(exact):
     assert attack(model, rule, X, y, found.radius, rng, share=1 - 1e-9) == 0
 
 
+def cast(X):
+    """Compute in float32 inside, float64 outside."""
+    return (np.asarray(X).astype(np.float32) * np.float32(1.7)).astype(np.float64)
+
+
 class Casting(TransformerMixin, BaseEstimator):
-    """Computes in float32 inside, float64 outside."""
+    """A step of its own that casts."""
 
     def fit(self, X, y=None):
         self.fitted_ = True
         return self
 
     def transform(self, X):
-        return (np.asarray(X).astype(np.float32) * np.float32(1.7)).astype(np.float64)
+        return cast(X)
 
     def _affine_map(self):
         return np.float64(np.float32(1.7)) * np.eye(4), np.zeros(4)
-
-
-def cast(X):
-    return (np.asarray(X).astype(np.float32) * np.float32(1.7)).astype(np.float64)
 
 
 @pytest.mark.parametrize(
