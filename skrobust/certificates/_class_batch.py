@@ -12,17 +12,15 @@ Test points go class by class, so that 3 is a matrix product too.
 
 Rounding. Steps 1–3 run in float32 on large problems; every bound they use is lowered by the
 worst error of its own arithmetic, so nothing is discarded wrongly. The values that survive are
-computed again in float64 from differences, and the numerator loses what the victim's rounding
-may shift between two distances anywhere in the ball (see ``victims._rule``),
-
-    τ = c (m + m_j)² + c (m + m_i)² + 4 E ‖z_i − z_j‖,
-
-so that the radius holds for the victim's own `predict`.
+computed again in float64 from differences, and the numerator loses τ, what the victim's rounding
+may shift between two distances anywhere in the ball (see ``_rounding``), so that the radius holds
+for the victim's own `predict`.
 """
 
 import numpy as np
 import torch
 
+from skrobust.certificates._rounding import Rounding
 from skrobust.certificates._training_set import TrainingSet
 from skrobust.numerics import row_batches
 from skrobust.utils._torch import as_tensor, to_numpy
@@ -74,8 +72,7 @@ class ClassBatch:
         z = centered.to(training.Z.dtype)
         self.D = torch.mm(z * -2, training.Z.T).add_(training.squared_Z)
         self.z_norm = centered.norm(dim=1)
-        zeros = torch.zeros(len(rows), dtype=torch.float64, device=device)
-        self.embedding_error, self.magnitude, self.slack, self.moved = zeros, zeros, zeros, zeros
+        self.slack = torch.zeros_like(self.z_norm)
 
     def subset(self, chosen: np.ndarray, cap: np.ndarray) -> "ClassBatch":
         """Return the chosen rows as a batch with caps of its own, of shape (n_chosen,)."""
@@ -163,20 +160,15 @@ class ClassBatch:
 
     def _account_for_victim(self, cap: torch.Tensor) -> None:
         """Set the victim's rounding within `cap`, and the slack of the search's bounds."""
-        radius, device = to_numpy(cap), cap.device
-        movement = radius[:, None] * self.training.budget.scale
-        error = self.rule.embedding_error(self.queries, movement)
-        self.embedding_error = as_tensor(error, device)
-        self.magnitude = as_tensor(self.queries.magnitudes + self.training.stretch * radius, device)
-        self.moved = self.training.stretch * cap
-        absolute, relative = self.rule.distance_error(self.queries)
+        self.rounding = Rounding.within(to_numpy(cap), self.rule, self.training, self.queries)
         largest = float(self.training.magnitudes.max())
         growth = (self.training.Z.shape[1] + 16) * self.unit
+        reach = self.z_norm + self.size_Z
         self.slack = (
-            2 * growth * (self.z_norm + self.size_Z) ** 2
-            + 2 * absolute * (self.magnitude + largest) ** 2
-            + 2 * relative * (self.z_norm + self.size_Z + self.moved) ** 2
-            + 8 * self.size_Z * self.embedding_error
+            2 * growth * reach**2
+            + 2 * self.rounding.absolute * (self.rounding.magnitude + largest) ** 2
+            + 2 * self.rounding.relative * (reach + self.rounding.moved) ** 2
+            + 8 * self.size_Z * self.rounding.embedding_error
         )
 
     def _denominators(self, rows: torch.Tensor, columns: slice) -> torch.Tensor:
@@ -285,8 +277,6 @@ class ClassBatch:
         training = self.training
         values = torch.empty(len(t), dtype=torch.float64, device=t.device)
         row_bytes = 8 * i.shape[1] * 3 * max(training.Z.shape[1], training.V.shape[1])
-        growth = (training.Z.shape[1] + 16) * 2.0**-53
-        absolute, relative = self.rule.distance_error(self.queries)
         for rows in row_batches(0, len(t), row_bytes, _BLOCK):
             z, z_j, z_i = self.z64[t[rows]], training.Z64[j[rows]], training.Z64[i[rows]]
             D_j = ((z_j - z) ** 2).sum(1)[:, None]
@@ -294,12 +284,14 @@ class ClassBatch:
             between = z_i.sub_(z_j[:, None]).norm(dim=2)  # ‖z_i − z_j‖
             moved = training.V64[i[rows]] - training.V64[j[rows]][:, None]
             moved = torch.linalg.vector_norm(moved, ord=self.dual, dim=2)
-            m = self.magnitude[t[rows]][:, None]
-            m_j, m_i = training.magnitudes[j[rows]][:, None], training.magnitudes[i[rows]]
-            moved_by = self.moved[t[rows]][:, None]
-            tau = absolute * ((m + m_j) ** 2 + (m + m_i) ** 2)
-            tau += relative * ((D_j.sqrt() + moved_by) ** 2 + (D_i.sqrt() + moved_by) ** 2)
-            tau += 4 * self.embedding_error[t[rows]][:, None] * between + growth * (D_i + D_j)
+            tau = self.rounding.tau(
+                t[rows][:, None],
+                training.magnitudes[j[rows]][:, None],
+                training.magnitudes[i[rows]],
+                D_j,
+                D_i,
+                between,
+            )
             growth_V = (training.V.shape[1] + 16) * 2.0**-53
             denominator = 2 * (moved * (1 + growth_V) + training.V_error) + np.finfo(float).tiny
             gap = D_j - D_i - tau

@@ -89,7 +89,7 @@ def exact_radius(
                 search = _Search(batch, np.where(known, lower[rows], 0.0))
                 search.run()
                 lower[rows] = np.maximum(lower[rows], search.lower())
-                for k, delta in search.adversarial(rows, n_features, flips).items():
+                for k, delta in search.adversarial(rows, flips).items():
                     perturbation[rows[k]] = delta
                     upper[rows[k]] = budget.size(delta[None])[0]
                 again = search.cut_short
@@ -169,10 +169,10 @@ class _Search:
         proved = np.minimum(np.minimum(self.proved, self.distance), cap)
         return np.maximum(self.radius, proved)
 
-    def adversarial(self, rows: np.ndarray, n_features: int, flips: Flips) -> dict[int, np.ndarray]:
+    def adversarial(self, rows: np.ndarray, flips: Flips) -> dict[int, np.ndarray]:
         """Return the smallest perturbations found that flip the victim, by row of the batch."""
         found: dict[int, np.ndarray] = {}
-        self._try(found, rows, n_features, flips)
+        self._try(found, rows, flips)
         # a cell without interior (a duplicate across classes) is no adversarial example: look on
         for _ in range(_MORE_CELLS):
             missing = self.alive & np.isfinite(self.distance)
@@ -181,7 +181,7 @@ class _Search:
                 break
             wider = np.where(missing, 2 * self._farthest_tried(), -np.inf)
             self._solve(wider, np.where(missing, np.inf, -np.inf))
-            self._try(found, rows, n_features, flips)
+            self._try(found, rows, flips)
         return found
 
     def _farthest_tried(self) -> np.ndarray:
@@ -195,7 +195,6 @@ class _Search:
         self,
         found: dict[int, np.ndarray],
         rows: np.ndarray,
-        n_features: int,
         flips: Flips,
     ) -> None:
         """Check the solved cells of rows without an example, nearest first."""
@@ -211,8 +210,7 @@ class _Search:
                 deltas = {
                     t: delta
                     for t, pair in current.items()
-                    if t not in found
-                    and (delta := self._delta(pair, margin, n_features)) is not None
+                    if t not in found and (delta := self.cells.delta(pair, margin)) is not None
                 }
                 if not deltas:
                     continue
@@ -222,15 +220,3 @@ class _Search:
             for pair in current.values():
                 pair.tried = True
             waiting = {t: pairs for t, pairs in waiting.items() if pairs and t not in found}
-
-    def _delta(self, pair: Pair, margin: float, n_features: int) -> np.ndarray | None:
-        """Return δ = s ∘ η for an η inside the pair's cell, None where there is none."""
-        eta = self.cells.inside(pair, margin)
-        if eta is None:
-            return None
-        training = self.batch.training
-        movable = training.budget.scale > 0
-        delta = np.zeros(n_features)
-        eta = eta if training.basis is None else training.basis @ eta
-        delta[movable] = training.budget.scale[movable] * eta
-        return delta
