@@ -47,7 +47,9 @@ class Pair:
         Proved lower bound on the distance, sound for the victim's rounding.
     point : ndarray of shape (n_directions,) or None
         The nearest η in the coordinates of the training set's V; None where the cell is
-        empty, or the solver failed.
+        empty or was left, or the solver failed.
+    left : bool
+        Whether it was left because it is farther than what is known.
     tried : bool
         Whether the victim was asked about it.
     """
@@ -57,6 +59,7 @@ class Pair:
     rows: list[int] = field(default_factory=list)
     lower: float = 0.0
     point: np.ndarray | None = None
+    left: bool = False
     tried: bool = False
 
 
@@ -84,12 +87,15 @@ class Cells:
     def _half_spaces(self, pair: Pair) -> HalfSpaces:
         return self.comparisons.half_spaces(pair.t, [pair.j] * len(pair.rows), pair.rows)
 
-    def solve(self, pairs: list[Pair]) -> None:
-        """Solve pairs, in place."""
+    def solve(self, pairs: list[Pair], distance: np.ndarray) -> None:
+        """Solve pairs, in place; leave those that are farther than their row's distance."""
         still = pairs
         for _ in range(_MAX_ROUNDS):
             for pair in still:
                 self._solve_rows(pair)
+                pair.left = pair.lower >= distance[pair.t]
+                if pair.left:
+                    pair.point = None
             still = self._add_violated([pair for pair in still if pair.point is not None])
             if not still:
                 break

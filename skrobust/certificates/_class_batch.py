@@ -55,9 +55,7 @@ class ClassBatch:
         self.z64 = as_tensor(queries.points[rows], device)
         centered = self.z64 - training.center
         self.rule, self.label = rule, label
-        self.queries = EmbeddedQueries(
-            queries.points[rows], queries.raw[rows], queries.magnitudes[rows], queries.unit
-        )
+        self.queries = queries.take(rows)
         self.unit = torch.finfo(training.Z.dtype).eps / 2
         self.dual = training.budget.dual
         self.size_Z = float(training.squared_Z.max().sqrt()) * (1 + 16 * self.unit)
@@ -119,8 +117,10 @@ class ClassBatch:
 
         Returns
         -------
-        t, j, i : Tensor of shape (n_pairs,)
-            Rows of the batch in ascending order, negatives and their most binding positives.
+        t, j : Tensor of shape (n_pairs,)
+            Rows of the batch in ascending order, and negatives.
+        i : Tensor of shape (n_pairs, n_kept)
+            Each negative's most binding positives.
         values : Tensor of shape (n_pairs,), float64
             Lower bounds on the pairs' values, all below the threshold.
         """
@@ -129,7 +129,7 @@ class ClassBatch:
         values, positives = self._approximate(t, j)
         values = values.double()
         near = values < threshold[t]
-        return t[near], j[near], positives[near, 0], values[near]
+        return t[near], j[near], positives[near], values[near]
 
     def _negative(self, column: torch.Tensor) -> torch.Tensor:
         """Turn a position among the negatives into a training row."""
@@ -156,7 +156,9 @@ class ClassBatch:
         # at first not farther than some diameters of the training set: rounding grows with it
         diameters = _DIAMETERS * self.wanted_cap * 2 * self.size_Z
         farthest = diameters / max(self.training.stretch, 1e-100 * diameters, 1e-100)
-        return torch.nan_to_num(cap, nan=0.0).clamp_max(farthest)
+        cap = torch.nan_to_num(cap, nan=0.0).clamp_max(farthest)
+        # in coarse steps: the last bits of the search shall not show in the result
+        return torch.where(cap > 0, torch.exp2((8 * cap.log2()).ceil() / 8), cap)
 
     def _account_for_victim(self, cap: torch.Tensor) -> None:
         """Set the victim's rounding within `cap`, and the slack of the search's bounds."""

@@ -6,30 +6,25 @@ The lower bound's values order the negatives; one is solved only if its value is
 smallest distance found so far, so that few are (one or two a point).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+from skrobust.certificates._apart import MARGINS
 from skrobust.certificates._cells import Cells, Pair
 from skrobust.certificates._class_batch import ClassBatch
-from skrobust.certificates._lower_bound import solved_batches
-from skrobust.certificates._training_set import TrainingSet
-from skrobust.threat_model import FeatureBudget
+from skrobust.certificates._lower_bound import BoundJob, down
+from skrobust.certificates._request import Attack
 from skrobust.utils._torch import exact_matmul, to_numpy
-from skrobust.victims import EmbeddedQueries, NearestNeighborRule
 
-__all__ = ["ExactRadii", "exact_radius"]
-
-# how far into a cell an adversarial example reaches, for float64 and for float32 data
-_MARGINS = {False: (1e-9, 1e-6, 1e-3), True: (1e-5, 1e-4, 1e-3)}
+__all__ = ["CellJob", "ExactRadii"]
 
 _LARGER_CAPS = 20
 _CAP_FACTOR = 8.0  # first guess: the radius is below so many times the nearest negative's value
+_BINDING = 8  # positives that the next cell of a point starts with
 _MORE_CELLS = 6  # rounds of a wider search where the nearest cells hold no example
-
-Flips = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,66 +36,79 @@ class ExactRadii:
     lower : ndarray of shape (n_samples,)
         Proved; inf where no perturbation changes the prediction.
     upper : ndarray of shape (n_samples,)
-        Norm of `perturbation`; inf where none was found that flips the victim.
+        Norm of `perturbation`; inf where none was found that succeeds.
     perturbation : ndarray of shape (n_samples, n_features)
         δ in the units of X, re-checked by the victim's prediction; 0 where there is none.
+    attained : ndarray of shape (n_samples,)
+        What the victim predicts there; labels as they were given where there is none.
     """
 
     lower: np.ndarray
     upper: np.ndarray
     perturbation: np.ndarray
+    attained: np.ndarray
+
+    @classmethod
+    def unknown(cls, lower: np.ndarray, n_features: int, labels: np.ndarray) -> Self:
+        """Return radii with a lower side only."""
+        return cls(
+            lower, np.full(len(lower), np.inf), np.zeros((len(lower), n_features)), labels.copy()
+        )
+
+    def note(self, t: int, size: float, delta: np.ndarray, predicted: Any) -> None:
+        """Keep an adversarial example if it is smaller than what is there."""
+        if size < self.upper[t]:
+            self.upper[t], self.perturbation[t], self.attained[t] = size, delta, predicted
+
+    def put(self, rows: np.ndarray, other: "ExactRadii") -> None:
+        """Put the radii of some rows."""
+        self.lower[rows], self.upper[rows] = other.lower, other.upper
+        self.perturbation[rows], self.attained[rows] = other.perturbation, other.attained
 
 
-def exact_radius(
-    rule: NearestNeighborRule,
-    queries: EmbeddedQueries,
-    labels: np.ndarray,
-    budget: FeatureBudget,
-    flips: Flips,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-) -> ExactRadii:
-    """Return the exact radii of 1-NN, with the perturbations that attain them.
+@dataclass(frozen=True, eq=False)
+class CellJob:
+    """Exact radii of 1-NN; called with batches of points, also in other processes.
 
-    Parameters
+    Attributes
     ----------
-    rule : NearestNeighborRule with ``n_neighbors=1``
-    queries : EmbeddedQueries of n_samples points
-    labels : ndarray of shape (n_samples,), int64
-        Indices into ``rule.classes``; -1 for a label the rule has not seen.
-    budget : FeatureBudget
-    flips : callable ``(rows, deltas) -> (mask, moved)``
-        Whether the victim changes its prediction on ``X[rows] + deltas``, and how far the
-        points really moved.
-    device : torch.device
-    dtype : torch.dtype, default=None
-        Precision of the search; None takes float64 for small problems, else float32.
+    bound : BoundJob
+        The lower bound of the same points.
+    attack : callable ``(rows, deltas) -> Attempt``
+        Asks the victim about ``X[rows] + deltas``.
+    y : ndarray of shape (n_samples,)
+        Labels as they were given.
     """
-    n_samples, n_features = queries.raw.shape
-    lower, upper = np.zeros(n_samples), np.full(n_samples, np.inf)
-    perturbation = np.zeros((n_samples, n_features))
-    with torch.no_grad(), exact_matmul():
-        training = TrainingSet.of(rule, budget, n_samples, device, dtype)
-        solved = solved_batches(rule, training, queries, labels, lower, _CAP_FACTOR)
-        for rows, batch, settled in solved:
+
+    bound: BoundJob
+    attack: Attack
+    y: np.ndarray
+
+    def __call__(self, batches: list[np.ndarray]) -> list[tuple[np.ndarray, ExactRadii]]:
+        """Return ``(rows, radii)`` of each batch."""
+        with torch.no_grad(), exact_matmul():
+            return [(rows, self._batch(rows)) for rows in batches]
+
+    def _batch(self, rows: np.ndarray) -> ExactRadii:
+        lower, budget = np.zeros(len(rows)), self.bound.budget
+        radii = ExactRadii.unknown(lower, len(budget.scale), self.y[rows])
+        for at, batch, settled in self.bound.solved(rows, lower, _CAP_FACTOR):
             for _ in range(_LARGER_CAPS):
                 # an infinite bound needs no search
-                known = settled & np.isfinite(lower[rows])
-                search = _Search(batch, np.where(known, lower[rows], 0.0))
+                known = settled & np.isfinite(lower[at])
+                search = _Search(batch, np.where(known, lower[at], 0.0))
                 search.run()
-                lower[rows] = np.maximum(lower[rows], search.lower())
-                for k, delta in search.adversarial(rows, flips).items():
-                    perturbation[rows[k]] = delta
-                    upper[rows[k]] = budget.size(delta[None])[0]
+                lower[at] = np.maximum(lower[at], search.lower())
+                for k, (delta, predicted) in search.adversarial(rows[at], self.attack).items():
+                    radii.note(at[k], budget.size(delta[None])[0], delta, predicted)
                 again = search.cut_short
                 if not again.any():
                     break
                 batch = batch.subset(again, 32 * search.cap[again])
                 batch.solve()
-                rows, settled = rows[again], np.ones(again.sum(), dtype=bool)
-    inside = np.isfinite(lower) & (lower > 0)
-    lower[inside] = np.nextafter(lower[inside], 0)
-    return ExactRadii(np.minimum(lower, upper), upper, perturbation)
+                at, settled = at[again], np.ones(again.sum(), dtype=bool)
+        lower[:] = np.minimum(down(lower), radii.upper)
+        return radii
 
 
 class _Search:
@@ -112,6 +120,7 @@ class _Search:
         self.cap = to_numpy(batch.cap)
         self.cells = Cells(batch)
         self.pairs: dict[tuple[int, int], Pair] = {}
+        self.binding: dict[int, list[int]] = {}
         self.alive = self.radius > 0
         self.distance = np.where(self.alive, np.inf, 0.0)
         self.proved = np.where(self.alive, np.inf, 0.0)
@@ -139,10 +148,11 @@ class _Search:
     def _solve(self, threshold: np.ndarray, distance: np.ndarray) -> None:
         """Solve the candidates below `threshold`, in ascending order, while below `distance`."""
         limits = torch.as_tensor(threshold, device=self.batch.z64.device)
-        queue: dict[int, list[tuple[float, int, int]]] = {}
+        queue: dict[int, list[tuple[float, int, list[int]]]] = {}
         columns = (column.tolist() for column in self.batch.candidates(limits))
         for t, j, i, value in zip(*columns, strict=True):
-            if (t, j) not in self.pairs:
+            known = self.pairs.get((t, j))
+            if known is None or (known.left and known.lower < distance[t]):
                 queue.setdefault(t, []).append((value, j, i))
         for waiting in queue.values():
             waiting.sort(reverse=True)
@@ -151,14 +161,17 @@ class _Search:
             for t, waiting in list(queue.items()):
                 value, j, i = waiting.pop()
                 if value < distance[t]:
-                    pairs.append(Pair(t, j, [i]))
+                    # what binds for one negative often binds for the next
+                    pairs.append(Pair(t, j, list(dict.fromkeys(i + self.binding.get(t, [])))))
                 if not waiting or value >= distance[t]:
                     del queue[t]
-            self.cells.solve(pairs)
+            self.cells.solve(pairs, distance)
             for pair in pairs:
                 self.pairs[pair.t, pair.j] = pair
                 self.proved[pair.t] = min(self.proved[pair.t], pair.lower)
-                self.distance[pair.t] = min(self.distance[pair.t], self.cells.size(pair))
+                if not pair.left:
+                    self.distance[pair.t] = min(self.distance[pair.t], self.cells.size(pair))
+                    self.binding[pair.t] = pair.rows[:_BINDING]
 
     def lower(self) -> np.ndarray:
         """Return the proved radii."""
@@ -169,10 +182,13 @@ class _Search:
         proved = np.minimum(np.minimum(self.proved, self.distance), cap)
         return np.maximum(self.radius, proved)
 
-    def adversarial(self, rows: np.ndarray, flips: Flips) -> dict[int, np.ndarray]:
-        """Return the smallest perturbations found that flip the victim, by row of the batch."""
-        found: dict[int, np.ndarray] = {}
-        self._try(found, rows, flips)
+    def adversarial(self, rows: np.ndarray, attack: Attack) -> dict[int, tuple[np.ndarray, Any]]:
+        """Return the smallest perturbations found that succeed, and what is predicted there.
+
+        By row of the batch; `rows` are their names to the attack.
+        """
+        found: dict[int, tuple[np.ndarray, Any]] = {}
+        self._try(found, rows, attack)
         # a cell without interior (a duplicate across classes) is no adversarial example: look on
         for _ in range(_MORE_CELLS):
             missing = self.alive & np.isfinite(self.distance)
@@ -181,7 +197,7 @@ class _Search:
                 break
             wider = np.where(missing, 2 * self._farthest_tried(), -np.inf)
             self._solve(wider, np.where(missing, np.inf, -np.inf))
-            self._try(found, rows, flips)
+            self._try(found, rows, attack)
         return found
 
     def _farthest_tried(self) -> np.ndarray:
@@ -193,9 +209,9 @@ class _Search:
 
     def _try(
         self,
-        found: dict[int, np.ndarray],
+        found: dict[int, tuple[np.ndarray, Any]],
         rows: np.ndarray,
-        flips: Flips,
+        attack: Attack,
     ) -> None:
         """Check the solved cells of rows without an example, nearest first."""
         waiting: dict[int, list[Pair]] = {}
@@ -206,7 +222,7 @@ class _Search:
             pairs.sort(key=self.cells.size, reverse=True)
         while waiting:
             current = {t: pairs.pop() for t, pairs in waiting.items()}
-            for margin in _MARGINS[self.batch.queries.unit > 2.0**-53]:
+            for margin in MARGINS[self.batch.queries.unit > 2.0**-53]:
                 deltas = {
                     t: delta
                     for t, pair in current.items()
@@ -215,8 +231,9 @@ class _Search:
                 if not deltas:
                     continue
                 keys = np.fromiter(deltas, dtype=int)
-                flipped, moved = flips(rows[keys], np.array(list(deltas.values())))
-                found.update(zip(keys[flipped].tolist(), moved[flipped], strict=True))
+                tried = attack(rows[keys], np.array(list(deltas.values())))
+                for k in np.flatnonzero(tried.success):
+                    found[int(keys[k])] = tried.moved[k], tried.predicted[k]
             for pair in current.values():
                 pair.tried = True
             waiting = {t: pairs for t, pairs in waiting.items() if pairs and t not in found}

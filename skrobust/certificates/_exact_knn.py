@@ -1,17 +1,23 @@
-"""The exact certified radius of 1-NN: the public function."""
+"""The exact certified radius of K-NN: the public function."""
 
 from typing import Any
 
 import numpy as np
 
-from skrobust.certificates._exact import exact_radius
+from skrobust.certificates._exact import CellJob, ExactRadii
+from skrobust.certificates._exact_votes import VoteJob
+from skrobust.certificates._lower_bound import BoundJob, lower_bound
 from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
+from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._parallel import Progress, deal, run_parts
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.victims import as_nearest_neighbor_rule
 
 __all__ = ["exact_nearest_neighbor_radius"]
+
+_TOGETHER = 64  # points whose adversarial examples are checked by one prediction
 
 
 def exact_nearest_neighbor_radius(
@@ -20,17 +26,21 @@ def exact_nearest_neighbor_radius(
     y: Any,
     *,
     threat_model: ThreatModel | None = None,
+    target: Any = None,
     rtol: float = 1e-3,
+    max_nodes: int = 1000,
     device: str = "cpu",
+    n_jobs: int | None = None,
+    verbose: int = 0,
 ) -> Certificate:
-    """Smallest perturbation of raw features that changes a 1-NN prediction, from both sides.
+    """Smallest perturbation of raw features that changes a k-NN prediction, from both sides.
 
     The lower side is proved in floating point, allowing for the rounding of the victim's own
     `predict`; the upper side is an adversarial example that its `predict` was asked about.
 
     Parameters
     ----------
-    estimator : fitted 1-NN classifier, alone or behind affine steps in a Pipeline
+    estimator : fitted k-NN classifier, alone or behind affine steps in a Pipeline
         See :func:`skrobust.victims.as_nearest_neighbor_rule`.
     X : array-like of shape (n_samples, n_features)
         Points to certify, as the estimator's `predict` takes them.
@@ -39,16 +49,30 @@ def exact_nearest_neighbor_radius(
     threat_model : ThreatModel, default=None
         Norm, scales, mutable features and bounds of the adversary, all honoured; None is ℓ₂
         on all features.
+    target : label, default=None
+        Only changes into this class count (fraud into legitimate); no point in `X` may have it
+        as its label. None is any change.
     rtol : float, default=1e-3
-        The status is "exact" where ``upper <= (1 + rtol) * radius``. With float64 data the two
-        usually agree to 1e-8, with float32 data to 1e-4.
+        The status is "exact" where ``upper <= (1 + rtol) * radius``. For one neighbour the two
+        usually agree to 1e-8 with float64 data, to 1e-4 with float32 data; for more, the search
+        ends where `rtol` is reached.
+    max_nodes : int, default=1000
+        For more than one neighbour: nodes of the branch and bound that are solved for a point.
+        Where it ends the search, the status is "certified", with what was proved and the
+        smallest example found. 0 gives the lower bound and an example.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:N" or "auto", for the search; small programs run on the CPU.
+    n_jobs : int, default=None
+        Jobs for joblib, with whatever backend is active; results do not depend on it. A job
+        in a process of its own prepares the training points again.
+    verbose : int, default=0
+        1 prints a line every other second, 2 one for each batch.
 
     Returns
     -------
     Certificate
-        With `upper`, `perturbation` and `attained`; the bound is "interval". Where the nearest
+        With `upper`, `perturbation` and `attained`; the bound is "interval". An interrupt
+        (Ctrl-C) ends it with a warning, and keeps what is proved. Where the nearest
         cell of another class has no interior (a training point that lies in two classes), the
         two sides differ and the status is "certified". A radius of more than 1,024 diameters
         of the training set is cut off there: farther out, rounding decides.
@@ -58,8 +82,7 @@ def exact_nearest_neighbor_radius(
     TypeError
         If the estimator is no nearest-neighbour classifier.
     ValueError
-        If it has ``n_neighbors > 1``, a step is not affine, or a parameter or the data are not
-        supported.
+        If a step is not affine, or a parameter or the data are not supported.
 
     Examples
     --------
@@ -71,40 +94,96 @@ def exact_nearest_neighbor_radius(
     (array([0.5]), array([[0.5, 0. ]]), 'b')
     """
     rule = as_nearest_neighbor_rule(estimator)
-    if rule.n_neighbors != 1:
-        raise ValueError(
-            f"n_neighbors must be 1 for exact radii; got {rule.n_neighbors}. For more neighbours "
-            "use certify_nearest_neighbors, a lower bound."
-        )
     if not rtol >= 0:
         raise ValueError(f"rtol must be >= 0; got {rtol!r}.")
-    request = Request.of(rule, estimator.predict, X, y, threat_model, device)
-    # what a positive radius proves; the others are asked below
-    attained = rule.classes[np.maximum(request.labels, 0)].copy()
-
-    def flips(rows: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        predicted, moved = request.perturb(rows, deltas)
-        flipped = predicted != request.y[rows]
-        attained[rows[flipped]] = predicted[flipped]
-        return flipped, moved
-
-    found = exact_radius(
-        rule, request.queries, request.labels, request.budget, flips, request.device
+    if not isinstance(max_nodes, (int, np.integer)) or max_nodes < 0:
+        raise ValueError(f"max_nodes must be an integer >= 0; got {max_nodes!r}.")
+    request = Request.of(rule, estimator.predict, X, y, threat_model, device, target)
+    if rule.n_neighbors == 1:
+        found, done, right = _cells(request, n_jobs, verbose)
+    else:
+        found, done, right = _votes(request, rtol, int(max_nodes), n_jobs, verbose)
+    certificate = request.certificate(
+        found.lower,
+        done,
+        right,
+        bound="interval",
+        method=f"exact {rule.n_neighbors}-NN radius",
+        upper=found.upper,
+        perturbation=found.perturbation,
+        attained=found.attained,
     )
-    status = request.status(found.lower)
+    status = certificate.status
     wrong = status == "misclassified"
     if wrong.any():
-        attained[wrong] = estimator.predict(safe_indexing(X, np.flatnonzero(wrong)))
-    upper = np.where(wrong, 0.0, found.upper)
-    close = (status == "certified") & (upper <= (1 + rtol) * found.lower)
+        found.attained[wrong] = estimator.predict(safe_indexing(X, np.flatnonzero(wrong)))
+        found.upper[wrong], found.perturbation[wrong] = 0.0, 0.0
+    close = (status == "certified") & (found.upper <= (1 + rtol) * certificate.radius)
     status[close] = "exact"
-    return Certificate(
-        radius=found.lower,
-        status=status,
-        bound="interval",
-        norm=request.budget.norm,
-        method="exact 1-NN radius",
-        upper=upper,
-        perturbation=found.perturbation,
-        attained=attained,
+    return certificate
+
+
+def _cells(
+    request: Request, n_jobs: int | None, verbose: int
+) -> tuple[ExactRadii, np.ndarray, np.ndarray | None]:
+    """Return exact 1-NN radii, which points were reached, which are right (None: by radius)."""
+    rule, labels, a, b = request.compared()
+    bound = BoundJob(rule, request.queries, labels, a, b, request.budget, request.device)
+    job = CellJob(bound, request.attack, request.y)
+    found = _unknown(request, bound.known())
+    done = _run(job, bound.batches(), found, n_jobs, verbose)
+    return found, done, None
+
+
+def _votes(
+    request: Request, rtol: float, max_nodes: int, n_jobs: int | None, verbose: int
+) -> tuple[ExactRadii, np.ndarray, np.ndarray | None]:
+    """Return exact K-NN radii, which points were reached and which are right."""
+    rule, labels, a, b = request.compared()
+    bound = BoundJob(rule, request.queries, labels, a, b, request.budget, request.device)
+    lower, reached = lower_bound(bound, n_jobs, verbose)
+    right = request.right()
+    found = _unknown(request, lower)
+    job = VoteJob(
+        rule=request.rule,
+        queries=request.queries,
+        labels=request.labels,
+        lower=lower,
+        budget=request.budget,
+        attack=request.attack,
+        y=request.y,
+        target=request.target,
+        rtol=rtol,
+        max_nodes=max_nodes,
     )
+    rows = np.flatnonzero(right & reached & np.isfinite(lower))
+    parts = [rows[part] for part in row_batches(0, len(rows), 1, _TOGETHER)]
+    _run(job, parts, found, n_jobs, verbose)
+    # what was not reached keeps its lower bound
+    return found, reached, right
+
+
+def _unknown(request: Request, lower: np.ndarray) -> ExactRadii:
+    # what a radius proves; the victim is asked about the others
+    attained = request.rule.classes[np.maximum(request.labels, 0)]
+    return ExactRadii.unknown(lower, request.queries.raw.shape[1], attained)
+
+
+def _run(
+    job: CellJob | VoteJob,
+    parts: list[np.ndarray],
+    found: ExactRadii,
+    n_jobs: int | None,
+    verbose: int,
+) -> np.ndarray:
+    """Run a job, put its results into `found`, and return which points were reached."""
+    done = np.ones(len(found.lower), dtype=bool)
+    done[np.concatenate([*parts, np.empty(0, dtype=int)])] = False
+    progress = Progress(len(done), verbose, "exact radii")
+    progress.advance(int(done.sum()))
+    for results in run_parts(job, deal(parts, n_jobs), n_jobs):
+        for rows, radii in results:
+            found.put(rows, radii)
+            done[rows] = True
+            progress.advance(len(rows))
+    return done

@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from skrobust.certificates._lower_bound import lower_bound
+from skrobust.certificates._lower_bound import BoundJob, lower_bound
 from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
@@ -123,7 +123,7 @@ def nearest_neighbor_lower_bound(
     def predict(rows: Any) -> np.ndarray:
         return classifier.predict(_embed(rows, steps))
 
-    return _certify(Request.of(rule, predict, X, y, threat_model, device))
+    return _certify(Request.of(rule, predict, X, y, threat_model, device), None, 0)
 
 
 def certify_nearest_neighbors(
@@ -132,7 +132,10 @@ def certify_nearest_neighbors(
     y: Any,
     *,
     threat_model: ThreatModel | None = None,
+    target: Any = None,
     device: str = "cpu",
+    n_jobs: int | None = None,
+    verbose: int = 0,
 ) -> Certificate:
     """Lower bound on the smallest perturbation of raw features that changes a prediction.
 
@@ -147,15 +150,23 @@ def certify_nearest_neighbors(
     threat_model : ThreatModel, default=None
         Norm, scales and mutable features of the adversary; None is ℓ₂ on all features. Its
         bounds are not used here, which can only make the radius smaller.
+    target : label, default=None
+        Only changes into this class count (fraud into legitimate); no point in `X` may have it
+        as its label. None is any change.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:N" or "auto".
+    n_jobs : int, default=None
+        Jobs for joblib, with whatever backend is active; results do not depend on it. A job
+        in a process of its own prepares the training points again.
+    verbose : int, default=0
+        1 prints a line every other second, 2 one for each batch.
 
     Returns
     -------
     Certificate
         With radii in the threat model's norm, in the units of `X` before any scaling step;
-        the bound is "lower", and
-        it allows for the rounding of the estimator's own `predict`.
+        the bound is "lower", and it allows for the rounding of the estimator's own `predict`.
+        An interrupt (Ctrl-C) ends it with a warning, and keeps what is proved.
 
     Raises
     ------
@@ -173,7 +184,8 @@ def certify_nearest_neighbors(
     array(['certified', 'misclassified'], dtype='<U13')
     """
     rule = as_nearest_neighbor_rule(estimator)
-    return _certify(Request.of(rule, estimator.predict, X, y, threat_model, device))
+    request = Request.of(rule, estimator.predict, X, y, threat_model, device, target)
+    return _certify(request, n_jobs, verbose)
 
 
 def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
@@ -182,8 +194,8 @@ def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
     return X
 
 
-def _certify(request: Request) -> Certificate:
-    radius = lower_bound(
-        request.rule, request.queries, request.labels, request.budget, request.device
-    )
-    return Certificate(radius=radius, status=request.status(radius), norm=request.budget.norm)
+def _certify(request: Request, n_jobs: int | None, verbose: int) -> Certificate:
+    rule, labels, a, b = request.compared()
+    job = BoundJob(rule, request.queries, labels, a, b, request.budget, request.device)
+    radius, done = lower_bound(job, n_jobs, verbose)
+    return request.certificate(radius, done)

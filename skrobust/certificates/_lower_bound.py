@@ -1,6 +1,9 @@
-"""The k-NN lower bound of many points, class by class."""
+"""The k-NN lower bound of many points, in batches of one class."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,63 +12,139 @@ from skrobust.certificates._class_batch import ClassBatch
 from skrobust.certificates._training_set import TrainingSet
 from skrobust.numerics import row_batches
 from skrobust.threat_model import FeatureBudget
+from skrobust.utils._parallel import Progress, deal, run_parts
 from skrobust.utils._torch import exact_matmul, to_numpy
 from skrobust.victims import EmbeddedQueries, NearestNeighborRule
 
-__all__ = ["lower_bound", "solved_batches", "votes"]
+__all__ = ["BoundJob", "down", "lower_bound"]
 
 _TRIES = 20
 
 
-def votes(rule: NearestNeighborRule) -> tuple[int, int]:
-    """Return a = ⌈K/2⌉ and b = ⌊K/2⌋ + 1."""
-    return (rule.n_neighbors + 1) // 2, rule.n_neighbors // 2 + 1
+def down(radius: np.ndarray) -> np.ndarray:
+    """Round finite positive radii down: strictly below the infimum."""
+    return np.where(np.isfinite(radius) & (radius > 0), np.nextafter(radius, 0), radius)
 
 
-def solved_batches(
-    rule: NearestNeighborRule,
-    training: TrainingSet,
-    queries: EmbeddedQueries,
-    labels: np.ndarray,
-    radius: np.ndarray,
-    cap_factor: float,
-) -> Iterator[tuple[np.ndarray, ClassBatch, np.ndarray]]:
-    """Solve the queries in batches of one class that fit in memory; fill `radius`.
+@dataclass(frozen=True, eq=False)
+class BoundJob:
+    """Lower bounds of many points; called with batches of them, also in other processes.
 
-    The victim's rounding is bounded within a cap. Rows whose cap turns out too small or much
-    too large come again with another one; every cap gives a sound radius, the largest stands.
-
-    Yields
-    ------
-    rows : ndarray of int
-        Rows of `queries`.
-    batch : ClassBatch
-        Solved.
-    settled : ndarray of bool
-        Which of the rows will not come again.
+    Attributes
+    ----------
+    rule : NearestNeighborRule
+    queries : EmbeddedQueries of n_samples points
+    labels : ndarray of shape (n_samples,), int64
+        True labels as indices into ``rule.classes``; -1 for a label the rule has not seen.
+    a, b : int
+        Orders of the bound.
+    budget : FeatureBudget
+        Norm, scales and mutable features of the adversary; its box is not used, which can
+        only make the bound smaller.
+    device : torch.device
+    dtype : torch.dtype or None
+        Precision of the search; None takes float64 for small problems, else float32.
     """
-    a, b = votes(rule)
-    n_train = len(training.Z)
-    for label in np.unique(labels[labels >= 0]):
-        first, last = training.bounds[label]
-        members = np.flatnonzero(labels == label)
-        if last - first < b:
-            continue
-        if n_train - (last - first) < a:
-            radius[members] = np.inf
-            continue
-        row_bytes = 3 * n_train * training.Z.element_size()
-        for part in row_batches(0, len(members), row_bytes, 2**30):
-            rows = members[part]
-            batch = ClassBatch(rule, training, queries, rows, int(label), a, b, cap_factor)
-            for tries in range(_TRIES):
-                found = to_numpy(batch.solve())
-                radius[rows] = np.maximum(radius[rows], found)
-                again, caps = _other_caps(found, to_numpy(batch.cap), tries)
-                yield rows, batch, ~again
-                if not again.any():
-                    break
-                rows, batch = rows[again], batch.subset(again, caps[again])
+
+    rule: NearestNeighborRule
+    queries: EmbeddedQueries
+    labels: np.ndarray
+    a: int
+    b: int
+    budget: FeatureBudget
+    device: torch.device
+    dtype: torch.dtype | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # another process prepares the training set itself
+        return {key: value for key, value in self.__dict__.items() if key != "training"}
+
+    @cached_property
+    def training(self) -> TrainingSet:
+        """The training set on the device."""
+        return TrainingSet.of(self.rule, self.budget, len(self.labels), self.device, self.dtype)
+
+    def known(self) -> np.ndarray:
+        """Return the radii that need no search: inf with too few negatives, else 0."""
+        sizes = np.bincount(self.rule.labels, minlength=len(self.rule.classes))
+        seen = self.labels >= 0
+        own = np.where(seen, sizes[self.labels], 0)
+        sure = seen & (own >= self.b) & (sizes.sum() - own < self.a)
+        return np.where(sure, np.inf, 0.0)
+
+    def batches(self) -> list[np.ndarray]:
+        """Return rows to solve together: of one class, within the memory."""
+        sizes = np.bincount(self.rule.labels, minlength=len(self.rule.classes))
+        found = []
+        for label in np.unique(self.labels[self.labels >= 0]):
+            if sizes[label] < self.b or sizes.sum() - sizes[label] < self.a:
+                continue
+            members = np.flatnonzero(self.labels == label)
+            for part in row_batches(0, len(members), 12 * int(sizes.sum()), 2**30):
+                found.append(members[part])
+        return found
+
+    def __call__(self, batches: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return ``(rows, radii)`` of each batch."""
+        results = []
+        with torch.no_grad(), exact_matmul():
+            for rows in batches:
+                radius = np.zeros(len(rows))
+                for _ in self.solved(rows, radius, 2.0):
+                    pass
+                results.append((rows, down(radius)))
+        return results
+
+    def solved(
+        self, rows: np.ndarray, radius: np.ndarray, cap_factor: float
+    ) -> Iterator[tuple[np.ndarray, ClassBatch, np.ndarray]]:
+        """Solve one batch; fill `radius`, of shape (n_rows,).
+
+        The victim's rounding is bounded within a cap. Rows whose cap turns out too small or
+        much too large come again with another one; every cap gives a sound radius, the largest
+        stands.
+
+        Yields
+        ------
+        at : ndarray of int
+            Positions in `rows`.
+        batch : ClassBatch
+            Solved.
+        settled : ndarray of bool
+            Which of them will not come again.
+        """
+        label = int(self.labels[rows[0]])
+        at = np.arange(len(rows))
+        batch = ClassBatch(
+            self.rule, self.training, self.queries, rows, label, self.a, self.b, cap_factor
+        )
+        for tries in range(_TRIES):
+            found = to_numpy(batch.solve())
+            radius[at] = np.maximum(radius[at], found)
+            again, caps = _other_caps(found, to_numpy(batch.cap), tries)
+            yield at, batch, ~again
+            if not again.any():
+                break
+            at, batch = at[again], batch.subset(again, caps[again])
+
+
+def lower_bound(
+    job: BoundJob, n_jobs: int | None = None, verbose: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the certified radius of each point, and the mask of those that were reached.
+
+    A radius is 0 where nothing is proved, inf where no perturbation changes the prediction.
+    """
+    radius, batches = job.known(), job.batches()
+    done = np.ones(len(radius), dtype=bool)
+    done[np.concatenate([*batches, np.empty(0, dtype=int)])] = False
+    progress = Progress(len(radius), verbose, "lower bound")
+    progress.advance(int(done.sum()))
+    for results in run_parts(job, deal(batches, n_jobs), n_jobs):
+        for rows, found in results:
+            radius[rows], done[rows] = found, True
+            progress.advance(len(rows))
+    return radius, done
 
 
 def _other_caps(found: np.ndarray, cap: np.ndarray, tries: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,42 +155,3 @@ def _other_caps(found: np.ndarray, cap: np.ndarray, tries: int) -> tuple[np.ndar
     caps = np.select([too_small, too_large], [32 * cap, 4 * found], cap / 1024)
     again = too_small | too_large | hopeless
     return again & (tries < _TRIES - 1), caps
-
-
-def lower_bound(
-    rule: NearestNeighborRule,
-    queries: EmbeddedQueries,
-    labels: np.ndarray,
-    budget: FeatureBudget,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-) -> np.ndarray:
-    """Return the certified radius of each query.
-
-    Parameters
-    ----------
-    rule : NearestNeighborRule
-    queries : EmbeddedQueries of n_samples points
-    labels : ndarray of shape (n_samples,), int64
-        True labels as indices into ``rule.classes``; -1 for a label the rule has not seen.
-    budget : FeatureBudget
-        Norm, scales and mutable features of the adversary; its box is not used, which can
-        only make the bound smaller.
-    device : torch.device
-    dtype : torch.dtype, default=None
-        Precision of the search; None takes float64 for small problems, else float32.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float64
-        0 where nothing is proved, ``inf`` where no perturbation changes the prediction.
-    """
-    radius = np.zeros(len(labels))
-    with torch.no_grad(), exact_matmul():
-        training = TrainingSet.of(rule, budget, len(labels), device, dtype)
-        for _ in solved_batches(rule, training, queries, labels, radius, 2.0):
-            pass
-    # strictly below the infimum
-    inside = np.isfinite(radius) & (radius > 0)
-    radius[inside] = np.nextafter(radius[inside], 0)
-    return radius

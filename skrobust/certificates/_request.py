@@ -1,19 +1,41 @@
 """What is asked of a certificate: checked once, for every method."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from skrobust.certificates._result import Certificate
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
 from skrobust.victims import EmbeddedQueries, NearestNeighborRule
 
-__all__ = ["Request"]
+__all__ = ["Attack", "Attempt", "Request"]
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What the victim did with some perturbed points.
+
+    Attributes
+    ----------
+    success : ndarray of shape (n,) of bool
+        Whether the prediction is what the adversary wants.
+    moved : ndarray of shape (n, n_features)
+        How far the points really moved, in the precision of X and inside the bounds.
+    predicted : ndarray of shape (n,)
+    """
+
+    success: np.ndarray
+    moved: np.ndarray
+    predicted: np.ndarray
+
+
+Attack = Callable[[np.ndarray, np.ndarray], Attempt]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +55,8 @@ class Request:
     queries : EmbeddedQueries
     budget : FeatureBudget
     device : torch.device
+    target : int or None
+        Index of the class that the adversary wants; None for any change.
     """
 
     rule: NearestNeighborRule
@@ -43,6 +67,7 @@ class Request:
     queries: EmbeddedQueries
     budget: FeatureBudget
     device: torch.device
+    target: int | None = None
 
     @classmethod
     def of(
@@ -53,6 +78,7 @@ class Request:
         y: Any,
         threat_model: ThreatModel | None,
         device: str,
+        target: Any = None,
     ) -> Self:
         """Check what was given; the errors name the parameter."""
         if rule.n_neighbors > len(rule.points):
@@ -76,36 +102,84 @@ class Request:
             )
         found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
         labels = np.where(rule.classes[found] == y, found, -1)
-        return cls(rule, predict, X, y, labels, queries, budget, resolved)
+        wanted = None
+        if target is not None:
+            wanted = _class_index(target, rule.classes)
+            if (labels == wanted).any():
+                row = int(np.flatnonzero(labels == wanted)[0])
+                raise ValueError(
+                    f"target={target!r} must not be the label of a point to certify; y[{row}] is."
+                )
+        return cls(rule, predict, X, y, labels, queries, budget, resolved, wanted)
 
-    def status(self, radius: np.ndarray) -> np.ndarray:
+    def compared(self) -> tuple[NearestNeighborRule, np.ndarray, int, int]:
+        """Return the rule and labels whose bound is asked for, with its orders a and b.
+
+        With a target, its class stands against all others: to win it needs ⌈K / classes⌉ votes
+        at least.
+        """
+        K = self.rule.n_neighbors
+        if self.target is None:
+            return self.rule, self.labels, (K + 1) // 2, K // 2 + 1
+        a = -(-K // len(self.rule.classes))
+        two = replace(
+            self.rule,
+            labels=(self.rule.labels == self.target).astype(np.int64),
+            classes=np.array([0, 1]),
+        )
+        return two, np.where(self.labels < 0, -1, 0), a, K - a + 1
+
+    def right(self) -> np.ndarray:
+        """Return the mask of points that the victim predicts right."""
+        return np.asarray(self.predict(self.X) == self.y)
+
+    def status(self, radius: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
         """Return the status of each point from its proved radius.
 
-        A positive radius proves the prediction right; the victim is asked about the others.
+        Parameters
+        ----------
+        radius : ndarray of shape (n_samples,)
+        right : ndarray of shape (n_samples,) of bool, default=None
+            Which predictions are right. None: a positive radius proves it, the victim is
+            asked about the others.
         """
         status = np.full(len(radius), "certified", dtype="<U13")
         status[np.isinf(radius)] = "unreachable"
         rows = np.flatnonzero(radius == 0)
-        if len(rows):
-            right = self.predict(safe_indexing(self.X, rows)) == self.y[rows]
-            tie = "numerical_tie" if self.rule.n_neighbors == 1 else "uncertified"
-            status[rows] = np.where(right, tie, "misclassified")
+        if right is None:
+            right = radius > 0
+            if len(rows):
+                right[rows] = self.predict(safe_indexing(self.X, rows)) == self.y[rows]
+        status[rows] = "numerical_tie" if self.rule.n_neighbors == 1 else "uncertified"
+        status[~right] = "misclassified"
         return status
 
-    def perturb(self, rows: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Apply perturbations and ask the victim.
+    def certificate(
+        self, radius: np.ndarray, done: np.ndarray, right: np.ndarray | None = None, **more: Any
+    ) -> Certificate:
+        """Return a certificate of proved radii; `done` masks the points that were reached."""
+        if self.target is not None and right is None:
+            # a radius proves that the target is not predicted, not that the label is
+            right = self.right()
+        status = self.status(radius, right)
+        status[~done] = "interrupted"
+        return Certificate(
+            radius=np.where(done & (status != "misclassified"), radius, 0.0),
+            status=status,
+            norm=self.budget.norm,
+            scale=self.budget.scale,
+            feature_names=self.rule.feature_names,
+            target=None if self.target is None else self.rule.classes[self.target],
+            **more,
+        )
+
+    def attack(self, rows: np.ndarray, deltas: np.ndarray) -> Attempt:
+        """Perturb some points and ask the victim.
 
         Parameters
         ----------
         rows : ndarray of shape (n,)
         deltas : ndarray of shape (n, n_features)
-
-        Returns
-        -------
-        predicted : ndarray of shape (n,)
-            What the victim predicts for the perturbed points.
-        moved : ndarray of shape (n, n_features)
-            How far they really moved, in the precision of X and inside the bounds.
         """
         raw = self.queries.raw[rows]
         points = np.clip(raw + deltas, self.budget.lower, self.budget.upper)
@@ -122,4 +196,14 @@ class Request:
             names = list(self.rule.feature_names if self.rule.feature_names is not None else [])
             key = "columns" if hasattr(self.X, "iloc") else "schema"
             given = type(self.X)(points, **{key: names or list(self.X.columns)})
-        return self.predict(given), moved
+        predicted = self.predict(given)
+        if self.target is None:
+            return Attempt(predicted != self.y[rows], moved, predicted)
+        return Attempt(predicted == self.rule.classes[self.target], moved, predicted)
+
+
+def _class_index(target: Any, classes: np.ndarray) -> int:
+    found = np.flatnonzero(classes == target)
+    if len(found) != 1:
+        raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
+    return int(found[0])

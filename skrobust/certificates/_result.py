@@ -27,7 +27,8 @@ class Certificate:
           nearest one of its own up to rounding (1-NN);
         - "uncertified": right, but this bound proves nothing (K > 1);
         - "exact": right, and `upper` agrees with `radius` up to the tolerance asked for;
-        - "unreachable": nothing can change the prediction.
+        - "unreachable": nothing can change the prediction;
+        - "interrupted": right or wrong, but not reached before an interrupt.
     bound : str
         "lower": the true radius is at least `radius`. "interval": it lies between `radius`
         and `upper`.
@@ -43,6 +44,12 @@ class Certificate:
     attained : ndarray of shape (n_samples,) or None
         What the victim predicts for the perturbed points; for the clean point where there is
         no perturbation.
+    scale : ndarray of shape (n_features,) or None
+        The threat model's scales, 0 for immutable features.
+    feature_names : ndarray of shape (n_features,) or None
+        Names of the raw features, where the victim knows them.
+    target : object
+        The class that the adversary wants; None for any change.
     """
 
     radius: np.ndarray
@@ -53,11 +60,14 @@ class Certificate:
     upper: np.ndarray | None = None
     perturbation: np.ndarray | None = None
     attained: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    feature_names: np.ndarray | None = None
+    target: Any = None
 
     @property
     def correct(self) -> np.ndarray:
-        """Mask of the points that the victim predicts right when they are clean."""
-        return self.status != "misclassified"
+        """Mask of the points that are known to be predicted right when they are clean."""
+        return ~np.isin(self.status, ("misclassified", "interrupted"))
 
     def certified(self, eps: Any) -> np.ndarray:
         """Return the mask of points that are right at every perturbation of norm ≤ `eps`.
@@ -68,3 +78,46 @@ class Certificate:
             Finite, ≥ 0, in the units of X. At 0 this is the mask of right predictions.
         """
         return self.correct & (self.radius >= check_one_eps(eps))
+
+    def explain(self, row: int) -> list[tuple[str, float]]:
+        """Return which features the perturbation of a point moves, and how far.
+
+        Parameters
+        ----------
+        row : int
+            Position of the point.
+
+        Returns
+        -------
+        list of (name, change)
+            In the units of X; first what moves most against its scale in the threat model.
+            Features without names are called x0, x1, …; empty where there is no perturbation.
+
+        Raises
+        ------
+        ValueError
+            If the certificate has no perturbations (a lower bound).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from sklearn.neighbors import KNeighborsClassifier
+        >>> from skrobust.certificates import exact_nearest_neighbor_radius
+        >>> X = pd.DataFrame({"age": [30.0, 30.0], "income": [1.0, 5.0]})
+        >>> knn = KNeighborsClassifier(1).fit(X, ["no", "yes"])
+        >>> found = exact_nearest_neighbor_radius(knn, X[:1], ["no"])
+        >>> [(name, round(change, 4)) for name, change in found.explain(0)]
+        [('income', 2.0)]
+        """
+        if self.perturbation is None or self.scale is None:
+            raise ValueError(
+                f"explain needs perturbations, which the method {self.method!r} does not give; "
+                "use exact_nearest_neighbor_radius."
+            )
+        delta = self.perturbation[row]
+        names = self.feature_names
+        if names is None:
+            names = np.array([f"x{k}" for k in range(len(delta))])
+        share = np.abs(delta) / np.where(self.scale > 0, self.scale, 1.0)
+        order = np.argsort(-share, kind="stable")
+        return [(str(names[k]), float(delta[k])) for k in order if delta[k] != 0]

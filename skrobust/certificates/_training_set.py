@@ -44,8 +44,12 @@ class TrainingSet:
         The rows of each class.
     V_error : float
         Bound on the error of ``‖v_i − v_j‖_q`` from computing V.
+    labels : ndarray of shape (n_train,)
+        Class indices, ascending.
     stretch : float
         The victim's magnitudes grow by at most this much a unit of ``‖η‖_p``.
+    reach : float
+        z moves by at most this much a unit of ``‖η‖_p``.
     budget : FeatureBudget
     """
 
@@ -59,7 +63,9 @@ class TrainingSet:
     center: torch.Tensor
     bounds: list[tuple[int, int]]
     V_error: float
+    labels: np.ndarray
     stretch: float
+    reach: float
     budget: FeatureBudget
 
     @cached_property
@@ -125,6 +131,8 @@ class TrainingSet:
             center=as_tensor(center, device),
             bounds=list(zip([0, *ends[:-1]], ends, strict=True)),
             V_error=error,
+            labels=rule.labels[order],
+            reach=_reach(rule.matrix, budget),
             stretch=rule.stretch(budget.scale) * _euclidean(budget),
             budget=budget,
         )
@@ -133,6 +141,20 @@ class TrainingSet:
 def _euclidean(budget: FeatureBudget) -> float:
     """Return the largest ‖η‖₂ with ‖η‖_p ≤ 1."""
     return float(np.sqrt((budget.scale > 0).sum())) if budget.norm == np.inf else 1.0
+
+
+def _reach(matrix: np.ndarray | None, budget: FeatureBudget) -> float:
+    """Return a bound on ‖A (s ∘ η)‖₂ with ‖η‖_p ≤ 1."""
+    lengths = budget.scale
+    if matrix is not None:
+        lengths = lengths * np.linalg.norm(matrix, axis=0)
+    if budget.norm == np.inf:
+        largest = float(np.sqrt((lengths**2).sum()) if matrix is None else lengths.sum())
+    elif budget.norm == 2 and matrix is not None:
+        largest = float(np.linalg.norm(matrix * budget.scale, 2))
+    else:
+        largest = float(lengths.max(initial=0.0))
+    return largest * (1 + 1e-9)
 
 
 def _images(

@@ -13,9 +13,9 @@ Both come from the standard model of floating point, with constants on the safe 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -51,6 +51,15 @@ class EmbeddedQueries:
     raw: np.ndarray
     magnitudes: np.ndarray
     unit: float
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Return some of the points."""
+        return replace(
+            self,
+            points=self.points[rows],
+            raw=self.raw[rows],
+            magnitudes=self.magnitudes[rows],
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,16 @@ from skrobust.certificates import (
     exact_nearest_neighbor_radius,
     nearest_neighbor_lower_bound,
 )
-from skrobust.certificates._lower_bound import lower_bound
+from skrobust.certificates._lower_bound import BoundJob
+from skrobust.certificates._lower_bound import lower_bound as bound_of
 from skrobust.victims import AffineFunction, as_nearest_neighbor_rule
+
+
+def lower_bound(rule, queries, labels, budget, device, dtype=None):
+    K = rule.n_neighbors
+    job = BoundJob(rule, queries, labels, (K + 1) // 2, K // 2 + 1, budget, device, dtype)
+    return bound_of(job)[0]
+
 
 NEIGHBORS = (1, 2, 3, 4, 5, 11)
 METRICS = {"euclidean": None, "full": (4, 4), "rank 2": (2, 4), "tall": (6, 4), "singular": (4, 4)}

@@ -1,0 +1,47 @@
+"""From a point of a cell's closure to perturbations inside the cell."""
+
+import numpy as np
+
+from skrobust.certificates._comparisons import Comparisons
+from skrobust.certificates._neighborhood import Candidates
+
+__all__ = ["MARGINS", "keep_apart"]
+
+# how far into a cell an adversarial example reaches, for float64 and for float32 data
+MARGINS = {False: (1e-9, 1e-6, 1e-3), True: (1e-5, 1e-4, 1e-3)}
+
+_TIES = 256  # pairs that are kept apart
+_TIE = 1e-6
+
+
+def keep_apart(
+    comparisons: Comparisons, t: int, near: Candidates, chosen: np.ndarray, eta: np.ndarray
+) -> list[np.ndarray]:
+    """Return δ near η at which the chosen candidates are strictly nearer than the rest.
+
+    Parameters
+    ----------
+    comparisons : Comparisons
+    t : int
+        Row of the test point.
+    near : Candidates
+    chosen : ndarray of shape (n_candidates,) of bool
+        The nearest at x + η, up to ties.
+    eta : ndarray of shape (n_directions,)
+
+    Returns
+    -------
+    list of ndarray of shape (n_features,)
+        By growing margins; empty where the cell has no interior.
+    """
+    distance = near.moved(eta)
+    inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
+    gap = distance[outside] - distance[inside][:, None]
+    tied = np.argwhere(gap <= _TIE * np.abs(distance).max())
+    if not len(tied):
+        return [comparisons.delta(eta)]
+    if len(tied) > _TIES:
+        tied = tied[np.argsort(gap[tied[:, 0], tied[:, 1]], kind="stable")[:_TIES]]
+    half = comparisons.half_spaces(t, near.rows[inside[tied[:, 0]]], near.rows[outside[tied[:, 1]]])
+    points = [comparisons.inside(t, half, margin) for margin in MARGINS[comparisons.single]]
+    return [comparisons.delta(point) for point in points if point is not None]

@@ -1,0 +1,81 @@
+r"""What the victim's rounding may shift between two of its distances.
+
+The victim finds u among the nearest and w not, although w is nearer, only if
+
+    D_u − D_w ≤ τ,   τ = c (m + m_u)² + c (m + m_w)² + c′ (…)² + 4 E ‖z_u − z_w‖ + γ (D_u + D_w)
+
+anywhere in the ball of a given radius around x (see ``victims._rule`` for c, c′ and E; γ is the
+rounding of our own float64 distances). Proofs therefore relax every comparison by τ.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from skrobust.certificates._training_set import TrainingSet
+from skrobust.utils._torch import as_tensor, to_numpy
+from skrobust.victims import EmbeddedQueries, NearestNeighborRule
+
+__all__ = ["Rounding"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rounding:
+    """Bounds of the rounding around some test points.
+
+    Attributes
+    ----------
+    absolute, relative, growth : float
+        c, c′ and γ.
+    embedding_error : Tensor or ndarray of shape (n_rows,)
+        E within each point's ball.
+    magnitude : Tensor or ndarray of shape (n_rows,)
+        m, the largest in the ball.
+    moved : Tensor or ndarray of shape (n_rows,)
+        How far the embedding moves in the ball.
+    """
+
+    absolute: float
+    relative: float
+    growth: float
+    embedding_error: Any
+    magnitude: Any
+    moved: Any
+
+    @classmethod
+    def within(
+        cls,
+        radius: np.ndarray,
+        rule: NearestNeighborRule,
+        training: TrainingSet,
+        queries: EmbeddedQueries,
+    ) -> Self:
+        """Bound the rounding where the points move by at most `radius`, of shape (n_rows,)."""
+        absolute, relative = rule.distance_error(queries)
+        error = rule.embedding_error(queries, radius[:, None] * training.budget.scale)
+        device = training.Z.device
+        return cls(
+            absolute=absolute,
+            relative=relative,
+            growth=(training.Z64.shape[1] + 16) * 2.0**-53,
+            embedding_error=as_tensor(error, device),
+            magnitude=as_tensor(queries.magnitudes + training.stretch * radius, device),
+            moved=as_tensor(training.stretch * radius, device),
+        )
+
+    def as_numpy(self) -> Self:
+        """Return the same with NumPy arrays."""
+        return replace(
+            self,
+            embedding_error=to_numpy(self.embedding_error),
+            magnitude=to_numpy(self.magnitude),
+            moved=to_numpy(self.moved),
+        )
+
+    def tau(self, at: Any, m_u: Any, m_w: Any, D_u: Any, D_w: Any, between: Any) -> Any:
+        """Return τ; the arguments broadcast, `at` holds rows."""
+        m, moved = self.magnitude[at], self.moved[at]
+        tau = self.absolute * ((m + m_u) ** 2 + (m + m_w) ** 2)
+        tau = tau + self.relative * ((D_u**0.5 + moved) ** 2 + (D_w**0.5 + moved) ** 2)
+        return tau + 4 * self.embedding_error[at] * between + self.growth * (D_u + D_w)

@@ -1,0 +1,84 @@
+"""Run parts of a long computation, in this process or over joblib, with progress."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from joblib import effective_n_jobs
+from sklearn.utils.parallel import Parallel, delayed
+
+__all__ = ["Progress", "deal", "run_parts"]
+
+_SECONDS = 2.0
+
+
+class Progress:
+    """Lines that say how far a computation is.
+
+    Parameters
+    ----------
+    total : int
+        How many points there are.
+    verbose : int
+        0 is silent, 1 prints a line every two seconds or so, 2 one for each part.
+    what : str
+        What is done to a point.
+    """
+
+    def __init__(self, total: int, verbose: int, what: str):
+        self.total, self.verbose, self.what = total, verbose, what
+        self.done = 0
+        self.started = self.last = time.perf_counter()
+
+    def advance(self, n: int) -> None:
+        """Note that `n` more points are done."""
+        self.done += n
+        now = time.perf_counter()
+        if self.verbose and (
+            self.verbose > 1 or self.done >= self.total or now - self.last >= _SECONDS
+        ):
+            self.last = now
+            print(  # noqa: T201
+                f"{self.what}: {self.done:,} of {self.total:,} points, {now - self.started:.1f} s"
+            )
+
+
+def deal(parts: Sequence[Any], n_jobs: int | None) -> list[list[Any]]:
+    """Deal parts to as many hands as there are jobs, one to each where there is one job only."""
+    n_hands = effective_n_jobs(n_jobs)
+    if n_hands == 1:
+        return [[part] for part in parts]
+    return [list(parts[k::n_hands]) for k in range(min(n_hands, len(parts)))]
+
+
+def run_parts(
+    function: Callable[[Any], Any], parts: Sequence[Any], n_jobs: int | None
+) -> Iterator[Any]:
+    """Yield ``function(part)`` of each part, in their order.
+
+    An interrupt (Ctrl-C) ends it with a warning: what was yielded is kept.
+
+    Parameters
+    ----------
+    function : callable
+        Picklable.
+    parts : sequence
+    n_jobs : int or None
+        For joblib, with whatever backend is active.
+
+    Yields
+    ------
+    The results.
+    """
+    try:
+        if effective_n_jobs(n_jobs) == 1 or len(parts) == 1:
+            for part in parts:
+                yield function(part)
+        else:
+            run = Parallel(n_jobs=n_jobs, return_as="generator")
+            yield from run(delayed(function)(part) for part in parts)
+    except KeyboardInterrupt:
+        warnings.warn(
+            "Interrupted: results that were not reached yet are left out.", UserWarning, 2
+        )
