@@ -12,6 +12,7 @@ MARGINS = {False: (1e-9, 1e-6, 1e-3), True: (1e-5, 1e-4, 1e-3)}
 
 _TIES = 256  # pairs that are kept apart
 _TIE = 1e-6
+_MAX_ROUNDS = 60
 
 
 def keep_apart(
@@ -42,6 +43,20 @@ def keep_apart(
         return [comparisons.delta(eta)]
     if len(tied) > _TIES:
         tied = tied[np.argsort(gap[tied[:, 0], tied[:, 1]], kind="stable")[:_TIES]]
-    half = comparisons.half_spaces(t, near.rows[inside[tied[:, 0]]], near.rows[outside[tied[:, 1]]])
-    points = [comparisons.inside(t, half, margin) for margin in MARGINS[comparisons.single]]
-    return [comparisons.delta(point) for point in points if point is not None]
+    pairs = [(int(inside[u]), int(outside[w])) for u, w in tied]
+    found = []
+    for margin in MARGINS[comparisons.single]:
+        for _ in range(_MAX_ROUNDS):
+            rows = near.rows[np.array(pairs)]
+            half = comparisons.half_spaces(t, rows[:, 0], rows[:, 1])
+            point = comparisons.inside(t, half, margin)
+            if point is None:
+                break
+            # a linear program may have gone to another of its solutions
+            distance = near.moved(point)
+            u, w = inside[distance[inside].argmax()], outside[distance[outside].argmin()]
+            if distance[u] < distance[w] or (u, w) in pairs:
+                found.append(comparisons.delta(point))
+                break
+            pairs.append((int(u), int(w)))
+    return found

@@ -18,6 +18,7 @@ _MAX_DESCENTS = 8
 _MAX_ROUNDS = 60
 _VIOLATION = 1e-9
 _TIE = 1e-7
+_MORE = 60  # points that a widening adds, and more for each that votes
 _PER_CLASS = 16  # candidates of each class, a neighbour that votes
 
 
@@ -52,7 +53,7 @@ class Surroundings:
 
     def widen(self, eta: np.ndarray) -> bool:
         """Add the points nearest to x + η; return whether one of the K nearest was missing."""
-        V, n_more = self.comparisons.V, min(4 * self.n_neighbors, len(self.squared))
+        V, n_more = self.comparisons.V, min(_MORE + 4 * self.n_neighbors, len(self.squared))
         distance = self.squared - 2 * (V @ eta)
         nearest = np.argpartition(distance, n_more - 1)[:n_more]
         nearest = nearest[np.argsort(distance[nearest], kind="stable")]

@@ -22,7 +22,7 @@ from skrobust.utils._torch import exact_matmul, to_numpy
 __all__ = ["CellJob", "ExactRadii"]
 
 _LARGER_CAPS = 20
-_CAP_FACTOR = 8.0  # first guess: the radius is below so many times the nearest negative's value
+_CAP_FACTOR = 2.0  # as in the lower bound, so that no radius is smaller
 _BINDING = 8  # positives that the next cell of a point starts with
 _MORE_CELLS = 6  # rounds of a wider search where the nearest cells hold no example
 
@@ -104,7 +104,7 @@ class CellJob:
                 again = search.cut_short
                 if not again.any():
                     break
-                batch = batch.subset(again, 32 * search.cap[again])
+                batch = batch.subset(again, 4 * search.cap[again])
                 batch.solve()
                 at, settled = at[again], np.ones(again.sum(), dtype=bool)
         lower[:] = np.minimum(down(lower), radii.upper)

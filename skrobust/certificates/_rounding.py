@@ -53,7 +53,7 @@ class Rounding:
     ) -> Self:
         """Bound the rounding where the points move by at most `radius`, of shape (n_rows,)."""
         absolute, relative = rule.distance_error(queries)
-        error = rule.embedding_error(queries, radius[:, None] * training.budget.scale)
+        error = rule.embedding_error(queries) + radius * training.error[queries.unit]
         device = training.Z.device
         return cls(
             absolute=absolute,

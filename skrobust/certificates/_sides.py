@@ -95,7 +95,7 @@ class SideSearch:
         self.comparisons, self.t = comparisons, t
         self.near, self.vote = neighborhood, vote
         self.own = vote.own
-        self.n_classes = int(vote.labels.max()) + 1
+        self.n_classes = vote.n_classes
         self.theta = (np.arange(self.n_classes) > vote.source).astype(int)
         self.rivals = [g for g in np.unique(vote.labels).tolist() if g != vote.source]
         self.best, self.rtol, self.max_nodes = best, rtol, max_nodes

@@ -10,6 +10,7 @@ import torch
 from skrobust.threat_model import FeatureBudget
 from skrobust.utils._torch import as_tensor
 from skrobust.victims import NearestNeighborRule
+from skrobust.victims._affine import DOUBLE, SINGLE
 
 __all__ = ["TrainingSet"]
 
@@ -48,6 +49,9 @@ class TrainingSet:
         Class indices, ascending.
     stretch : float
         The victim's magnitudes grow by at most this much a unit of ``‖η‖_p``.
+    error : dict of float to float
+        E of the embedding grows by at most this much a unit of ``‖η‖_p``, by the queries' unit
+        roundoff.
     reach : float
         z moves by at most this much a unit of ``‖η‖_p``.
     budget : FeatureBudget
@@ -65,6 +69,7 @@ class TrainingSet:
     V_error: float
     labels: np.ndarray
     stretch: float
+    error: dict[float, float]
     reach: float
     budget: FeatureBudget
 
@@ -132,6 +137,7 @@ class TrainingSet:
             bounds=list(zip([0, *ends[:-1]], ends, strict=True)),
             V_error=error,
             labels=rule.labels[order],
+            error={u: rule.movement_error(budget.scale, budget.dual, u) for u in (SINGLE, DOUBLE)},
             reach=_reach(rule.matrix, budget),
             stretch=rule.stretch(budget.scale) * _euclidean(budget),
             budget=budget,

@@ -44,6 +44,12 @@ class Vote:
             return self.labels == self.source
         return self.labels != self.target
 
+    @property
+    def n_classes(self) -> int:
+        """One more than the largest class index that occurs."""
+        wanted = -1 if self.target is None else self.target
+        return max(int(self.labels.max(initial=-1)), self.source, wanted) + 1
+
     def succeeds(self, chosen: np.ndarray) -> bool:
         """Whether the K chosen candidates, a mask or indices, vote as the attack wants."""
         votes = np.bincount(self.labels[chosen])
@@ -54,9 +60,8 @@ class Vote:
         """Return how many open own candidates may still come in; −1 if the attack is lost."""
         inside, open_ = self.labels[state == 1], self.labels[state == 0]
         slots = self.n_neighbors - len(inside)
-        n_classes = int(self.labels.max()) + 1
-        votes = np.bincount(inside, minlength=n_classes)
-        free = np.bincount(open_, minlength=n_classes)
+        votes = np.bincount(inside, minlength=self.n_classes)
+        free = np.bincount(open_, minlength=self.n_classes)
         if slots < 0 or slots > len(open_):
             return -1
         if self.target is None:

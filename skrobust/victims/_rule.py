@@ -6,13 +6,12 @@ by A δ, so everything about raw perturbations follows from A and the ``z_j``.
 
 What is attacked is a program, which rounds: with ẑ the embedding that it computes,
 
-    ‖ẑ(x) − (A x + b)‖₂ ≤ E(x)                    (`embedding_error`),
+    ‖ẑ(x) − (A x + b)‖₂ ≤ E(x)         (`embedding_error`, `movement_error`),
     |D̂_j(x) − D_j(x)| ≤ c (‖ẑ(x)‖ + ‖z_j‖)² + c′ D_j(x)       (`distance_error`).
 
 Both come from the standard model of floating point, with constants on the safe side.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Self
@@ -138,30 +137,47 @@ class NearestNeighborRule:
             points = points @ self.metric_root.T
         return EmbeddedQueries(points, raw, magnitudes, unit)
 
-    def embedding_error(self, queries: EmbeddedQueries, movement: np.ndarray) -> np.ndarray:
-        """Bound E of the embedding's rounding where no feature moves by more than `movement`.
+    def embedding_error(self, queries: EmbeddedQueries) -> np.ndarray:
+        """Bound E of the rounding of the queries' embeddings, of shape (n_samples,)."""
+        magnitude = np.abs(queries.raw)
+        error = np.zeros_like(magnitude)
+        for step in self._all_maps:
+            magnitude = magnitude @ step.absolute.T + step.magnitude
+            growth = step.operations * max(queries.unit, step.unit)
+            error = error @ np.abs(step.matrix).T + growth * magnitude
+        return np.linalg.norm(error, axis=1)
+
+    def movement_error(self, scale: np.ndarray, dual: float, unit: float) -> float:
+        """Bound how much E grows where x moves by ``scale ∘ η``, ‖η‖_p = 1.
 
         Parameters
         ----------
-        queries : EmbeddedQueries
-        movement : ndarray of shape (n_samples, n_features_in)
-            In the units of the raw features, finite.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
+        scale : ndarray of shape (n_features_in,)
+        dual : float
+            q of the norm's dual, 1/p + 1/q = 1.
+        unit : float
+            Unit roundoff of the queries.
         """
-        maps: Sequence[AffineMap] = self.maps
-        magnitude = np.abs(queries.raw) + movement
-        error = np.zeros_like(magnitude)
-        unit = queries.unit
-        if self.metric_root is not None:
-            maps = [*maps, AffineMap(self.metric_root)]
-        for step in maps:
-            magnitude = magnitude @ step.absolute.T + step.magnitude
+        columns = np.diag(scale)  # how the input of a step moves
+        error = np.zeros(len(scale))
+        for k, step in enumerate(self._all_maps):
+            # each entry of |A| |movement|: by the entries' own bounds, or at once
+            moved = step.absolute @ np.linalg.norm(columns, ord=dual, axis=1)
+            if k == 0:
+                moved = np.linalg.norm(step.absolute * scale, ord=dual, axis=1)
+            elif dual == 2:
+                rows = np.linalg.norm(step.absolute, axis=1)
+                moved = np.minimum(moved, rows * np.linalg.norm(columns, 2) * (1 + 1e-9))
             growth = step.operations * max(unit, step.unit)
-            error = error @ np.abs(step.matrix).T + growth * magnitude
-        return np.linalg.norm(error, axis=1)
+            error = np.abs(step.matrix) @ error + growth * moved
+            columns = step.matrix @ columns
+        return float(np.linalg.norm(error))
+
+    @property
+    def _all_maps(self) -> list[AffineMap]:
+        if self.metric_root is None:
+            return list(self.maps)
+        return [*self.maps, AffineMap(self.metric_root)]
 
     def distance_error(self, queries: EmbeddedQueries) -> tuple[float, float]:
         """Return the coefficients c and c′ of the rounding of one squared distance."""

@@ -1,6 +1,10 @@
 """Slow, obvious references."""
 
+from itertools import combinations
+
 import numpy as np
+
+from skrobust.numerics import least_norm
 
 
 def oracle_lower_bound(X_train, y_train, X, y, components=None, n_neighbors=1, scale=1.0, dual=2):
@@ -57,3 +61,26 @@ def problems(rng, kind, n_train=40, n_test=12, n_features=4, n_classes=3):
 
 
 KINDS = ("random", "duplicates", "ties", "constant", "single point", "two classes")
+
+
+def oracle_exact_votes(X_train, y_train, x, label, n_neighbors, G, budget, target=None):
+    """The exact K-NN radius by trying every set of K neighbours, each cell one program."""
+    M, movable = G.T @ G, budget.scale > 0
+    scale = budget.scale[movable]
+    V = (X_train @ M)[:, movable] * scale
+    D = np.einsum("ij,jk,ik->i", X_train - x, M, X_train - x)
+    lower = (budget.lower - x)[movable] / scale
+    upper = (budget.upper - x)[movable] / scale
+    best = np.inf
+    for chosen in combinations(range(len(X_train)), n_neighbors):
+        inside = list(chosen)
+        winner = np.bincount(y_train[inside]).argmax()
+        if winner == label if target is None else winner != target:
+            continue
+        outside = [i for i in range(len(X_train)) if i not in chosen]
+        C = np.concatenate([2 * (V[outside] - V[i]) for i in inside])
+        h = np.concatenate([D[outside] - D[i] for i in inside])
+        point = least_norm(C, h, budget.norm, lower, upper).point
+        if point is not None:
+            best = min(best, np.linalg.norm(point, ord=budget.norm))
+    return best

@@ -99,7 +99,7 @@ def test_the_folded_rule_predicts_what_the_pipeline_predicts(name, scaled):
     assert (np.abs(points @ A.T + b - expected) <= scale).all()
     # and the bound on the embedding's rounding holds against extended precision
     queries = rule.embed(points)
-    error = rule.embedding_error(queries, np.zeros(points.shape))
+    error = rule.embedding_error(queries)
     exact = points.astype(np.longdouble)
     for step in rule.maps:
         exact = exact @ step.matrix.T.astype(np.longdouble) + step.offset
