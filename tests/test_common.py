@@ -8,10 +8,13 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from skrobust import RobustMahalanobis
+from skrobust.neighbors import RobustKNeighborsClassifier
 
 ESTIMATORS = [
     RobustMahalanobis(random_state=0),
     RobustMahalanobis(n_components=1, init="pca", loss="hinge", max_iter=500),
+    RobustKNeighborsClassifier(),
+    RobustKNeighborsClassifier(1, method="exact"),
 ]
 
 pytestmark = pytest.mark.filterwarnings(
@@ -38,5 +41,6 @@ def test_clone_and_pickle(estimator):
     y = np.arange(30) % 3
     fitted = clone(estimator).fit(X, y)
     again = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
-    assert not hasattr(clone(fitted), "components_")
+    apply = "transform" if hasattr(fitted, "transform") else "predict"
+    np.testing.assert_array_equal(getattr(again, apply)(X), getattr(fitted, apply)(X))
+    assert not hasattr(clone(fitted), "n_features_in_")

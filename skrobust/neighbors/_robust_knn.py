@@ -1,6 +1,6 @@
 """k-NN with a certified radius for each prediction."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
@@ -67,7 +67,7 @@ class RobustKNeighborsClassifier(KNeighborsClassifier):
     array([ 0, -1])
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{
             name: constraint
             for name, constraint in KNeighborsClassifier._parameter_constraints.items()
@@ -127,7 +127,16 @@ class RobustKNeighborsClassifier(KNeighborsClassifier):
                 "metric='mahalanobis' needs metric_params={'VI': M}; got "
                 f"metric_params={self.metric_params!r}."
             )
-        return super().fit(X, y)
+        super().fit(X, y)
+        if self.outputs_2d_:
+            raise ValueError(f"y must have shape (n_samples,); got {np.shape(y)}.")
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = False
+        tags.target_tags.multi_output = False
+        return tags
 
     def certify(
         self, X: Any, y: Any = None, *, target: Any = None, verbose: int = 0

@@ -1,0 +1,105 @@
+"""Certificates over joblib: the same results, with progress, and kept at an interrupt."""
+
+import numpy as np
+import pytest
+from joblib import parallel_config
+from oracles import problems
+from sklearn import config_context
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
+from skrobust.utils import _parallel
+
+X_TRAIN, Y_TRAIN, X, Y = problems(np.random.default_rng(0), "random", 300, 150)
+
+
+def model(n_neighbors):
+    knn = KNeighborsClassifier(n_neighbors)
+    return make_pipeline(StandardScaler(), knn).fit(X_TRAIN, Y_TRAIN)
+
+
+def certificates(n_jobs):
+    exact = exact_nearest_neighbor_radius
+    return [
+        certify_nearest_neighbors(model(1), X, Y, n_jobs=n_jobs),
+        certify_nearest_neighbors(model(3), X[Y != 0], Y[Y != 0], n_jobs=n_jobs, target=0),
+        exact(model(1), X, Y, n_jobs=n_jobs),
+        exact(model(3), X, Y, n_jobs=n_jobs, max_nodes=20),
+    ]
+
+
+def check_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        for name in ("radius", "status", "upper", "perturbation", "attained"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.fixture(scope="module")
+def serial():
+    # small batches, so that there is something to deal out
+    with config_context(working_memory=0.2):
+        return certificates(None)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_jobs_give_the_same_results(backend, serial):
+    with config_context(working_memory=0.2), parallel_config(backend):
+        check_same(certificates(2), serial)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_local_dask_cluster_gives_the_same_results(serial):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        config_context(working_memory=0.2),
+        parallel_config("dask"),
+    ):
+        check_same(certificates(2), serial)
+
+
+def test_progress(capsys):
+    certify_nearest_neighbors(model(1), X, Y)
+    assert capsys.readouterr().out == ""
+    with config_context(working_memory=0.2):
+        exact_nearest_neighbor_radius(model(3), X, Y, max_nodes=0, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("exact radii: 150 of 150 points, ")
+    assert sum(line.startswith("lower bound: ") for line in lines) >= 3
+    certify_nearest_neighbors(model(1), X, Y, verbose=1)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+def test_an_interrupt_keeps_what_is_proved(n_neighbors, monkeypatch):
+    whole = exact_nearest_neighbor_radius(model(n_neighbors), X, Y, max_nodes=5)
+    calls = []
+    # in the loop over the parts of the lower bound, or of the cells
+    original = _parallel.run_parts
+
+    def interrupted(function, parts, n_jobs):
+        def stop(part):
+            calls.append(part)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return function(part)
+
+        return original(stop, parts, n_jobs)
+
+    for module in ("_lower_bound", "_exact_knn"):
+        monkeypatch.setattr(f"skrobust.certificates.{module}.run_parts", interrupted)
+    with config_context(working_memory=0.2), pytest.warns(UserWarning, match="Interrupted"):
+        found = exact_nearest_neighbor_radius(model(n_neighbors), X, Y, max_nodes=5)
+    missing = found.status == "interrupted"
+    assert 0 < missing.sum() < len(X)
+    assert (found.radius[missing] == 0).all()
+    assert not found.correct[missing].any()
+    assert not found.certified(0)[missing].any()
+    assert (found.radius[~missing] <= whole.radius[~missing] * (1 + 1e-9)).all()
+    assert (found.radius[~missing] > 0).any()
