@@ -128,9 +128,13 @@ class VoteJob:
         """Search in growing balls where no adversarial example is known."""
         radius = lower
         if radius == 0:
-            squared = squared_distances(to_numpy(self.training.Z64), queries.points[t])
-            kth = np.partition(squared, self.rule.n_neighbors - 1)[self.rule.n_neighbors - 1]
-            radius = float(np.sqrt(kth)) / max(self.training.reach, 1e-100)
+            # a first guess: as far as the K-th neighbour, or the nearest that is not the point
+            squared = np.sort(squared_distances(to_numpy(self.training.Z64), queries.points[t]))
+            apart = squared[self.rule.n_neighbors - 1 :]
+            apart = apart[apart > 0]
+            if not len(apart) or self.training.reach == 0:
+                return lower, None
+            radius = float(np.sqrt(apart[0])) / self.training.reach
         for _ in range(_MAX_GROWTH):
             radius *= _GROWTH
             everywhere = np.full(len(queries.points), radius)

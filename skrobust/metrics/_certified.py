@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.utils._validation import check_eps, check_one_eps, check_radii
 
-__all__ = ["certified_accuracy_score", "mean_certified_radius"]
+__all__ = ["certified_accuracy_score", "certified_recall_score", "mean_certified_radius"]
 
 
 def certified_accuracy_score(radius: Any, correct: Any, eps: Any) -> Any:
@@ -38,6 +39,39 @@ def certified_accuracy_score(radius: Any, correct: Any, eps: Any) -> Any:
     budgets = check_eps(eps)
     shares = (correct & (radius >= budgets[:, None])).mean(axis=1)
     return float(shares[0]) if np.ndim(eps) == 0 else shares
+
+
+def certified_recall_score(y_true: Any, radius: Any, correct: Any, eps: float) -> np.ndarray:
+    """Certified accuracy within each class.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels.
+    radius : array-like of shape (n_samples,)
+        Certified radii, ≥ 0, ``inf`` allowed.
+    correct : array-like of bool of shape (n_samples,)
+        Which clean predictions are right.
+    eps : float
+        Budget in the units of the radii, finite, ≥ 0.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        In the order of ``np.unique(y_true)``: of each class, the share of points that are right
+        and stay right at every perturbation up to `eps`.
+
+    Examples
+    --------
+    >>> from skrobust.metrics import certified_recall_score
+    >>> certified_recall_score(["a", "a", "b"], [0.1, 0.5, 0.9], [True, True, True], 0.2)
+    array([0.5, 1. ])
+    """
+    radius, correct = check_radii(radius, correct)
+    y_true = column_or_1d(y_true)
+    check_consistent_length(y_true, radius)
+    held = correct & (radius >= check_one_eps(eps))
+    return np.array([held[y_true == label].mean() for label in np.unique(y_true)])
 
 
 def mean_certified_radius(radius: Any, *, cap: float | None = None) -> float:

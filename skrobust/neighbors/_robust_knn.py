@@ -62,7 +62,7 @@ class RobustKNeighborsClassifier(KNeighborsClassifier):
     >>> knn = RobustKNeighborsClassifier(3).fit(X[::2], y[::2])
     >>> labels, radius = knn.predict_with_radius(X[1:4:2])
     >>> labels, radius.round(2)
-    (array([0, 0]), array([1.17, 1.08]))
+    (array([0, 0]), array([1.25, 1.25]))
     >>> knn.predict_or_abstain(X[[1, 101]], 0.5, abstain_label=-1)
     array([ 0, -1])
     """

@@ -235,3 +235,46 @@ def test_bad_input():
     named = KNeighborsClassifier(1).fit(frame, y)
     with pytest.raises(ValueError, match="lacks the features"):
         exact_nearest_neighbor_radius(named, frame[["a"]], y)
+
+
+def test_explain_names_what_moves():
+    frame, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    model = make_pipeline(MinMaxScaler(), KNeighborsClassifier(1)).fit(frame[:400], target[:400])
+    rest, y = frame[400:410], target[400:410]
+    spread = (frame.max() - frame.min()).to_dict()
+    threat = ThreatModel(1, feature_scale=spread, mutable=list(frame.columns[:12]))
+    found = exact_nearest_neighbor_radius(model, rest, y, threat_model=threat)
+    for row in np.flatnonzero(found.correct):
+        moves = found.explain(row)
+        assert 0 < len(moves) <= 12
+        costs = [abs(change) / spread[name] for name, change in moves]
+        assert costs == sorted(costs, reverse=True)
+        assert sum(costs) == pytest.approx(found.upper[row])
+        # applied in the units of the data they change the prediction
+        moved = rest.iloc[[row]].copy()
+        for name, change in moves:
+            moved[name] += change
+        assert model.predict(moved)[0] == found.attained[row] != y.iloc[row]
+    plain = KNeighborsClassifier(1).fit(frame[:400].to_numpy(), target[:400])
+    unnamed = exact_nearest_neighbor_radius(plain, rest.to_numpy(), y)
+    assert unnamed.explain(0)[0][0].startswith("x")
+    with pytest.raises(ValueError, match="explain needs perturbations"):
+        certify_nearest_neighbors(plain, rest.to_numpy(), y).explain(0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_direction(norm):
+    """Only the cells of the target's points count, against all others."""
+    X_train = np.array([[0.0], [1.0], [3.0]])
+    knn = KNeighborsClassifier(1).fit(X_train, ["a", "b", "c"])
+    threat = ThreatModel(norm)
+    anywhere = exact_nearest_neighbor_radius(knn, [[0.0]], ["a"], threat_model=threat)
+    to_c = exact_nearest_neighbor_radius(knn, [[0.0]], ["a"], threat_model=threat, target="c")
+    assert anywhere.radius[0] == pytest.approx(0.5)
+    assert to_c.radius[0] == pytest.approx(2.0)
+    assert (anywhere.attained[0], to_c.attained[0]) == ("b", "c")
+    bound = certify_nearest_neighbors(knn, [[0.0]], ["a"], threat_model=threat, target="c")
+    assert 1.5 <= bound.radius[0] <= to_c.radius[0]
+    wrong = exact_nearest_neighbor_radius(knn, [[0.9]], ["a"], target="c")
+    assert wrong.status[0] == "misclassified"
+    assert wrong.radius[0] == wrong.upper[0] == 0

@@ -1,0 +1,50 @@
+"""How far the k-NN lower bound is from the truth: both sides for K = 3 and K = 11.
+
+    python asv_benches/knn_gap.py [points per data set]
+
+Features min–max scaled on the training part, Euclidean metric, ℓ₂, all training points, the first
+test points. Prints a row for each data set and K; times are of one thread.
+"""
+
+import sys
+import time
+
+import numpy as np
+from benchmarks.common import DATA
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import MinMaxScaler
+
+from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
+
+MAX_NODES = 1000
+
+
+def main(n_points):
+    """Print the table."""
+    print("| data | K | bound | proved | attack | bound/attack | gap | exact | s a point |")
+    for name in ("pendigits", "usps"):
+        with np.load(DATA / f"{name}.npz") as data:
+            X, y, train = data["X"], data["y"], data["is_train"]
+        X = X.reshape(len(X), -1).astype(float)
+        scaler = MinMaxScaler().fit(X[train])
+        X_train, X_test = scaler.transform(X[train]), scaler.transform(X[~train])[:n_points]
+        for K in (3, 11):
+            model = KNeighborsClassifier(K).fit(X_train, y[train])
+            labels = y[~train][:n_points]
+            bound = certify_nearest_neighbors(model, X_test, labels)
+            started = time.perf_counter()
+            found = exact_nearest_neighbor_radius(model, X_test, labels, max_nodes=MAX_NODES)
+            seconds = time.perf_counter() - started
+            right = found.correct
+            low, up = found.radius[right], found.upper[right]
+            print(
+                f"| {name} | {K} | {bound.radius[right].mean():.4f} | {low.mean():.4f} "
+                f"| {up.mean():.4f} | {(bound.radius[right] / up).mean():.3f} "
+                f"| {np.median(up / low - 1):.2%} | {(found.status[right] == 'exact').mean():.1%} "
+                f"| {seconds / right.sum():.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
