@@ -1,6 +1,6 @@
 """How far the k-NN lower bound is from the truth: both sides for K = 3 and K = 11.
 
-    python asv_benches/knn_gap.py [points per data set]
+    python asv_benches/knn_gap.py [points [data sets and K ...]]     (such as 150 usps 11)
 
 Features min–max scaled on the training part, Euclidean metric, ℓ₂, all training points, the first
 test points. Prints a row for each data set and K; times are of one thread.
@@ -19,16 +19,16 @@ from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neigh
 MAX_NODES = 1000
 
 
-def main(n_points):
+def main(n_points, names, neighbors):
     """Print the table."""
     print("| data | K | bound | proved | attack | bound/attack | gap | exact | s a point |")
-    for name in ("pendigits", "usps"):
+    for name in names:
         with np.load(DATA / f"{name}.npz") as data:
             X, y, train = data["X"], data["y"], data["is_train"]
         X = X.reshape(len(X), -1).astype(float)
         scaler = MinMaxScaler().fit(X[train])
         X_train, X_test = scaler.transform(X[train]), scaler.transform(X[~train])[:n_points]
-        for K in (3, 11):
+        for K in neighbors:
             model = KNeighborsClassifier(K).fit(X_train, y[train])
             labels = y[~train][:n_points]
             bound = certify_nearest_neighbors(model, X_test, labels)
@@ -47,4 +47,9 @@ def main(n_points):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    given = sys.argv[2:]
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 150,
+        [word for word in given if not word.isdigit()] or ["pendigits", "usps"],
+        [int(word) for word in given if word.isdigit()] or [3, 11],
+    )

@@ -6,8 +6,17 @@ To add an objective, write a small ``BaseEstimator`` with the method
 ``RobustMahalanobis(objective=...)``.
 """
 
-from skrobust.objectives._bounds import triplet_margin
+from skrobust.objectives._bounds import pair_margins, triplet_margin
+from skrobust.objectives._certificate import CertificateObjective, smooth_largest
 from skrobust.objectives._losses import LOSSES, margin_loss
 from skrobust.objectives._triplet import TripletObjective
 
-__all__ = ["LOSSES", "TripletObjective", "margin_loss", "triplet_margin"]
+__all__ = [
+    "LOSSES",
+    "CertificateObjective",
+    "TripletObjective",
+    "margin_loss",
+    "pair_margins",
+    "smooth_largest",
+    "triplet_margin",
+]

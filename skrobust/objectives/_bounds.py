@@ -13,7 +13,7 @@ arXiv:2006.07024.
 
 import torch
 
-__all__ = ["triplet_margin"]
+__all__ = ["pair_margins", "triplet_margin"]
 
 
 def triplet_margin(
@@ -41,3 +41,40 @@ def triplet_margin(
     # the inner where keeps the square root's gradient finite at 0
     norm = torch.sqrt(torch.where(apart, squared_norm, 1.0))
     return torch.where(apart, gap / (2 * norm), 0.0)
+
+
+def pair_margins(
+    components: torch.Tensor,
+    x: torch.Tensor,
+    x_i: torch.Tensor,
+    x_j: torch.Tensor,
+    *,
+    scale: torch.Tensor | None = None,
+    dual: float = 2.0,
+) -> torch.Tensor:
+    """Return the signed margins of all pairs of each anchor's candidates, not clamped at 0.
+
+    Parameters
+    ----------
+    components : Tensor of shape (n_components, n_features)
+        G.
+    x : Tensor of shape (n_anchors, n_features)
+    x_i : Tensor of shape (n_anchors, n_positives, n_features)
+    x_j : Tensor of shape (n_anchors, n_negatives, n_features)
+    scale : Tensor of shape (n_features,), default=None
+        s of the threat model, 0 for immutable features; None is 1.
+    dual : {1, 2, inf}, default=2
+        q of the dual norm.
+
+    Returns
+    -------
+    Tensor of shape (n_anchors, n_positives, n_negatives)
+        ``(D_j − D_i) / (2 ‖s ∘ M (x_i − x_j)‖_q)``; 0 where the denominator is.
+    """
+    to_i = (x_i - x[:, None]) @ components.T
+    to_j = (x_j - x[:, None]) @ components.T
+    gap = (to_j * to_j).sum(2)[:, None, :] - (to_i * to_i).sum(2)[:, :, None]
+    images = components if scale is None else components * scale
+    norm = torch.cdist(to_i @ images, to_j @ images, p=dual)
+    apart = norm > 0
+    return torch.where(apart, gap / (2 * torch.where(apart, norm, 1.0)), 0.0)
