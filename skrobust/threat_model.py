@@ -82,7 +82,7 @@ class ThreatModel(BaseEstimator):
     eps : float, default=None
         The budget, ≥ 0, in the units of X over `feature_scale`. Certificates do not need it.
     feature_scale : array-like of shape (n_features,) or mapping of str to float, default=None
-        How far each feature moves for one unit of `eps`, > 0 and finite. A mapping gives the
+        How far each feature moves for one unit of `eps`, in (1e-100, 1e100). A mapping gives the
         scales of named features, the others have 1; None is 1 for all.
     mutable : array-like, default=None
         The features that can be changed: a boolean mask of shape (n_features,), positions, or
@@ -154,9 +154,10 @@ class ThreatModel(BaseEstimator):
                 scale[_position(name, names, "feature_scale")] = value
         elif self.feature_scale is not None:
             scale = _vector(self.feature_scale, n_features, "feature_scale")
-        if not (np.isfinite(scale).all() and (scale > 0).all()):
+        if not ((scale > 1e-100) & (scale < 1e100)).all():
             raise ValueError(
-                f"feature_scale must be finite and > 0 everywhere; got {self.feature_scale!r}. "
+                "feature_scale must lie between 1e-100 and 1e100 everywhere; got "
+                f"{self.feature_scale!r}. "
                 "Features that cannot be changed are left out of `mutable`."
             )
         return scale

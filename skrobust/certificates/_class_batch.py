@@ -171,6 +171,7 @@ class ClassBatch:
             + 2 * self.rounding.absolute * (self.rounding.magnitude + largest) ** 2
             + 2 * self.rounding.relative * (reach + self.rounding.moved) ** 2
             + 8 * self.size_Z * self.rounding.embedding_error
+            + 2 * self.rounding.underflow
         )
 
     def _denominators(self, rows: torch.Tensor, columns: slice) -> torch.Tensor:

@@ -86,6 +86,13 @@ class Comparisons:
             return None, None
         return self.lower[t], self.upper[t]
 
+    def farthest(self, t: int) -> float:
+        """Return the largest ‖η‖_p in the box around point t; inf without a box."""
+        lower, upper = self.box(t)
+        if lower is None or upper is None:
+            return np.inf
+        return float(np.linalg.norm(np.maximum(-lower, upper), ord=self.budget.norm)) * (1 + 1e-9)
+
     def solve(self, t: int, half: HalfSpaces) -> tuple[np.ndarray | None, np.ndarray, float]:
         """Return the least-norm η (None where there is none), multipliers, a proved bound."""
         found = least_norm(half.C, half.h, self.budget.norm, *self.box(t))

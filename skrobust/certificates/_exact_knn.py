@@ -11,8 +11,9 @@ from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._parallel import Progress, deal, run_parts
+from skrobust.utils._parallel import Progress, check_n_jobs, deal, run_parts
 from skrobust.utils._sklearn import safe_indexing
+from skrobust.utils._validation import check_one_eps
 from skrobust.victims import as_nearest_neighbor_rule
 
 __all__ = ["exact_nearest_neighbor_radius"]
@@ -58,8 +59,9 @@ def exact_nearest_neighbor_radius(
         ends where `rtol` is reached.
     max_nodes : int, default=1000
         For more than one neighbour: nodes of the branch and bound that are solved for a point.
-        Where it ends the search, the status is "certified", with what was proved and the
-        smallest example found. 0 gives the lower bound and an example.
+        Where it ends the search, or more than 4,000 training points are candidates, the status
+        is "certified", with what was proved and the smallest example found. 0 gives the lower
+        bound and an example.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:N" or "auto", for the search; small programs run on the CPU.
     n_jobs : int, default=None
@@ -94,12 +96,16 @@ def exact_nearest_neighbor_radius(
     (array([0.5]), array([[0.5, 0. ]]), 'b')
     """
     rule = as_nearest_neighbor_rule(estimator)
-    if not rtol >= 0:
-        raise ValueError(f"rtol must be >= 0; got {rtol!r}.")
-    if not isinstance(max_nodes, (int, np.integer)) or max_nodes < 0:
+    check_n_jobs(n_jobs)
+    rtol = check_one_eps(rtol, name="rtol")
+    if type(max_nodes) is bool or not isinstance(max_nodes, (int, np.integer)) or max_nodes < 0:
         raise ValueError(f"max_nodes must be an integer >= 0; got {max_nodes!r}.")
     request = Request.of(rule, estimator.predict, X, y, threat_model, device, target)
-    if rule.n_neighbors == 1:
+    right: np.ndarray | None
+    if request.constant:
+        right = request.right()
+        found, done = _unknown(request, np.where(right, np.inf, 0.0)), np.ones_like(right)
+    elif rule.n_neighbors == 1:
         found, done, right = _cells(request, n_jobs, verbose)
     else:
         found, done, right = _votes(request, rtol, int(max_nodes), n_jobs, verbose)
@@ -144,6 +150,8 @@ def _votes(
     lower, reached = lower_bound(bound, n_jobs, verbose)
     right = request.right()
     found = _unknown(request, lower)
+    if not reached.all():  # interrupted
+        return found, reached, right
     job = VoteJob(
         rule=request.rule,
         queries=request.queries,
@@ -181,9 +189,12 @@ def _run(
     done[np.concatenate([*parts, np.empty(0, dtype=int)])] = False
     progress = Progress(len(done), verbose, "exact radii")
     progress.advance(int(done.sum()))
-    for results in run_parts(job, deal(parts, n_jobs), n_jobs):
+
+    def keep(results: list[tuple[np.ndarray, ExactRadii]]) -> None:
         for rows, radii in results:
             found.put(rows, radii)
             done[rows] = True
             progress.advance(len(rows))
+
+    run_parts(job, deal(parts, n_jobs), n_jobs, keep)
     return done

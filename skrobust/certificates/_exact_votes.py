@@ -92,10 +92,11 @@ class VoteJob:
             leaves: dict[int, list[np.ndarray]] = {}
             for t in np.flatnonzero(upper > (1 + self.rtol) * lower).tolist():
                 if np.isfinite(upper[t]):
-                    search = self._search(comparisons, t, labels[t], upper[t])
-                    proved, leaf = search.run(), search.leaf
+                    proved, leaf = self._search(comparisons, t, labels[t], upper[t])
                 else:
-                    proved, leaf = self._without_example(queries, t, labels[t], lower[t])
+                    proved, leaf = self._without_example(
+                        queries.take(np.array([t])), labels[t], lower[t]
+                    )
                 lower[t] = max(lower[t], down(np.minimum(proved, upper[t])))
                 if leaf is not None:
                     leaves[t] = leaf.deltas
@@ -107,12 +108,16 @@ class VoteJob:
         rounding = Rounding.within(radius, self.rule, self.training, queries)
         return Comparisons(self.training, queries, rounding)
 
-    def _search(self, comparisons: Comparisons, t: int, label: int, radius: float) -> SideSearch:
-        near = Neighborhood.within(
-            radius, comparisons, t, self.rule.n_neighbors, self.training.reach
-        )
-        vote = Vote(self.rule.n_neighbors, self.training.labels[near.rows], int(label), self.target)
-        return SideSearch(
+    def _search(
+        self, comparisons: Comparisons, t: int, label: int, radius: float
+    ) -> tuple[float, Leaf | None]:
+        """Search below `radius`; return what is proved, and a leaf if one was found."""
+        K = self.rule.n_neighbors
+        near = Neighborhood.within(radius, comparisons, t, K, self.training.reach)
+        if near is None:
+            return 0.0, None
+        vote = Vote(K, self.training.labels[near.rows], int(label), self.target)
+        search = SideSearch(
             comparisons,
             t,
             near,
@@ -121,15 +126,16 @@ class VoteJob:
             rtol=self.rtol / 2,
             max_nodes=self.max_nodes,
         )
+        return search.run(), search.leaf
 
     def _without_example(
-        self, queries: EmbeddedQueries, t: int, label: int, lower: float
+        self, queries: EmbeddedQueries, label: int, lower: float
     ) -> tuple[float, Leaf | None]:
-        """Search in growing balls where no adversarial example is known."""
+        """Search in growing balls around one point where no adversarial example is known."""
         radius = lower
         if radius == 0:
             # a first guess: as far as the K-th neighbour, or the nearest that is not the point
-            squared = np.sort(squared_distances(to_numpy(self.training.Z64), queries.points[t]))
+            squared = np.sort(squared_distances(to_numpy(self.training.Z64), queries.points[0]))
             apart = squared[self.rule.n_neighbors - 1 :]
             apart = apart[apart > 0]
             if not len(apart) or self.training.reach == 0:
@@ -137,15 +143,15 @@ class VoteJob:
             radius = float(np.sqrt(apart[0])) / self.training.reach
         for _ in range(_MAX_GROWTH):
             radius *= _GROWTH
-            everywhere = np.full(len(queries.points), radius)
-            comparisons = self._comparisons(queries, everywhere)
-            search = self._search(comparisons, t, label, radius)
-            proved = search.run()
+            comparisons = self._comparisons(queries, np.array([radius]))
+            proved, leaf = self._search(comparisons, 0, label, radius)
             lower = max(lower, proved)
-            if search.leaf is not None:
-                return lower, search.leaf
-            if proved < radius:  # the node limit
+            if leaf is not None:
+                return lower, leaf
+            if proved < radius:  # too many nodes or candidates
                 break
+            if radius > comparisons.farthest(0):
+                return np.inf, None  # the box is searched
         return lower, None
 
     def _descend(

@@ -24,6 +24,7 @@ from skrobust.certificates._lower_bound import BoundJob, lower_bound
 from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._parallel import check_n_jobs
 from skrobust.victims import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
 
 __all__ = ["certify_nearest_neighbors", "nearest_neighbor_lower_bound"]
@@ -184,6 +185,7 @@ def certify_nearest_neighbors(
     array(['certified', 'misclassified'], dtype='<U13')
     """
     rule = as_nearest_neighbor_rule(estimator)
+    check_n_jobs(n_jobs)
     request = Request.of(rule, estimator.predict, X, y, threat_model, device, target)
     return _certify(request, n_jobs, verbose)
 
@@ -195,6 +197,9 @@ def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
 
 
 def _certify(request: Request, n_jobs: int | None, verbose: int) -> Certificate:
+    if request.constant:
+        right = request.right()
+        return request.certificate(np.where(right, np.inf, 0.0), np.ones_like(right), right)
     rule, labels, a, b = request.compared()
     job = BoundJob(rule, request.queries, labels, a, b, request.budget, request.device)
     radius, done = lower_bound(job, n_jobs, verbose)

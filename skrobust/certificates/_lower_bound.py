@@ -140,10 +140,13 @@ def lower_bound(
     done[np.concatenate([*batches, np.empty(0, dtype=int)])] = False
     progress = Progress(len(radius), verbose, "lower bound")
     progress.advance(int(done.sum()))
-    for results in run_parts(job, deal(batches, n_jobs), n_jobs):
+
+    def keep(results: list[tuple[np.ndarray, np.ndarray]]) -> None:
         for rows, found in results:
             radius[rows], done[rows] = found, True
             progress.advance(len(rows))
+
+    run_parts(job, deal(batches, n_jobs), n_jobs, keep)
     return radius, done
 
 

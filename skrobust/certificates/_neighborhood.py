@@ -16,8 +16,9 @@ import torch
 from skrobust.certificates._comparisons import Comparisons
 from skrobust.numerics import row_batches
 
-__all__ = ["Candidates", "Neighborhood", "squared_distances"]
+__all__ = ["MOST_CANDIDATES", "Candidates", "Neighborhood", "squared_distances"]
 
+MOST_CANDIDATES = 4000
 _BLOCK = 2**22
 _TINY = float(np.finfo(float).tiny)
 
@@ -67,8 +68,10 @@ class Neighborhood(Candidates):
         t: int,
         n_neighbors: int,
         reach: float,
-    ) -> "Neighborhood":
+    ) -> "Neighborhood | None":
         """Find the candidates within `radius`, the one that bounds the rounding.
+
+        None if they are more than `MOST_CANDIDATES`.
 
         Parameters
         ----------
@@ -84,14 +87,18 @@ class Neighborhood(Candidates):
         squared = squared_distances(comparisons.Z, comparisons.z[t])
         distance = np.sqrt(squared)
         kth = np.partition(distance, n_neighbors - 1)[n_neighbors - 1]
-        # coarse, and generous with rounding: the balls around K points against the rest
-        limit = (kth + 2 * radius * reach) * (1 + 1e-9)
-        limit += np.sqrt(_largest_tau(comparisons, t, limit))
+        # coarse: beyond it u is farther than K points all over the ball, by more than rounding.
+        # (√D_u − √D_w − 2 r reach)(√D_u + √D_w) > τ follows from the terms of τ one by one
+        rounding = comparisons.rounding
+        limit = (kth + 2 * radius * reach) * (1 + 1e-5) + 8 * rounding.embedding_error[t]
+        limit += np.sqrt(_least_tau(comparisons, t))
         rows = np.flatnonzero(distance <= limit)
         nearest = np.argsort(distance, kind="stable")[:n_neighbors]
-        if len(rows) > 4 * n_neighbors:
+        if len(rows) > 4 * n_neighbors:  # fine
             needed = _efforts(comparisons, t, rows, nearest, squared)
             rows = rows[(needed >= radius).sum(1) < n_neighbors]
+        if len(rows) > MOST_CANDIDATES:
+            return None
         effort = _efforts(comparisons, t, rows, rows, squared)
         kept = (effort >= radius).sum(1) < n_neighbors
         rows, effort = rows[kept], effort[np.ix_(kept, kept)]
@@ -108,10 +115,10 @@ def squared_distances(Z: np.ndarray, z: np.ndarray) -> np.ndarray:
     return squared
 
 
-def _largest_tau(comparisons: Comparisons, t: int, distance: float) -> float:
+def _least_tau(comparisons: Comparisons, t: int) -> float:
+    """Return twice the largest τ of points at distance 0: what does not grow with distances."""
     largest = float(comparisons.magnitudes.max())
-    tau = comparisons.rounding.tau(t, largest, largest, distance**2, distance**2, 2 * distance)
-    return 2 * float(tau)
+    return 2 * float(comparisons.rounding.tau(t, largest, largest, 0.0, 0.0, 0.0))
 
 
 def _efforts(

@@ -129,6 +129,12 @@ class Request:
         )
         return two, np.where(self.labels < 0, -1, 0), a, K - a + 1
 
+    @property
+    def constant(self) -> bool:
+        """Whether no perturbation changes any prediction: nothing moves, or all points vote."""
+        movable = (self.budget.scale > 0) & (self.budget.lower < self.budget.upper)
+        return not movable.any() or self.rule.n_neighbors == len(self.rule.points)
+
     def right(self) -> np.ndarray:
         """Return the mask of points that the victim predicts right."""
         return np.asarray(self.predict(self.X) == self.y)
@@ -203,7 +209,7 @@ class Request:
 
 
 def _class_index(target: Any, classes: np.ndarray) -> int:
-    found = np.flatnonzero(classes == target)
+    found = np.flatnonzero(classes == target) if np.ndim(target) == 0 else np.empty(0, dtype=int)
     if len(found) != 1:
         raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
     return int(found[0])

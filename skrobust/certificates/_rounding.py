@@ -2,10 +2,11 @@ r"""What the victim's rounding may shift between two of its distances.
 
 The victim finds u among the nearest and w not, although w is nearer, only if
 
-    D_u − D_w ≤ τ,   τ = c (m + m_u)² + c (m + m_w)² + c′ (…)² + 4 E ‖z_u − z_w‖ + γ (D_u + D_w)
+    D_u − D_w ≤ τ,   τ = c (m + m_u)² + c (m + m_w)² + c′ (…)² + 4 E ‖z_u − z_w‖ + γ (D_u + D_w) + ω
 
 anywhere in the ball of a given radius around x (see ``victims._rule`` for c, c′ and E; γ is the
-rounding of our own float64 distances). Proofs therefore relax every comparison by τ.
+rounding of our own float64 distances, ω what squares lose below the normal range). Proofs
+therefore relax every comparison by τ.
 """
 
 from dataclasses import dataclass, replace
@@ -26,8 +27,8 @@ class Rounding:
 
     Attributes
     ----------
-    absolute, relative, growth : float
-        c, c′ and γ.
+    absolute, relative, growth, underflow : float
+        c, c′, γ and ω.
     embedding_error : Tensor or ndarray of shape (n_rows,)
         E within each point's ball.
     magnitude : Tensor or ndarray of shape (n_rows,)
@@ -39,6 +40,7 @@ class Rounding:
     absolute: float
     relative: float
     growth: float
+    underflow: float
     embedding_error: Any
     magnitude: Any
     moved: Any
@@ -54,11 +56,14 @@ class Rounding:
         """Bound the rounding where the points move by at most `radius`, of shape (n_rows,)."""
         absolute, relative = rule.distance_error(queries)
         error = rule.embedding_error(queries) + radius * training.error[queries.unit]
+        operations = training.Z64.shape[1] + 16
+        smallest = np.finfo(np.float32 if relative > 0 else np.float64).tiny
         device = training.Z.device
         return cls(
             absolute=absolute,
             relative=relative,
-            growth=(training.Z64.shape[1] + 16) * 2.0**-53,
+            growth=operations * 2.0**-53,
+            underflow=operations * float(smallest),
             embedding_error=as_tensor(error, device),
             magnitude=as_tensor(queries.magnitudes + training.stretch * radius, device),
             moved=as_tensor(training.stretch * radius, device),
@@ -78,4 +83,5 @@ class Rounding:
         m, moved = self.magnitude[at], self.moved[at]
         tau = self.absolute * ((m + m_u) ** 2 + (m + m_w) ** 2)
         tau = tau + self.relative * ((D_u**0.5 + moved) ** 2 + (D_w**0.5 + moved) ** 2)
-        return tau + 4 * self.embedding_error[at] * between + self.growth * (D_u + D_w)
+        tau = tau + 4 * self.embedding_error[at] * between + self.growth * (D_u + D_w)
+        return tau + self.underflow

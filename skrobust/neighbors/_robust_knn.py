@@ -13,6 +13,7 @@ from skrobust.certificates import (
 )
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import StrOptions
+from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_one_eps
 
 __all__ = ["RobustKNeighborsClassifier"]
@@ -122,12 +123,14 @@ class RobustKNeighborsClassifier(KNeighborsClassifier):
         ValueError
             If a parameter, X or y is not supported; the message names it.
         """
-        if self.metric == "mahalanobis" and not self.metric_params:
-            raise ValueError(
-                "metric='mahalanobis' needs metric_params={'VI': M}; got "
-                f"metric_params={self.metric_params!r}."
-            )
+        self._check_metric()
+        resolve_device(self.device)
         super().fit(X, y)
+        inverse, shape = (self.metric_params or {}).get("VI"), (self.n_features_in_,) * 2
+        if inverse is not None and getattr(inverse, "shape", None) != shape:
+            raise ValueError(
+                f"metric_params['VI'] must be an array of shape {shape}; got {inverse!r}."
+            )
         if self.outputs_2d_:
             raise ValueError(f"y must have shape (n_samples,); got {np.shape(y)}.")
         return self
@@ -137,6 +140,18 @@ class RobustKNeighborsClassifier(KNeighborsClassifier):
         tags.classifier_tags.multi_label = False
         tags.target_tags.multi_output = False
         return tags
+
+    def _check_metric(self) -> None:
+        given = set(self.metric_params or {})
+        if self.metric == "euclidean" and given:
+            raise ValueError(
+                f"metric_params must be None for metric='euclidean'; got {self.metric_params!r}."
+            )
+        if self.metric == "mahalanobis" and given != {"VI"}:
+            raise ValueError(
+                "metric='mahalanobis' needs metric_params={'VI': M}; got "
+                f"metric_params={self.metric_params!r}."
+            )
 
     def certify(
         self, X: Any, y: Any = None, *, target: Any = None, verbose: int = 0

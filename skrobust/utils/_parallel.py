@@ -2,13 +2,14 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 from joblib import effective_n_jobs
 from sklearn.utils.parallel import Parallel, delayed
 
-__all__ = ["Progress", "deal", "run_parts"]
+__all__ = ["Progress", "check_n_jobs", "deal", "run_parts"]
 
 _SECONDS = 2.0
 
@@ -52,12 +53,25 @@ def deal(parts: Sequence[Any], n_jobs: int | None) -> list[list[Any]]:
     return [list(parts[k::n_hands]) for k in range(min(n_hands, len(parts)))]
 
 
-def run_parts(
-    function: Callable[[Any], Any], parts: Sequence[Any], n_jobs: int | None
-) -> Iterator[Any]:
-    """Yield ``function(part)`` of each part, in their order.
+def check_n_jobs(n_jobs: Any) -> None:
+    """Raise an error unless `n_jobs` is None or an integer other than 0."""
+    if n_jobs is None:
+        return
+    if type(n_jobs) is bool or not isinstance(n_jobs, Integral):
+        raise TypeError(f"n_jobs must be an integer or None; got {n_jobs!r}.")
+    if n_jobs == 0:
+        raise ValueError("n_jobs must not be 0; None or 1 is a single job, -1 all cores.")
 
-    An interrupt (Ctrl-C) ends it with a warning: what was yielded is kept.
+
+def run_parts(
+    function: Callable[[Any], Any],
+    parts: Sequence[Any],
+    n_jobs: int | None,
+    keep: Callable[[Any], None],
+) -> None:
+    """Call ``keep(function(part))`` for each part, in their order.
+
+    An interrupt (Ctrl-C) ends it with a warning: what was kept remains.
 
     Parameters
     ----------
@@ -66,19 +80,16 @@ def run_parts(
     parts : sequence
     n_jobs : int or None
         For joblib, with whatever backend is active.
-
-    Yields
-    ------
-    The results.
+    keep : callable
+        Called in this process.
     """
     try:
         if effective_n_jobs(n_jobs) == 1 or len(parts) == 1:
             for part in parts:
-                yield function(part)
+                keep(function(part))
         else:
             run = Parallel(n_jobs=n_jobs, return_as="generator")
-            yield from run(delayed(function)(part) for part in parts)
+            for result in run(delayed(function)(part) for part in parts):
+                keep(result)
     except KeyboardInterrupt:
-        warnings.warn(
-            "Interrupted: results that were not reached yet are left out.", UserWarning, 2
-        )
+        warnings.warn("Interrupted: points that were not reached yet are left out.", UserWarning, 2)

@@ -225,8 +225,10 @@ def test_unseen_labels_one_class_and_text():
 def test_bad_input():
     X, y = np.random.default_rng(0).random((20, 2)), np.arange(20) % 2
     knn = KNeighborsClassifier(1).fit(X, y)
-    with pytest.raises(ValueError, match="rtol must be >= 0; got -1"):
+    with pytest.raises(ValueError, match="rtol must be finite and >= 0; got -1"):
         exact_nearest_neighbor_radius(knn, X, y, rtol=-1)
+    with pytest.raises(TypeError, match=r"rtol must be a (single )?real"):
+        exact_nearest_neighbor_radius(knn, X, y, rtol="a")
     with pytest.raises(ValueError, match="norm must be 1, 2 or inf; got 3"):
         exact_nearest_neighbor_radius(knn, X, y, threat_model=ThreatModel(3))
     with pytest.raises(ValueError, match="bounds must hold for the clean points"):

@@ -217,6 +217,47 @@ def test_a_node_limit_gives_an_interval_that_holds_the_radius():
     assert means[0] < means[-1]
 
 
+@pytest.mark.parametrize("n_neighbors", [1, 2, 3])
+@pytest.mark.parametrize("norm", NORMS)
+def test_nothing_can_be_changed(norm, n_neighbors):
+    X_train, y_train, X, y = problems(np.random.default_rng(1), "random", 30, 10)
+    knn = KNeighborsClassifier(n_neighbors).fit(X_train, y_train)
+    right = knn.predict(X) == y
+    for threat in (ThreatModel(norm, mutable=[]), ThreatModel(norm, bounds=(X[0], X[0]))):
+        rows = slice(None) if threat.bounds is None else slice(0, 1)
+        for certify in (certify_nearest_neighbors, exact_nearest_neighbor_radius):
+            found = certify(knn, X[rows], y[rows], threat_model=threat)
+            expected = np.where(right[rows], "unreachable", "misclassified")
+            np.testing.assert_array_equal(found.status, expected)
+            np.testing.assert_array_equal(np.isinf(found.radius), right[rows])
+    # all points vote
+    few = KNeighborsClassifier(5).fit(X_train[:5], [0, 1, 1, 0, 0])
+    found = exact_nearest_neighbor_radius(few, X, np.zeros(10, dtype=int))
+    assert (found.status == "unreachable").all()
+
+
+def test_a_box_that_holds_no_attack_is_searched_to_its_end():
+    rng = np.random.default_rng(0)
+    X_train = np.vstack([rng.standard_normal((300, 2)), 100 + rng.standard_normal((5, 2))])
+    knn = KNeighborsClassifier(5).fit(X_train, np.repeat([0, 1], [300, 5]))
+    threat = ThreatModel(bounds=(-5, 5))
+    found = exact_nearest_neighbor_radius(knn, [[0.0, 0.0]], [0], threat_model=threat)
+    assert found.status[0] == "unreachable"
+    assert np.isinf(found.upper[0])
+    free = exact_nearest_neighbor_radius(knn, [[0.0, 0.0]], [0])
+    assert free.status[0] == "exact"
+    assert 50 < free.radius[0] < 100
+
+
+def test_too_many_candidates_leave_the_lower_bound(monkeypatch):
+    monkeypatch.setattr("skrobust.certificates._neighborhood.MOST_CANDIDATES", 0)
+    X_train, y_train, X, y = problems(np.random.default_rng(2), "random", 100, 12)
+    knn = KNeighborsClassifier(3).fit(X_train, y_train)
+    found = exact_nearest_neighbor_radius(knn, X, y)
+    np.testing.assert_array_equal(found.radius, certify_nearest_neighbors(knn, X, y).radius)
+    assert np.isfinite(found.upper).all()
+
+
 def test_a_row_does_not_depend_on_its_batch():
     X_train, y_train, X, y = problems(np.random.default_rng(2), "random", 100, 12)
     knn = KNeighborsClassifier(3).fit(X_train, y_train)
@@ -232,8 +273,11 @@ def test_bad_input():
     knn = KNeighborsClassifier(3).fit(X, y)
     with pytest.raises(ValueError, match="max_nodes must be an integer >= 0; got -1"):
         exact_nearest_neighbor_radius(knn, X, y, max_nodes=-1)
-    with pytest.raises(ValueError, match=r"target must be one of the classes \[0, 1\]; got 5"):
-        exact_nearest_neighbor_radius(knn, X, y, target=5)
+    with pytest.raises(ValueError, match="max_nodes must be an integer >= 0; got True"):
+        exact_nearest_neighbor_radius(knn, X, y, max_nodes=True)
+    for target in (5, [1]):
+        with pytest.raises(ValueError, match=r"target must be one of the classes \[0, 1\]; got"):
+            exact_nearest_neighbor_radius(knn, X, y, target=target)
     with pytest.raises(ValueError, match=r"target=1 must not be the label .* y\[1\] is"):
         certify_nearest_neighbors(knn, X, y, target=1)
     weighted = KNeighborsClassifier(3, weights="distance").fit(X, y)

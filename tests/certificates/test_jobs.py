@@ -83,14 +83,14 @@ def test_an_interrupt_keeps_what_is_proved(n_neighbors, monkeypatch):
     # in the loop over the parts of the lower bound, or of the cells
     original = _parallel.run_parts
 
-    def interrupted(function, parts, n_jobs):
+    def interrupted(function, parts, n_jobs, keep):
         def stop(part):
             calls.append(part)
             if len(calls) == 2:
                 raise KeyboardInterrupt
             return function(part)
 
-        return original(stop, parts, n_jobs)
+        return original(stop, parts, n_jobs, keep)
 
     for module in ("_lower_bound", "_exact_knn"):
         monkeypatch.setattr(f"skrobust.certificates.{module}.run_parts", interrupted)
@@ -103,3 +103,11 @@ def test_an_interrupt_keeps_what_is_proved(n_neighbors, monkeypatch):
     assert not found.certified(0)[missing].any()
     assert (found.radius[~missing] <= whole.radius[~missing] * (1 + 1e-9)).all()
     assert (found.radius[~missing] > 0).any()
+
+
+def test_bad_jobs():
+    for certify in (certify_nearest_neighbors, exact_nearest_neighbor_radius):
+        with pytest.raises(TypeError, match="n_jobs must be an integer or None; got '2'"):
+            certify(model(1), X, Y, n_jobs="2")
+        with pytest.raises(ValueError, match="n_jobs must not be 0"):
+            certify(model(1), X, Y, n_jobs=0)

@@ -7,6 +7,8 @@ import pytest
 from attempts import flips
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skrobust import ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
@@ -78,7 +80,8 @@ def test_bounds_stay_below_the_rational_value(name, norm, dtype):
             truth = exact_bound(train, y_train, queries[k], y[k], K, norm)
             assert (radius**2 if norm == 2 else radius) <= truth
             n_positive += radius > 0
-    if name in ("plain", "tiny", "huge"):
+    # squares of tiny float32 numbers leave its range: nothing is proved there
+    if name in ("plain", "huge") or (name == "tiny" and dtype == np.float64):
         assert n_positive >= 15
 
 
@@ -103,7 +106,7 @@ def test_exact_radii_stay_below_a_flip_without_rounding(name, n_neighbors, dtype
         assert Fraction(float(found.radius[k])) ** 2 <= size
         if np.bincount(y_train[nearest]).argmax() != y[k]:
             n_checked += 1
-    if name in ("plain", "tiny", "huge", "far off centre"):
+    if name in ("plain", "huge", "far off centre"):
         assert n_checked >= 3
 
 
@@ -141,3 +144,52 @@ def test_no_flip_in_attempts_on_real_data(load_shared, name):
     span = np.where(span > 0, span, 1)
     X_train, X = (X_train - low) / span, (X - low) / span
     check_attempts(X_train[:2000], y_train[:2000], X[:15], y[:15], 3, 2, 4000)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+@pytest.mark.parametrize("scale", [1e-150, 1e-158, 1e-160, 1e-161, 1e-170])
+def test_no_flip_where_squares_underflow(scale, n_neighbors):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 2)) * scale
+    y = rng.integers(0, 2, 30)
+    knn = KNeighborsClassifier(n_neighbors, algorithm="kd_tree").fit(X, y)
+    right = knn.predict(X) == y
+    angle = np.linspace(0, 2 * np.pi, 180)
+    around = np.column_stack([np.cos(angle), np.sin(angle)])
+    for certify in (certify_nearest_neighbors, exact_nearest_neighbor_radius):
+        radius = certify(knn, X, y).radius
+        assert (radius > 0).any() == (scale == 1e-150)
+        for k in np.flatnonzero(right & np.isfinite(radius)):
+            assert (knn.predict(X[k] + 0.999 * radius[k] * around) == y[k]).all()
+
+
+@pytest.mark.parametrize("radius", [1e-3, 1e-2, 0.1, 1.0])
+def test_no_candidate_is_dropped_that_rounding_could_bring_in(radius):
+    """The coarse choice of candidates against the fine one on all points."""
+    import torch
+
+    from skrobust.certificates._comparisons import Comparisons
+    from skrobust.certificates._neighborhood import Neighborhood, _efforts, squared_distances
+    from skrobust.certificates._rounding import Rounding
+    from skrobust.certificates._training_set import TrainingSet
+    from skrobust.victims import as_nearest_neighbor_rule
+
+    for offset in (0.0, 1e6):
+        rng = np.random.default_rng(1)
+        X = (offset + rng.standard_normal((300, 3))).astype(np.float32)
+        X[:3] = X[0]
+        scaler = StandardScaler(with_std=False)
+        model = make_pipeline(scaler, KNeighborsClassifier(3)).fit(X, np.arange(300) % 2)
+        rule = as_nearest_neighbor_rule(model)
+        budget = ThreatModel().resolve(3)
+        training = TrainingSet.of(rule, budget, 1, torch.device("cpu"), torch.float64)
+        queries = rule.embed(X[:1])
+        rounding = Rounding.within(np.array([radius]), rule, training, queries)
+        comparisons = Comparisons(training, queries, rounding)
+        near = Neighborhood.within(radius, comparisons, 0, 3, training.reach)
+        squared = squared_distances(comparisons.Z, comparisons.z[0])
+        everyone = np.arange(300)
+        effort = _efforts(comparisons, 0, everyone, everyone, squared)
+        needed = np.flatnonzero((effort >= radius).sum(1) < 3)
+        assert np.isin(needed, near.rows).all()
+        assert len(needed) >= (100 if offset else 3)

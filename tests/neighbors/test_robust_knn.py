@@ -101,8 +101,18 @@ def test_bad_input():
         RobustKNeighborsClassifier(metric="mahalanobis").fit(X, Y)
     with pytest.raises(ValueError, match="'threat_model' parameter"):
         RobustKNeighborsClassifier(threat_model=3).fit(X, Y)
+    for params in ({"V": np.eye(4)}, {"VI": np.eye(4), "w": 1}):
+        with pytest.raises(ValueError, match="metric='mahalanobis' needs metric_params="):
+            RobustKNeighborsClassifier(metric="mahalanobis", metric_params=params).fit(X, Y)
+    for inverse in (np.eye(3), np.eye(4).tolist()):
+        with pytest.raises(ValueError, match=r"metric_params\['VI'\] must be an array of shape"):
+            RobustKNeighborsClassifier(
+                metric="mahalanobis", metric_params={"VI": inverse}, algorithm="brute"
+            ).fit(X, Y)
+    with pytest.raises(ValueError, match="metric_params must be None for metric='euclidean'"):
+        RobustKNeighborsClassifier(metric_params={"VI": np.eye(4)}).fit(X, Y)
     with pytest.raises(ValueError, match="device='tpu'"):
-        RobustKNeighborsClassifier(device="tpu").fit(X, Y).certify(X[:2])
+        RobustKNeighborsClassifier(device="tpu").fit(X, Y)
     with pytest.raises(ValueError, match=r"y must have shape \(n_samples,\); got \(150, 2\)"):
         RobustKNeighborsClassifier().fit(X, np.column_stack([Y, Y]))
     M = np.diag([1.0, 4, 1, 1])
