@@ -1,126 +1,86 @@
-"""Adam on the components G, unconstrained: one loop, one result."""
+"""Adam on the components G, unconstrained."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 
-from skrobust.numerics import ClassNeighbors, nearest_by_class
+from skrobust.metric_learning._problem import BestIterate, FitProblem, SolverResult
+from skrobust.numerics import nearest_by_class
 from skrobust.utils._torch import to_numpy
 
-__all__ = ["AdamSolver", "Objective", "SolverResult"]
+__all__ = ["AdamSolver"]
 
 _EVALUATION_BATCH = 1024
-
-Callback = Callable[[int, float, np.ndarray], bool | None]
-
-
-class Objective(Protocol):
-    """What the solver minimises."""
-
-    def value(
-        self,
-        components: torch.Tensor,
-        X: torch.Tensor,
-        anchors: torch.Tensor,
-        neighbors: ClassNeighbors,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Return the objective on a batch of anchors, a tensor of shape ()."""
+_LEAST_STEPS = 16
 
 
-@dataclass(frozen=True, eq=False)
-class SolverResult:
-    """The end of a solve.
+class AdamSolver(BaseEstimator):
+    """Minimise an objective over G by Adam.
 
-    Attributes
-    ----------
-    components : ndarray of shape (n_components, n_features)
-        The iterate with the lowest loss.
-    loss_curve : list of float
-        The objective after each epoch, on fresh triplets of all anchors.
-    status : {"converged", "max_iter", "interrupted", "callback", "not_finite"}
-        Why the solve ended.
-    """
-
-    components: np.ndarray
-    loss_curve: list[float]
-    status: str
-
-
-@dataclass(frozen=True)
-class AdamSolver:
-    """Minimise an objective over G by Adam, neighbours searched again every epoch.
+    An epoch draws anchors, searches their candidates under the metric of the moment, and takes a
+    step a batch. So the search costs ``epoch_size × n_samples`` distances an epoch, however
+    many points there are.
 
     Parameters
     ----------
-    n_candidates : int
-        Nearest neighbours of either kind that the objective may use.
-    batch_size : int
-        Anchors a step.
-    max_iter : int
+    batch_size : int or None, default=64
+        Anchors a step; None takes all of an epoch at once.
+    epoch_size : int or None, default=4096
+        Anchors an epoch; fewer points are gone through more than once, until there are
+        16 steps. None is every anchor once.
+    max_iter : int, default=50
         Epochs at most.
-    learning_rate : float
+    learning_rate : float, default=1e-3
         Adam's step size.
-    tol : float
-        An epoch improves if its loss is below the best one by ``tol * |best|``.
-    n_iter_no_change : int
+    tol : float, default=1e-4
+        An epoch improves if what it is judged by is better by ``tol * |best|``.
+    n_iter_no_change : int, default=20
         Stop after this many epochs without improvement.
-    verbose : int
-        Print every `verbose`-th epoch; 0 is silent.
-    callback : callable or None
-        ``callback(n_iter, loss, components)`` after each epoch; true ends the solve.
     """
 
-    n_candidates: int
-    batch_size: int
-    max_iter: int
-    learning_rate: float
-    tol: float
-    n_iter_no_change: int
-    verbose: int = 0
-    callback: Callback | None = None
-
-    def solve(
+    def __init__(
         self,
-        objective: Objective,
-        components: torch.Tensor,
-        X: torch.Tensor,
-        class_slices: Sequence[slice],
-        generator: torch.Generator,
-    ) -> SolverResult:
-        """Start from `components` (n_components, n_features) on `X`, sorted by class."""
-        variable = components.clone().requires_grad_()
+        batch_size: int | None = 64,
+        epoch_size: int | None = 4096,
+        max_iter: int = 50,
+        learning_rate: float = 1e-3,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 20,
+    ):
+        self.batch_size = batch_size
+        self.epoch_size = epoch_size
+        self.max_iter = max_iter
+        self.learning_rate = learning_rate
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+
+    def solve(self, problem: FitProblem) -> SolverResult:
+        """Start from the problem's components, and return the best iterate."""
+        variable = problem.components.clone().requires_grad_()
         optimizer = torch.optim.Adam([variable], lr=self.learning_rate)
-        # a point that is alone in its class has no positive, so it is no anchor
-        anchors = torch.cat(
-            [torch.arange(s.start, s.stop) for s in class_slices if s.stop - s.start > 1]
-        )
+        best = BestIterate(problem, self.tol)
         loss_curve: list[float] = []
-        best, best_loss, waited, status = components.clone(), np.inf, 0, "max_iter"
+        times = {"search_seconds": 0.0, "step_seconds": 0.0, "judge_seconds": 0.0}
+        waited, status = 0, "max_iter"
         try:
             for epoch in range(1, self.max_iter + 1):
+                problem.objective.anneal((epoch - 1) / max(self.max_iter - 1, 1))
                 started = time.perf_counter()
-                loss = self._epoch(
-                    objective, variable, optimizer, X, class_slices, anchors, generator
-                )
+                loss, judged = self._epoch(problem, variable, optimizer, times)
                 if not np.isfinite(loss) or not torch.isfinite(variable).all():
                     status = "not_finite"
                     break
+                stepped = time.perf_counter()
+                improved = best.offer(judged, loss)
+                times["judge_seconds"] += time.perf_counter() - stepped
                 loss_curve.append(loss)
-                improved = epoch == 1 or loss < best_loss - self.tol * abs(best_loss)
                 waited = 0 if improved else waited + 1
-                if epoch == 1 or loss < best_loss:
-                    best_loss = loss
-                    best.copy_(variable.detach())
-                if self.verbose and epoch % self.verbose == 0:
-                    seconds = time.perf_counter() - started
-                    print(f"epoch {epoch:5d}  loss {loss:.6g}  {seconds:.2f} s")  # noqa: T201
-                if self.callback is not None and self.callback(
-                    epoch, loss, to_numpy(variable).copy()
+                if problem.verbose and epoch % problem.verbose == 0:
+                    _report(epoch, loss, best.validation_curve, started)
+                if problem.callback is not None and problem.callback(
+                    epoch, loss, to_numpy(judged).copy()
                 ):
                     status = "callback"
                     break
@@ -129,30 +89,62 @@ class AdamSolver:
                     break
         except KeyboardInterrupt:
             status = "interrupted"
-        return SolverResult(to_numpy(best), loss_curve, status)
+        if status == "max_iter" and problem.held_out is not None and waited > 0:
+            # the schedule has ended, and its last epoch was no improvement
+            status = "converged"
+        return best.result(loss_curve, status, {"n_epochs": len(loss_curve)} | times)
 
     def _epoch(
         self,
-        objective: Objective,
+        problem: FitProblem,
         variable: torch.Tensor,
         optimizer: torch.optim.Optimizer,
-        X: torch.Tensor,
-        class_slices: Sequence[slice],
-        anchors: torch.Tensor,
-        generator: torch.Generator,
-    ) -> float:
-        """Search the neighbours, take one step a batch, return the loss of the new iterate."""
+        times: dict[str, float],
+    ) -> tuple[float, torch.Tensor]:
+        """Search the candidates, take the steps, and return a loss and the iterate to be judged.
+
+        Without held-out points the loss is that of the last iterate, which is judged by it. With
+        them it is the mean on the way, which costs nothing, and the mean of the iterates is
+        judged: the last batches sway it less.
+        """
+        objective, X, generator = problem.objective, problem.X, problem.generator
+        started = time.perf_counter()
+        anchors = problem.sample(self.epoch_size)
         with torch.no_grad():
-            neighbors = nearest_by_class(X @ variable.T, class_slices, self.n_candidates)
-        shuffled = anchors[torch.randperm(len(anchors), generator=generator)].to(X.device)
-        for batch in shuffled.split(self.batch_size):
-            optimizer.zero_grad()
-            objective.value(variable, X, batch, neighbors, generator).backward()
-            optimizer.step()
-        # with triplets of its own, so that the best iterate is judged by what it is
-        total = 0.0
-        with torch.no_grad():
-            for batch in shuffled.split(max(self.batch_size, _EVALUATION_BATCH)):
+            neighbors = nearest_by_class(
+                X @ variable.T, problem.class_slices, problem.n_candidates, anchors
+            )
+        searched = time.perf_counter()
+        size = self.batch_size or len(anchors)
+        passes = 1
+        if self.batch_size is not None and self.epoch_size is not None:
+            steps = -(-len(anchors) // size)
+            passes = max(1, min(self.epoch_size // size, _LEAST_STEPS) // steps)
+        total, n_steps = 0.0, 0
+        judged = torch.zeros_like(variable, requires_grad=False)
+        for _ in range(passes):
+            shuffled = anchors[torch.randperm(len(anchors), generator=generator)].to(X.device)
+            for batch in shuffled.split(size):
+                optimizer.zero_grad()
                 loss = objective.value(variable, X, batch, neighbors, generator)
-                total += float(loss) * len(batch)
-        return total / len(anchors)
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(batch) / passes
+                n_steps += 1
+                judged += (variable.detach() - judged) / n_steps
+        if problem.held_out is None:
+            total, judged = 0.0, variable.detach()
+            with torch.no_grad():
+                for batch in shuffled.split(max(size, _EVALUATION_BATCH)):
+                    # on draws of its own, so that the best iterate is judged by what it is
+                    loss = objective.value(variable, X, batch, neighbors, generator)
+                    total += float(loss) * len(batch)
+        times["search_seconds"] += searched - started
+        times["step_seconds"] += time.perf_counter() - searched
+        return total / len(anchors), judged
+
+
+def _report(epoch: int, loss: float, validation_curve: list[float], started: float) -> None:
+    held_out = f"  held-out radius {validation_curve[-1]:.6g}" if validation_curve else ""
+    seconds = time.perf_counter() - started
+    print(f"epoch {epoch:5d}  loss {loss:.6g}{held_out}  {seconds:.2f} s")  # noqa: T201

@@ -1,11 +1,13 @@
 r"""A Mahalanobis metric whose nearest neighbours are certifiably robust.
 
-    min_G  1/n Σ_x  ℓ( ε̃( randnear⁺(x), randnear⁻(x), x ; GᵀG ) ),
+    min_G  1/n Σ_x  ℓ( t(x; GᵀG) ),
 
-where ε̃ is the certified margin of a triplet (see ``skrobust.objectives``).
+where t is a certified margin of x: the k-NN bound itself over the nearest candidates
+(``objective="certificate"``), or that of a random triplet (``"triplet"``, the paper); see
+``skrobust.objectives``. Part of the training points is held out to judge the iterates.
 
 Source: Wang, Liu, Yi, Jiang, Hsieh, *Provably Robust Metric Learning*, NeurIPS 2020,
-arXiv:2006.07024.
+arXiv:2006.07024; the certificate objective, the solvers and the held-out points are ours.
 """
 
 import warnings
@@ -14,81 +16,133 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from skrobust.metric_learning._adam import AdamSolver, Objective, SolverResult
+from skrobust.metric_learning._adam import AdamSolver
+from skrobust.metric_learning._cvxpy import CvxpySolver
 from skrobust.metric_learning._init import initial_components
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
-from skrobust.objectives import LOSSES, TripletObjective
+from skrobust.metric_learning._problem import (
+    FitProblem,
+    HeldOut,
+    Solver,
+    SolverResult,
+    split_anchors,
+)
+from skrobust.metric_learning._projected import ProjectedSolver
+from skrobust.metric_learning._rounds import ConvexSolver
+from skrobust.objectives import LOSSES, CertificateObjective, MetricObjective, TripletObjective
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import as_tensor, make_generator, resolve_device
 
 __all__ = ["RobustMahalanobis"]
 
+_OBJECTIVES: dict[str, type[MetricObjective]] = {
+    "certificate": CertificateObjective,
+    "triplet": TripletObjective,
+}
+_CONVEX: dict[str, type[ConvexSolver]] = {"projected": ProjectedSolver, "cvxpy": CvxpySolver}
+
 
 class RobustMahalanobis(MahalanobisMixin, BaseEstimator):
     """Mahalanobis metric learned to enlarge certified nearest-neighbour radii.
 
-    It maximises a lower bound on the smallest ℓ₂ perturbation of a point that changes its
+    It maximises a lower bound on the smallest perturbation of a point that changes its
     nearest-neighbour class, over a linear map G with metric M = GᵀG [1]_. Put it in front of
     a ``KNeighborsClassifier``; ``skrobust.scorers`` certify the pipeline.
 
-    Scale the features first: G starts at the identity and an adversary's budget is the same
-    for every feature.
+    Scale the features first: G starts at the identity and, without a threat model, an
+    adversary's budget is the same for every feature.
 
     Parameters
     ----------
     n_components : int, default=None
         Rows of G. None keeps what `init` gives: all features for "identity",
-        min(n_samples, n_features) for "pca", n_classes − 1 for "lda", an array's rows.
+        min(n_samples, n_features) for "pca", n_classes − 1 for "lda", an array's rows. Convex
+        solvers keep M in the span of these rows, and G has as many rows as M needs.
     init : {"identity", "pca", "lda"} or array-like of shape (n_components, n_features), \
 default="identity"
         The start. "identity" with fewer components keeps only the first features; prefer
         "pca" there.
-    objective : "triplet" or object, default="triplet"
-        What is minimised: "triplet", the paper's objective with `loss` and `margin`, or an
-        object with the method ``value`` of
-        :class:`~skrobust.objectives.TripletObjective` (then `loss` and `margin` are not used).
-    loss : {"negative", "hinge", "exponential", "logistic"}, default="negative"
-        Loss of a triplet's margin t: −t, max(margin − t, 0), exp(−t) or log(1 + exp(−t)).
-    margin : float, default=1.0
-        The hinge's margin, ≥ 0, in the units of X.
-    n_candidates : int, default=10
-        A triplet is drawn among this many nearest points of the same and of other classes.
+    objective : {"certificate", "triplet"} or MetricObjective, default="certificate"
+        What is minimised: the smoothed k-NN bound
+        (:class:`~skrobust.objectives.CertificateObjective`), random triplets as in the paper
+        (:class:`~skrobust.objectives.TripletObjective`), or an object of these or of your own.
+    loss : {"negative", "hinge", "exponential", "logistic"}, default=None
+        Loss of a margin t: −t, [target_radius − t]₊, exp(−t) or log(1 + exp(−t)); None leaves the
+        objective's own, which is "hinge" with a target radius, else "negative". The convex
+        solvers have the hinge only.
+    target_radius : float, default=None
+        The radius that is cared for, > 0, in the units of the threat model's budget: margins
+        beyond it count no more. None leaves the objective's own, where None is the mean radius;
+        the convex solvers then take the median radius under the initial metric, or half, a quarter
+        or an eighth of it where M = 0 is best for it.
+    n_neighbors : int, default=None
+        K of the k-NN that will be used; None leaves the objective's own, 1.
+    threat_model : ThreatModel, default=None
+        The adversary that the metric is learned for: norm, scales, mutable features, in the
+        units of `X`. Its budget and bounds are not used. None leaves the objective's own, ℓ₂ on
+        all features.
+    solver : {"auto", "adam", "projected", "cvxpy"} or solver object, default="auto"
+        "adam" follows gradients of G; "projected" and "cvxpy" solve a convex program in M at
+        the target radius, on triplets that are mined a few times, and prove how near its
+        optimum they are. "auto" is "adam", which had the larger radii on every data set that
+        was tried. :class:`~skrobust.metric_learning.ProjectedSolver` and
+        :class:`~skrobust.metric_learning.CvxpySolver` have parameters of their own.
+    n_candidates : int, default=None
+        Nearest points of the same and of other classes that an anchor's margin looks at. None
+        is 9 + K.
+    validation_fraction : float, default=0.2
+        Share of the training points, in [0, 1), at most 2,048, that are no anchors but judge the
+        iterates by their mean certified radius and clean error. Of those that gain nine tenths
+        of the largest gain in radius over the start, and whose clean error is the lowest, up to
+        its standard error, the one with the largest radius is kept. The start is an iterate too,
+        and no other's clean error may be more than 0.0025 above the start's. 0 judges by the loss.
     batch_size : int, default=64
-        Points a step; None takes all at once (memory grows with it).
-    max_iter : int, default=300
-        Epochs at most.
+        Points a step; None takes an epoch at once (memory grows with it). Adam only.
+    epoch_size : int, default=4096
+        Anchors an epoch, drawn anew; the neighbour search of an epoch is only for them. Few
+        training points are gone through several times, to at least 16 steps. None takes every
+        anchor once. Adam only.
+    max_iter : int, default=50
+        Epochs at most; the certificate's temperature falls over this many. Adam only.
     learning_rate : float, default=1e-3
         Adam's step size.
-    tol : float, default=1e-3
-        An epoch improves if its loss falls below the best one by ``tol * |best loss|``.
-    n_iter_no_change : int, default=30
-        Stop after this many epochs without improvement.
+    tol : float, default=1e-4
+        An epoch improves if what it is judged by is better by ``tol * |best|``. Adam only.
+    n_iter_no_change : int, default=20
+        Stop after this many epochs without improvement. Adam only.
     warm_start : bool, default=False
         Start from `components_` of the last fit.
     device : str, default="auto"
         "auto" (CUDA where present), "cpu", "cuda" or "cuda:N".
     verbose : int, default=0
-        Print a line every `verbose` epochs.
+        Print a line every `verbose` epochs, or every round of a convex solver.
     callback : callable, default=None
-        ``callback(n_iter, loss, components)`` after each epoch, with a copy of G; a true
+        ``callback(n_iter, loss, components)`` after each epoch or round, with a copy of G; a true
         result ends the fit.
     random_state : int, RandomState instance or None, default=None
-        Draws the triplets and the batches. The same on every device.
+        Draws the held-out points, the anchors, the triplets. The same on every device.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        G after the epoch with the lowest loss. Float32 for float32 input, else float64.
+        G that was judged best. Float32 for float32 input, else float64.
     n_iter_ : int
-        Epochs done.
+        Epochs, or rounds, done.
     loss_curve_ : list of float
-        The objective after each epoch, estimated on fresh triplets of all training points.
+        The objective after each: with held-out points its mean on the way, without them an
+        estimate on fresh triplets. Rounds of convex solvers: as a share of the loss of M = 0.
+    validation_curve_ : list of float
+        Mean certified radius of the held-out points after each; empty without them.
+    solver_result_ : dict
+        `status`; seconds of the neighbour search, the steps and the judging; for convex solvers
+        `primal`, `dual` and relative `gap` of the last round, and all `rounds`.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`.
     n_features_in_ : int
@@ -99,7 +153,10 @@ default="identity"
     Notes
     -----
     Memory is linear in the number of samples. Points alone in their class serve as
-    neighbours of others only. Ctrl-C ends a fit with a warning and keeps the best epoch.
+    neighbours of others only. Ctrl-C ends a fit with a warning and keeps the best iterate.
+
+    The paper's settings are ``RobustMahalanobis(objective="triplet", validation_fraction=0,
+    epoch_size=None, max_iter=1000, n_iter_no_change=1000)``.
 
     References
     ----------
@@ -125,11 +182,16 @@ default="identity"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions({"identity", "pca", "lda"}), "array-like"],
-        "objective": [StrOptions({"triplet"}), BaseEstimator],
-        "loss": [StrOptions(set(LOSSES))],
-        "margin": [Interval(Real, 0, None, closed="left")],
-        "n_candidates": [Interval(Integral, 1, None, closed="left")],
+        "objective": [StrOptions(set(_OBJECTIVES)), MetricObjective],
+        "loss": [StrOptions(set(LOSSES)), None],
+        "target_radius": [Interval(Real, 0, None, closed="neither"), None],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
+        "threat_model": [ThreatModel, None],
+        "solver": [StrOptions({"auto", "adam", *_CONVEX}), AdamSolver, ConvexSolver],
+        "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "epoch_size": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -146,15 +208,20 @@ default="identity"
         n_components: int | None = None,
         *,
         init: Any = "identity",
-        objective: Any = "triplet",
-        loss: str = "negative",
-        margin: float = 1.0,
-        n_candidates: int = 10,
+        objective: Any = "certificate",
+        loss: str | None = None,
+        target_radius: float | None = None,
+        n_neighbors: int | None = None,
+        threat_model: ThreatModel | None = None,
+        solver: Any = "auto",
+        n_candidates: int | None = None,
+        validation_fraction: float = 0.2,
         batch_size: int | None = 64,
-        max_iter: int = 300,
+        epoch_size: int | None = 4096,
+        max_iter: int = 50,
         learning_rate: float = 1e-3,
-        tol: float = 1e-3,
-        n_iter_no_change: int = 30,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 20,
         warm_start: bool = False,
         device: str = "auto",
         verbose: int = 0,
@@ -165,9 +232,14 @@ default="identity"
         self.init = init
         self.objective = objective
         self.loss = loss
-        self.margin = margin
+        self.target_radius = target_radius
+        self.n_neighbors = n_neighbors
+        self.threat_model = threat_model
+        self.solver = solver
         self.n_candidates = n_candidates
+        self.validation_fraction = validation_fraction
         self.batch_size = batch_size
+        self.epoch_size = epoch_size
         self.max_iter = max_iter
         self.learning_rate = learning_rate
         self.tol = tol
@@ -197,21 +269,28 @@ default="identity"
         Raises
         ------
         ValueError
-            If the data or a parameter is not as described.
+            If the data or a parameter is not as described, or if a convex solver finds that
+            M = 0 is best, because the target radius is too large.
+        ImportError
+            If the solver's library is missing.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the solver did not converge, or nothing was better than the start.
         """
         device = resolve_device(self.device)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_classification_targets(y)
         classes, encoded = np.unique(y, return_inverse=True)
         counts = np.bincount(encoded)
-        if len(classes) < 2:
+        _check_classes(classes, counts)
+        objective = self._objective().prepare(X.shape[1], getattr(self, "feature_names_in_", None))
+        solver = self._solver()
+        if isinstance(solver, ConvexSolver) and objective.loss not in (None, "hinge"):
             raise ValueError(
-                f"y must hold at least 2 classes; got 1 class, {classes[0]!r}: there is nothing "
-                "to be told apart."
-            )
-        if counts.max() < 2:
-            raise ValueError(
-                "y must hold at least one class with 2 or more points; every class has 1."
+                f"loss={objective.loss!r} is not for solver={self.solver!r}, which has the hinge "
+                "only; use loss=None or solver='adam'."
             )
         random_state = check_random_state(self.random_state)
         components = self._start(X, encoded, random_state)
@@ -220,35 +299,58 @@ default="identity"
         ends = np.cumsum(counts)
         class_slices = [slice(int(e - c), int(e)) for e, c in zip(ends, counts, strict=True)]
         # the metric does not see a shift, the rounding of distances does
-        centered = (X - X.mean(axis=0, dtype=np.float64).astype(X.dtype))[order]
-        solver = AdamSolver(
-            n_candidates=self.n_candidates,
-            batch_size=len(X) if self.batch_size is None else self.batch_size,
-            max_iter=self.max_iter,
-            learning_rate=self.learning_rate,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            verbose=int(self.verbose),
-            callback=self.callback,
-        )
+        centered = as_tensor((X - X.mean(axis=0, dtype=np.float64).astype(X.dtype))[order], device)
+        generator = make_generator(random_state)
+        anchors, held_out = split_anchors(class_slices, self.validation_fraction, generator)
+        n_candidates = self.n_candidates or 9 + objective.n_neighbors
         result = solver.solve(
-            self._objective(),
-            as_tensor(components, device),
-            as_tensor(centered, device),
-            class_slices,
-            make_generator(random_state),
+            FitProblem(
+                objective=objective,
+                components=as_tensor(components, device),
+                X=centered,
+                class_slices=class_slices,
+                anchors=anchors,
+                held_out=HeldOut(centered, class_slices, held_out, n_candidates, objective)
+                if len(held_out)
+                else None,
+                n_candidates=n_candidates,
+                generator=generator,
+                verbose=int(self.verbose),
+                callback=self.callback,
+            )
         )
         self._check_result(result)
         self.components_ = result.components
         self.loss_curve_ = result.loss_curve
+        self.validation_curve_ = result.validation_curve
+        self.solver_result_ = result.info | {"status": result.status}
         self.n_iter_ = len(result.loss_curve)
         self.classes_ = classes
         return self
 
-    def _objective(self) -> Objective:
+    def _objective(self) -> MetricObjective:
+        given = {
+            name: getattr(self, name)
+            for name in ("loss", "target_radius", "n_neighbors", "threat_model")
+            if getattr(self, name) is not None
+        }
         if isinstance(self.objective, str):
-            return TripletObjective(loss=self.loss, margin=self.margin)
-        return self.objective
+            return _OBJECTIVES[self.objective](**given)
+        return clone(self.objective).set_params(**given)
+
+    def _solver(self) -> Solver:
+        if not isinstance(self.solver, str):
+            return self.solver
+        if self.solver in _CONVEX:
+            return _CONVEX[self.solver]()
+        return AdamSolver(
+            batch_size=self.batch_size,
+            epoch_size=self.epoch_size,
+            max_iter=self.max_iter,
+            learning_rate=self.learning_rate,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+        )
 
     def _start(
         self, X: np.ndarray, y: np.ndarray, random_state: np.random.RandomState
@@ -272,8 +374,23 @@ default="identity"
             message = (
                 f"The loss is not finite after {n_iter} epochs; the best one is kept. {remedy}"
             )
+        elif result.status == "vanished":
+            radius = result.info["target_radius"]
+            message = (
+                f"target_radius={radius:.6g} is too large: no metric does better than M = 0 "
+                f"(tr(M) = {result.info['trace']:.1e}). Lower target_radius, or the solver's "
+                "regularization."
+            )
+            if n_iter == 0:
+                raise ValueError(message)
+            message += f" The best of {n_iter} rounds before is kept."
         elif result.status == "interrupted":
             message = f"Interrupted after {n_iter} epochs; the best one is kept."
+        elif result.status == "start_is_best":
+            message = (
+                "No metric that was tried is better than the initial one on the held-out training "
+                "points; the initial one is kept. Lower learning_rate, or give more points."
+            )
         elif result.status == "max_iter":
             message = (
                 f"Not converged after max_iter={self.max_iter} epochs; the best one is kept. "
@@ -291,3 +408,13 @@ default="identity"
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _check_classes(classes: np.ndarray, counts: np.ndarray) -> None:
+    if len(classes) < 2:
+        raise ValueError(
+            f"y must hold at least 2 classes; got 1 class, {classes[0]!r}: there is nothing "
+            "to be told apart."
+        )
+    if counts.max() < 2:
+        raise ValueError("y must hold at least one class with 2 or more points; every class has 1.")

@@ -1,5 +1,7 @@
-"""Nearest-neighbour classifiers that carry their proof."""
+"""Nearest-neighbour classifiers that carry their proof, and selections of their points."""
 
+from skrobust.neighbors._adversarial_pruning import AdversarialPruning
 from skrobust.neighbors._robust_knn import RobustKNeighborsClassifier
+from skrobust.neighbors._wilson_editing import WilsonEditing
 
-__all__ = ["RobustKNeighborsClassifier"]
+__all__ = ["AdversarialPruning", "RobustKNeighborsClassifier", "WilsonEditing"]

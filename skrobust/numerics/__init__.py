@@ -1,7 +1,16 @@
-"""Pure stateless functions: batches, class-wise neighbour search, rounding bounds."""
+"""Pure, stateless functions on tensors."""
 
 from skrobust.numerics._batches import row_batches
+from skrobust.numerics._cones import project_norm_cone, project_psd
 from skrobust.numerics._least_norm import LeastNorm, least_norm
 from skrobust.numerics._search import ClassNeighbors, nearest_by_class
 
-__all__ = ["ClassNeighbors", "LeastNorm", "least_norm", "nearest_by_class", "row_batches"]
+__all__ = [
+    "ClassNeighbors",
+    "LeastNorm",
+    "least_norm",
+    "nearest_by_class",
+    "project_norm_cone",
+    "project_psd",
+    "row_batches",
+]

@@ -32,7 +32,10 @@ class ClassNeighbors(NamedTuple):
 
 
 def nearest_by_class(
-    Z: torch.Tensor, class_slices: Sequence[slice], n_candidates: int
+    Z: torch.Tensor,
+    class_slices: Sequence[slice],
+    n_candidates: int,
+    rows: torch.Tensor | None = None,
 ) -> ClassNeighbors:
     """Search, by blocks of a matrix product, in memory linear in the number of samples.
 
@@ -44,6 +47,9 @@ def nearest_by_class(
         The rows of each class, in order, together all rows.
     n_candidates : int
         Neighbours wanted of either kind.
+    rows : Tensor of shape (n_rows,), int64, default=None
+        The points whose neighbours are wanted; None is all. Other rows of the result are
+        padding.
 
     Returns
     -------
@@ -58,23 +64,26 @@ def nearest_by_class(
     squared_norms = (Z * Z).sum(1)
     buffer = Z.new_empty(0)
 
+    wanted = own if rows is None else rows.to(Z.device).sort().values
     for rows_of_class in class_slices:
         first, last = rows_of_class.start, rows_of_class.stop
+        start, stop = torch.searchsorted(wanted, wanted.new_tensor([first, last])).tolist()
         n_same = min(n_candidates, last - first - 1)
         n_other = min(n_candidates, n_samples - (last - first))
-        n_positives[rows_of_class] = n_same
-        n_negatives[rows_of_class] = n_other
-        for rows in row_batches(first, last, n_samples * Z.element_size(), 2**25):
-            size = rows.stop - rows.start
+        n_positives[wanted[start:stop]] = n_same
+        n_negatives[wanted[start:stop]] = n_other
+        for batch in row_batches(start, stop, n_samples * Z.element_size(), 2**25):
+            chosen = wanted[batch]
+            size = len(chosen)
             if len(buffer) < size:
                 buffer = Z.new_empty(size, n_samples)
             # ‖z_j‖² − 2 z·z_j orders the points as the distance does
-            order = torch.mm(Z[rows] * -2, Z.T, out=buffer[:size]).add_(squared_norms)
-            order[torch.arange(size, device=Z.device), own[rows]] = torch.inf
+            order = torch.mm(Z[chosen] * -2, Z.T, out=buffer[:size]).add_(squared_norms)
+            order[torch.arange(size, device=Z.device), chosen] = torch.inf
             if n_same > 0:
                 nearest = torch.topk(order[:, first:last], n_same, largest=False).indices
-                positives[rows, :n_same] = nearest + first
+                positives[chosen, :n_same] = nearest + first
             if n_other > 0:
                 order[:, first:last] = torch.inf
-                negatives[rows, :n_other] = torch.topk(order, n_other, largest=False).indices
+                negatives[chosen, :n_other] = torch.topk(order, n_other, largest=False).indices
     return ClassNeighbors(positives, n_positives, negatives, n_negatives)

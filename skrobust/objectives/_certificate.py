@@ -7,20 +7,25 @@ over j of one over i of the margins ε̃(x_i, x_j, x; M); with a = ⌈K/2⌉ and
 
 and the objective is the mean of ℓ(t(x)). Both order statistics are smoothed: with the b − 1 largest
 left out, the largest of the rest becomes ``u log Σ exp(ε̃ / u)``, and likewise for the smallest.
-u is the temperature, in units of the median bound under the starting metric.
+u is the temperature, in units of the median bound of the batch; it falls geometrically while a
+fit goes on, so that first all candidates shape the metric and at last those that decide.
 
 The margins are those of the threat model: ε̃ = (D_j − D_i) / (2 ‖s ∘ M (x_i − x_j)‖_q).
 """
 
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any, Self
+
 import torch
-from sklearn.base import BaseEstimator
 
 from skrobust.numerics import ClassNeighbors
+from skrobust.objectives._base import MetricObjective, Triplets
 from skrobust.objectives._bounds import pair_margins
 from skrobust.objectives._losses import margin_loss
-from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.threat_model import ThreatModel
 
-__all__ = ["CertificateObjective", "smooth_largest"]
+__all__ = ["CertificateObjective", "candidate_bounds", "smooth_largest"]
 
 
 def smooth_largest(values: torch.Tensor, order: int, temperature: float) -> torch.Tensor:
@@ -50,19 +55,20 @@ def smooth_largest(values: torch.Tensor, order: int, temperature: float) -> torc
     return torch.where(there[..., 0], found, -torch.inf)
 
 
-class CertificateObjective(BaseEstimator):
+class CertificateObjective(MetricObjective):
     """Mean loss of the anchors' smoothed k-NN bound over their nearest candidates.
 
     Parameters
     ----------
-    loss : {"negative", "hinge", "exponential", "logistic"}, default="negative"
-        The loss of the bound; "hinge" with `margin` as the radius that is cared for.
-    margin : float, default=1.0
-        The hinge's margin, in the units of X.
+    loss : {"negative", "hinge", "exponential", "logistic"}, default=None
+        The loss of the bound; None is "hinge" where `target_radius` is given, else "negative".
+    target_radius : float, default=None
+        The hinge's radius, > 0, in the units of the threat model's budget.
     n_neighbors : int, default=1
         K of the k-NN that will be used; ⌊K/2⌋ + 1 candidates of either kind are needed.
-    temperature : float, default=0.1
-        u > 0 of both order statistics, in units of the batch's median bound.
+    temperature : float or (float, float), default=(1.0, 0.05)
+        u > 0 of both order statistics, in units of the batch's median bound: one number, or the
+        first and the last of a geometric fall.
     threat_model : ThreatModel, default=None
         Whose norm, scales and mutable features the margins take; None is ℓ₂ on all features.
 
@@ -80,18 +86,31 @@ class CertificateObjective(BaseEstimator):
 
     def __init__(
         self,
-        loss: str = "negative",
-        margin: float = 1.0,
+        loss: str | None = None,
+        target_radius: float | None = None,
         *,
         n_neighbors: int = 1,
-        temperature: float = 0.1,
+        temperature: float | tuple[float, float] = (1.0, 0.05),
         threat_model: ThreatModel | None = None,
     ):
-        self.loss = loss
-        self.margin = margin
-        self.n_neighbors = n_neighbors
+        super().__init__(loss, target_radius, n_neighbors=n_neighbors, threat_model=threat_model)
         self.temperature = temperature
-        self.threat_model = threat_model
+
+    def prepare(self, n_features: int, feature_names: Sequence[str] | None = None) -> Self:
+        """Check the parameters against the data, as the base class does."""
+        ends: tuple[Any, ...] = self._ends()
+        if len(ends) != 2 or not all(
+            isinstance(u, Real) and 0 < float(u) < torch.inf for u in ends
+        ):
+            raise ValueError(
+                f"temperature must be a number > 0, or two of them; got {self.temperature!r}."
+            )
+        self._progress = 0.0
+        return super().prepare(n_features, feature_names)
+
+    def anneal(self, progress: float) -> None:
+        """Set the temperature for a fit that is `progress` of its way, from 0 to 1."""
+        self._progress = progress
 
     def value(
         self,
@@ -101,31 +120,15 @@ class CertificateObjective(BaseEstimator):
         neighbors: ClassNeighbors,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Return the objective on a batch of anchors.
+        """Return the mean loss of a batch of anchors; nothing is drawn.
 
-        Parameters
-        ----------
-        components : Tensor of shape (n_components, n_features)
-            G, the variable.
-        X : Tensor of shape (n_samples, n_features)
-            The training points.
-        anchors : Tensor of shape (batch_size,), int64
-            Indices into `X`.
-        neighbors : ClassNeighbors
-            Candidates of every training point.
-        generator : torch.Generator
-            Not used: nothing is drawn.
-
-        Returns
-        -------
-        Tensor of shape ()
-            0 where no anchor has candidates enough for K.
+        It is 0 where no anchor has candidates enough for K.
         """
         bound = self.bounds(components, X, anchors, neighbors)
         known = torch.isfinite(bound)
         if not known.any():
             return components.sum() * 0
-        return margin_loss(bound[known], self.loss, self.margin).mean()
+        return margin_loss(bound[known], self._loss(), self.target_radius).mean()
 
     def bounds(
         self,
@@ -140,31 +143,110 @@ class CertificateObjective(BaseEstimator):
 
         `temperature` replaces the parameter, and `unit` the median bound of the batch.
         """
-        a, b = (self.n_neighbors + 1) // 2, self.n_neighbors // 2 + 1
-        positives, negatives = neighbors.positives[anchors], neighbors.negatives[anchors]
-        budget = self._budget(X.shape[1])
-        scale = None if budget is None else torch.as_tensor(budget.scale).to(X)
-        margins = pair_margins(
-            components,
-            X[anchors],
-            X[positives],
-            X[negatives],
-            scale=scale,
-            dual=2.0 if budget is None else budget.dual,
-        )  # (batch_size, n_positives, n_negatives)
-        column = torch.arange(positives.shape[1], device=X.device)
-        no_i = column >= neighbors.n_positives[anchors][:, None]
-        no_j = column >= neighbors.n_negatives[anchors][:, None]
-        margins = margins.masked_fill(no_i[:, :, None], -torch.inf)
+        a, b = _orders(self.n_neighbors)
+        scale, dual = self.scale_and_dual(X)
+        margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
         unit = _median_bound(margins, no_j, a, b) if unit is None else unit
-        u = (self.temperature if temperature is None else temperature) * unit
+        u = (self._temperature() if temperature is None else temperature) * unit
         values = smooth_largest(margins.transpose(1, 2), b, u)  # (batch_size, n_negatives)
         return -smooth_largest((-values).masked_fill(no_j, -torch.inf), a, u)
 
-    def _budget(self, n_features: int) -> FeatureBudget | None:
-        if self.threat_model is None:
-            return None
-        return self.threat_model.resolve(n_features)
+    @torch.no_grad()
+    def triplets(
+        self,
+        components: torch.Tensor,
+        X: torch.Tensor,
+        anchors: torch.Tensor,
+        neighbors: ClassNeighbors,
+        generator: torch.Generator,
+    ) -> Triplets:
+        """Return the triplet that decides each anchor's bound; anchors without one are left out."""
+        a, b = _orders(self.n_neighbors)
+        scale, dual = self.scale_and_dual(X)
+        margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
+        if b > margins.shape[1] or a > margins.shape[2]:
+            return Triplets(*(anchors[:0] for _ in range(3)))
+        values, best = margins.sort(dim=1, descending=True)
+        values, best = values[:, b - 1], best[:, b - 1]  # (batch_size, n_negatives)
+        values = values.masked_fill(no_j, torch.inf)
+        column = values.argsort(dim=1)[:, a - 1 : a]
+        there = torch.isfinite(values.gather(1, column))[:, 0]
+        i = neighbors.positives[anchors].gather(1, best.gather(1, column))[:, 0]
+        j = neighbors.negatives[anchors].gather(1, column)[:, 0]
+        return Triplets(anchors[there], i[there], j[there])
+
+    def _ends(self) -> tuple[float, ...]:
+        temperature: Any = self.temperature
+        return tuple(temperature) if isinstance(temperature, Iterable) else (temperature,) * 2
+
+    def _temperature(self) -> float:
+        first, last = self._ends()
+        return first * (last / first) ** getattr(self, "_progress", 0.0)
+
+
+@torch.no_grad()
+def candidate_bounds(
+    components: torch.Tensor,
+    X: torch.Tensor,
+    anchors: torch.Tensor,
+    neighbors: ClassNeighbors,
+    *,
+    n_neighbors: int = 1,
+    scale: torch.Tensor | None = None,
+    dual: float = 2.0,
+) -> torch.Tensor:
+    """Return t(x) itself, not smoothed: the k-NN bound over the nearest candidates.
+
+    Parameters
+    ----------
+    components : Tensor of shape (n_components, n_features)
+    X : Tensor of shape (n_samples, n_features)
+    anchors : Tensor of shape (n_anchors,), int64
+    neighbors : ClassNeighbors
+    n_neighbors : int, default=1
+        K.
+    scale : Tensor of shape (n_features,), default=None
+        s of the threat model; None is 1.
+    dual : {1, 2, inf}, default=2
+        q of the dual norm.
+
+    Returns
+    -------
+    Tensor of shape (n_anchors,)
+        Signed; −inf with too few positives, inf with too few negatives.
+    """
+    a, b = _orders(n_neighbors)
+    margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
+    if b > margins.shape[1]:
+        return margins.new_full((len(anchors),), -torch.inf)
+    values = margins.sort(dim=1, descending=True).values[:, b - 1].masked_fill(no_j, torch.inf)
+    if a > values.shape[1]:
+        return margins.new_full((len(anchors),), torch.inf)
+    return values.sort(dim=1).values[:, a - 1]
+
+
+def _orders(n_neighbors: int) -> tuple[int, int]:
+    """Return a = ⌈K/2⌉ and b = ⌊K/2⌋ + 1."""
+    return (n_neighbors + 1) // 2, n_neighbors // 2 + 1
+
+
+def _candidate_margins(
+    components: torch.Tensor,
+    X: torch.Tensor,
+    anchors: torch.Tensor,
+    neighbors: ClassNeighbors,
+    scale: torch.Tensor | None,
+    dual: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return margins (n_anchors, n_positives, n_negatives), −inf without i, and where no j is."""
+    positives, negatives = neighbors.positives[anchors], neighbors.negatives[anchors]
+    margins = pair_margins(
+        components, X[anchors], X[positives], X[negatives], scale=scale, dual=dual
+    )
+    column = torch.arange(positives.shape[1], device=X.device)
+    no_i = column >= neighbors.n_positives[anchors][:, None]
+    no_j = column >= neighbors.n_negatives[anchors][:, None]
+    return margins.masked_fill(no_i[:, :, None], -torch.inf), no_j
 
 
 def _median_bound(margins: torch.Tensor, no_j: torch.Tensor, a: int, b: int) -> float:

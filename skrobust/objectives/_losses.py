@@ -1,11 +1,11 @@
 r"""Non-increasing losses of a signed robustness margin t (in the units of X).
 
-=============  =======================
-``negative``   −t
-``hinge``      max(margin − t, 0)
+=============== =======================
+``negative``    −t
+``hinge``       max(target_radius − t, 0)
 ``exponential`` exp(−t)
-``logistic``   log(1 + exp(−t))
-=============  =======================
+``logistic``    log(1 + exp(−t))
+=============== =======================
 """
 
 import torch
@@ -16,7 +16,7 @@ __all__ = ["LOSSES", "margin_loss"]
 LOSSES = ("negative", "hinge", "exponential", "logistic")
 
 
-def margin_loss(t: torch.Tensor, loss: str, margin: float = 1.0) -> torch.Tensor:
+def margin_loss(t: torch.Tensor, loss: str, target_radius: float | None = None) -> torch.Tensor:
     """Return the loss of each margin.
 
     Parameters
@@ -25,24 +25,31 @@ def margin_loss(t: torch.Tensor, loss: str, margin: float = 1.0) -> torch.Tensor
         Signed margins, larger is better.
     loss : {"negative", "hinge", "exponential", "logistic"}
         The loss; the table above gives the formulas.
-    margin : float, default=1.0
-        The hinge's margin, in the units of `t`. Other losses ignore it.
+    target_radius : float, default=None
+        Where the hinge ends, in the units of `t`. Other losses ignore it.
 
     Returns
     -------
     Tensor of the shape of `t`
 
+    Raises
+    ------
+    ValueError
+        If the loss is not known, or the hinge has no target radius.
+
     Examples
     --------
     >>> import torch
     >>> from skrobust.objectives import margin_loss
-    >>> margin_loss(torch.tensor([0.5, 2.0]), "hinge", margin=1.0)
+    >>> margin_loss(torch.tensor([0.5, 2.0]), "hinge", target_radius=1.0)
     tensor([0.5000, 0.0000])
     """
     if loss == "negative":
         return -t
     if loss == "hinge":
-        return functional.relu(margin - t)
+        if target_radius is None:
+            raise ValueError("target_radius must be given with loss='hinge'; got None.")
+        return functional.relu(target_radius - t)
     if loss == "exponential":
         return torch.exp(-t)
     if loss == "logistic":

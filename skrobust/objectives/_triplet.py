@@ -4,33 +4,47 @@ r"""The random-triplet objective of certified metric learning.
 
 ``randnear±(x)`` is drawn uniformly from the nearest same-class and other-class points.
 
-Source: Wang et al., *Provably Robust Metric Learning*, NeurIPS 2020, arXiv:2006.07024.
+Source: Wang et al., *Provably Robust Metric Learning*, NeurIPS 2020, arXiv:2006.07024; norms other
+than ℓ₂ and scales of features enter by the dual norm (see ``pair_margins``).
 """
 
+from collections.abc import Sequence
+from typing import Self
+
 import torch
-from sklearn.base import BaseEstimator
 
 from skrobust.numerics import ClassNeighbors
-from skrobust.objectives._bounds import triplet_margin
+from skrobust.objectives._base import MetricObjective, Triplets
+from skrobust.objectives._bounds import pair_margins, triplet_margin
 from skrobust.objectives._losses import margin_loss
 
 __all__ = ["TripletObjective"]
 
 
-class TripletObjective(BaseEstimator):
+class TripletObjective(MetricObjective):
     """Mean loss of one random triplet for each anchor.
 
     Parameters
     ----------
-    loss : {"negative", "hinge", "exponential", "logistic"}, default="negative"
-        The loss of the margin.
-    margin : float, default=1.0
-        The hinge's margin, in the units of X.
+    loss : {"negative", "hinge", "exponential", "logistic"}, default=None
+        The loss of a margin; None is "hinge" where `target_radius` is given, else "negative".
+    target_radius : float, default=None
+        The hinge's radius, > 0, in the units of the threat model's budget.
+    n_neighbors : int, default=1
+        Must be 1: a triplet knows nothing of K; see
+        :class:`~skrobust.objectives.CertificateObjective`.
+    threat_model : ThreatModel, default=None
+        Whose norm, scales and mutable features the margins take; None is ℓ₂ on all features.
     """
 
-    def __init__(self, loss: str = "negative", margin: float = 1.0):
-        self.loss = loss
-        self.margin = margin
+    def prepare(self, n_features: int, feature_names: Sequence[str] | None = None) -> Self:
+        """Check the parameters against the data, as the base class does."""
+        if self.n_neighbors != 1:
+            raise ValueError(
+                f"n_neighbors must be 1 with the triplet objective; got {self.n_neighbors!r}. Use "
+                "objective='certificate' for K neighbours."
+            )
+        return super().prepare(n_features, feature_names)
 
     def value(
         self,
@@ -40,29 +54,30 @@ class TripletObjective(BaseEstimator):
         neighbors: ClassNeighbors,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Return the objective on a batch of anchors.
+        """Return the mean loss of a batch of anchors, on triplets that are drawn for it."""
+        x, i, j = self.triplets(components, X, anchors, neighbors, generator)
+        scale, dual = self.scale_and_dual(X)
+        if scale is None:
+            margins = triplet_margin(components, X[x], X[i], X[j])
+        else:
+            pairs = (X[i][:, None], X[j][:, None])
+            margins = pair_margins(components, X[x], *pairs, scale=scale, dual=dual)[:, 0, 0]
+        return margin_loss(margins, self._loss(), self.target_radius).mean()
 
-        Parameters
-        ----------
-        components : Tensor of shape (n_components, n_features)
-            G, the variable.
-        X : Tensor of shape (n_samples, n_features)
-            The training points.
-        anchors : Tensor of shape (batch_size,), int64
-            Indices into `X` of points with at least one positive and one negative.
-        neighbors : ClassNeighbors
-            Candidates of every training point.
-        generator : torch.Generator
-            On the CPU.
-
-        Returns
-        -------
-        Tensor of shape ()
-        """
-        x_i = _draw(neighbors.positives[anchors], neighbors.n_positives[anchors], generator)
-        x_j = _draw(neighbors.negatives[anchors], neighbors.n_negatives[anchors], generator)
-        margins = triplet_margin(components, X[anchors], X[x_i], X[x_j])
-        return margin_loss(margins, self.loss, self.margin).mean()
+    def triplets(
+        self,
+        components: torch.Tensor,
+        X: torch.Tensor,
+        anchors: torch.Tensor,
+        neighbors: ClassNeighbors,
+        generator: torch.Generator,
+    ) -> Triplets:
+        """Draw one triplet for each anchor."""
+        return Triplets(
+            anchors,
+            _draw(neighbors.positives[anchors], neighbors.n_positives[anchors], generator),
+            _draw(neighbors.negatives[anchors], neighbors.n_negatives[anchors], generator),
+        )
 
 
 def _draw(

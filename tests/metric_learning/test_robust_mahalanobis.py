@@ -15,12 +15,22 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MinMaxScaler
 
-from skrobust import RobustMahalanobis
+from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import nearest_neighbor_lower_bound
-from skrobust.objectives import TripletObjective
+from skrobust.objectives import CertificateObjective, TripletObjective
 
 X, Y = load_iris(return_X_y=True)
 QUICK = {"max_iter": 3, "random_state": 0}
+# the paper's objective on all training points, with a stopping rule on the loss
+PAPER = {
+    "objective": "triplet",
+    "validation_fraction": 0,
+    "epoch_size": None,
+    "max_iter": 300,
+    "tol": 1e-3,
+    "n_iter_no_change": 30,
+    "random_state": 0,
+}
 
 
 def certified(components, parts, n_neighbors=1):
@@ -46,7 +56,7 @@ def breast_cancer():
 def test_digits_reach_the_reference(seed):
     """The paper's method: 0.611 after 100 epochs, 0.613 after 1,000; Euclidean 0.5926."""
     parts = digits()
-    metric = RobustMahalanobis(random_state=seed).fit(parts[0], parts[2])
+    metric = RobustMahalanobis(**PAPER | {"random_state": seed}).fit(parts[0], parts[2])
     assert metric.n_iter_ <= 200
     found = certified(metric.components_, parts)
     assert found.radius.mean() >= 0.610
@@ -65,7 +75,8 @@ def test_digits_reach_the_reference(seed):
 def test_breast_cancer_reaches_the_reference(seed):
     """The paper's method: 0.263 after 100 epochs, 0.2725 after 1,000; Euclidean 0.2287."""
     parts = breast_cancer()
-    metric = RobustMahalanobis(max_iter=200, tol=0, n_iter_no_change=200, random_state=seed)
+    long = {"max_iter": 200, "tol": 0, "n_iter_no_change": 200, "random_state": seed}
+    metric = RobustMahalanobis(**PAPER | long)
     metric.fit(parts[0], parts[2])
     found = certified(metric.components_, parts)
     assert found.radius.mean() >= 0.268
@@ -78,9 +89,8 @@ def test_breast_cancer_reaches_the_reference(seed):
 def test_full_batch_run_of_the_paper():
     """Full batch, 1,000 epochs: the figures measured with the paper's public method."""
     parts = digits()
-    metric = RobustMahalanobis(
-        batch_size=None, max_iter=1000, tol=0, n_iter_no_change=1000, random_state=0
-    ).fit(parts[0], parts[2])
+    long = {"batch_size": None, "max_iter": 1000, "tol": 0, "n_iter_no_change": 1000}
+    metric = RobustMahalanobis(**PAPER | long).fit(parts[0], parts[2])
     # the best epoch by a noisy loss stands for the last one
     assert certified(metric.components_, parts).radius.mean() == pytest.approx(0.6135, abs=2e-3)
 
@@ -175,29 +185,34 @@ def test_inits(init):
 @pytest.mark.usefixtures("ignore_convergence")
 def test_losses_fall(loss):
     X_train, _, y_train, _ = breast_cancer()
-    metric = RobustMahalanobis(
-        loss=loss, batch_size=None, max_iter=100, n_iter_no_change=100, random_state=0
-    ).fit(X_train, y_train)
+    long = {"batch_size": None, "max_iter": 100, "n_iter_no_change": 100}
+    radius = 0.5 if loss == "hinge" else None
+    metric = RobustMahalanobis(loss=loss, target_radius=radius, **PAPER | long)
+    metric.fit(X_train, y_train)
     first, last = metric.loss_curve_[:5], metric.loss_curve_[-5:]
     assert np.mean(last) < np.mean(first) - 2 * np.std(last)
 
 
 @pytest.mark.usefixtures("ignore_convergence")
 def test_an_objective_object_is_used_and_searchable():
-    named = RobustMahalanobis(loss="hinge", margin=0.2, **QUICK).fit(X, Y)
-    objective = TripletObjective(loss="hinge", margin=0.2)
+    named = RobustMahalanobis(objective="triplet", target_radius=0.2, **QUICK).fit(X, Y)
+    objective = TripletObjective(loss="hinge", target_radius=0.2)
     given = RobustMahalanobis(objective=objective, **QUICK)
     np.testing.assert_array_equal(named.components_, given.fit(X, Y).components_)
-    assert given.get_params()["objective__margin"] == 0.2
-    assert clone(given).set_params(objective__margin=0.5).objective.margin == 0.5
-    assert objective.margin == 0.2
+    assert given.get_params()["objective__target_radius"] == 0.2
+    assert clone(given).set_params(objective__target_radius=0.5).objective.target_radius == 0.5
+    # what stands beside an object replaces its own parameter, for this fit
+    given = RobustMahalanobis(
+        objective=TripletObjective(target_radius=9.0), target_radius=0.2, **QUICK
+    )
+    np.testing.assert_array_equal(named.components_, given.fit(X, Y).components_)
+    assert given.objective.target_radius == 9.0
 
 
 def test_stops_early_and_keeps_the_best_epoch():
     seen = []
     metric = RobustMahalanobis(
-        random_state=0,
-        n_iter_no_change=5,
+        **PAPER | {"n_iter_no_change": 5},
         callback=lambda n_iter, loss, components: seen.append((n_iter, loss, components)),
     ).fit(X, Y)
     assert metric.n_iter_ == len(seen) < 300
@@ -207,7 +222,7 @@ def test_stops_early_and_keeps_the_best_epoch():
 
 
 def test_patience_of_one_epoch():
-    metric = RobustMahalanobis(n_iter_no_change=1, random_state=0).fit(X, Y)
+    metric = RobustMahalanobis(**PAPER | {"n_iter_no_change": 1}).fit(X, Y)
     assert metric.n_iter_ > 1
 
 
@@ -216,15 +231,11 @@ def test_the_kept_epoch_is_the_one_that_was_judged():
     """A step that overshoots is not kept, though the loss before it was low."""
     parts = digits()
     few = parts[0][:400], parts[2][:400]
-    metric = RobustMahalanobis(batch_size=None, learning_rate=5, max_iter=30, random_state=0).fit(
-        *few
-    )
+    wild = PAPER | {"batch_size": None, "learning_rate": 5, "max_iter": 30}
+    metric = RobustMahalanobis(**wild).fit(*few)
     seen = {}
     RobustMahalanobis(
-        batch_size=None,
-        learning_rate=5,
-        max_iter=30,
-        random_state=0,
+        **wild,
         callback=lambda n_iter, loss, components: seen.__setitem__(loss, components),
     ).fit(*few)
     np.testing.assert_array_equal(metric.components_, seen[min(metric.loss_curve_)])
@@ -232,7 +243,7 @@ def test_the_kept_epoch_is_the_one_that_was_judged():
 
 def test_warns_where_it_did_not_converge():
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
-        RobustMahalanobis(max_iter=2).fit(X, Y)
+        RobustMahalanobis(**PAPER | {"max_iter": 2}).fit(X, Y)
 
 
 def test_a_callback_ends_the_fit_quietly():
@@ -247,22 +258,23 @@ def test_ctrl_c_keeps_the_best_epoch_and_warns():
         if n_iter == 4:
             raise KeyboardInterrupt
 
-    metric = RobustMahalanobis(random_state=0, callback=interrupt)
+    metric = RobustMahalanobis(**PAPER, callback=interrupt)
     with pytest.warns(ConvergenceWarning, match="Interrupted after 4 epochs"):
         metric.fit(X, Y)
     assert metric.n_iter_ == 4
     with pytest.warns(ConvergenceWarning, match="max_iter"):
-        expected = RobustMahalanobis(random_state=0, max_iter=4).fit(X, Y)
+        expected = RobustMahalanobis(**PAPER | {"max_iter": 4}).fit(X, Y)
     np.testing.assert_array_equal(metric.components_, expected.components_)
 
 
 @pytest.mark.usefixtures("ignore_convergence")
 def test_warm_start_goes_on():
-    metric = RobustMahalanobis(max_iter=1, warm_start=True, random_state=0).fit(X, Y)
+    once = PAPER | {"max_iter": 1}
+    metric = RobustMahalanobis(warm_start=True, **once).fit(X, Y)
     first = metric.components_.copy()
     second = metric.fit(X, Y).components_
     assert 0 < np.abs(second - first).max() < 0.05
-    cold = RobustMahalanobis(max_iter=1, random_state=0).fit(X, Y).components_
+    cold = RobustMahalanobis(**once).fit(X, Y).components_
     np.testing.assert_array_equal(first, cold)
     with pytest.raises(ValueError, match="warm_start=True needs components_"):
         metric.fit(X[:, :2], Y)
@@ -319,7 +331,21 @@ def test_string_labels():
         ({"n_components": 2, "init": np.eye(4)}, r"\(2, 4\); got \(4, 4\)"),
         ({"loss": "nonsense"}, "'loss' parameter of RobustMahalanobis must be a str among"),
         ({"objective": "nonsense"}, "'objective' parameter"),
-        ({"margin": -1}, "'margin' parameter"),
+        ({"target_radius": -1}, "'target_radius' parameter"),
+        ({"target_radius": 0}, "'target_radius' parameter"),
+        ({"loss": "hinge"}, "target_radius must be given with loss='hinge'"),
+        ({"loss": "logistic", "target_radius": 1.0}, "target_radius=1.0 needs loss='hinge'"),
+        ({"n_neighbors": 0}, "'n_neighbors' parameter"),
+        ({"objective": "triplet", "n_neighbors": 3}, "n_neighbors must be 1 with the triplet"),
+        ({"threat_model": 2}, "'threat_model' parameter"),
+        ({"threat_model": ThreatModel(mutable=[])}, "threat_model must leave a feature mutable"),
+        ({"threat_model": ThreatModel(mutable=["a"])}, "'a'"),
+        ({"solver": "newton"}, "'solver' parameter"),
+        ({"solver": "projected", "loss": "logistic"}, "loss='logistic' is not for solver="),
+        ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
+        ({"epoch_size": 0}, "'epoch_size' parameter"),
+        ({"objective": CertificateObjective(temperature=-1)}, "temperature must be a number > 0"),
+        ({"objective": CertificateObjective(temperature=(1, 2, 3))}, "temperature must be"),
         ({"n_candidates": 0}, "'n_candidates' parameter"),
         ({"batch_size": 0}, "'batch_size' parameter"),
         ({"max_iter": 0}, "'max_iter' parameter"),
@@ -368,7 +394,9 @@ def test_bad_data():
 
 def test_a_loss_that_is_not_finite():
     with pytest.raises(ValueError, match=r"not finite in the first epoch.*learning_rate"):
-        RobustMahalanobis(loss="exponential").fit(-1e6 * X, np.random.RandomState(0).permutation(Y))
+        RobustMahalanobis(loss="exponential", objective="triplet").fit(
+            -1e6 * X, np.random.RandomState(0).permutation(Y)
+        )
 
 
 @pytest.mark.cuda

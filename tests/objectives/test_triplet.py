@@ -48,7 +48,7 @@ def test_gradients_match_finite_differences(loss):
     Z = torch.from_numpy(rng.standard_normal((30, 4)))
     neighbors = nearest_by_class(Z, [slice(0, 10), slice(10, 30)], 5)
     anchors = torch.arange(30)
-    objective = TripletObjective(loss=loss, margin=0.3)
+    objective = TripletObjective(loss=loss, target_radius=0.3)
 
     def value(G):
         return objective.value(G, Z, anchors, neighbors, torch.Generator().manual_seed(0))
@@ -60,7 +60,7 @@ def test_gradients_match_finite_differences(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_do_not_increase(loss):
     t = torch.linspace(-3, 3, 50)
-    values = margin_loss(t, loss, margin=0.5)
+    values = margin_loss(t, loss, target_radius=0.5)
     assert (values.diff() <= 0).all()
     assert values[0] > values[-1]
 

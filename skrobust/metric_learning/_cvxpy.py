@@ -1,0 +1,219 @@
+r"""The convex program by cvxpy: interior points (Clarabel), or operator splitting (SCS).
+
+    minimise  Σ_t c_t h_t + λ R(N)
+    over      N ≽ 0,  h ≥ 0,  ν
+    such that h_t ≥ 1 + 2 r ν_{p(t)} − ⟨A_t, N⟩,      ‖s ∘ Bᵀ N u_p‖_q ≤ ν_p,
+
+with A_t = sym(u_t e_tᵀ), and one norm for each pair p of points, however many triplets share it.
+λ and c are parameters: another regularisation, or another choice among the triplets, does not
+compile the problem again. New triplets do: with u and A as parameters too, compiling 1,000
+triplets in 30 dimensions takes 47 s, with constants half a second (see doc/benchmarks.md).
+"""
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from skrobust.metric_learning._rounds import ConvexSolver, ProgramSolution, warn_unsolved
+from skrobust.numerics import project_norm_cone, project_psd
+from skrobust.objectives import TargetRadiusProgram
+
+__all__ = ["BACKENDS", "CvxpySolver"]
+
+BACKENDS = ("auto", "CLARABEL", "SCS")
+# n_triplets × dimension² up to which interior points take seconds
+_INTERIOR = 500 * 15**2
+
+
+class CvxpySolver(ConvexSolver):
+    """Solve the convex program at a target radius by cvxpy.
+
+    For small problems, and as a check of ``solver="projected"``. Needs ``pip install cvxpy``.
+
+    Parameters
+    ----------
+    regularization : float, default=0.01
+        λ without units: the penalty, as a share of the loss of M = 0, of the multiple of the
+        identity under which negatives are at distance 1 on average.
+    penalty : {"trace", "frobenius"}, default="trace"
+        tr(M), which makes M low-rank, or ‖M‖_F².
+    n_rounds : int, default=4
+        Times that triplets are mined under the metric of the moment.
+    n_triplets : int, default=300
+        Anchors that are mined a round.
+    backend : {"auto", "CLARABEL", "SCS"}, default="auto"
+        "auto" is Clarabel up to 500 triplets in 15 dimensions, or as much work, and SCS beyond.
+    tol : float, default=1e-3
+        Relative duality gap above which a solution is warned of.
+    options : dict, default=None
+        Passed to cvxpy's `solve`, such as ``{"max_iters": 10000}``.
+    """
+
+    def __init__(
+        self,
+        regularization: float = 0.01,
+        penalty: str = "trace",
+        n_rounds: int = 4,
+        n_triplets: int = 300,
+        backend: str = "auto",
+        tol: float = 1e-3,
+        options: dict[str, Any] | None = None,
+    ):
+        self.regularization = regularization
+        self.penalty = penalty
+        self.n_rounds = n_rounds
+        self.n_triplets = n_triplets
+        self.backend = backend
+        self.tol = tol
+        self.options = options
+
+    def solve_program(
+        self, program: TargetRadiusProgram, start: ProgramSolution | None = None, verbose: int = 0
+    ) -> ProgramSolution:
+        """Minimise one program; `start` is not used.
+
+        Raises
+        ------
+        ImportError
+            If cvxpy is missing.
+        RuntimeError
+            If the backend fails, or returns no solution.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the status is not optimal, or the gap not below `tol`.
+        """
+        compiled = CompiledProgram(program.to(torch.device("cpu")))
+        backend = self.backend
+        if backend == "auto":
+            size = len(program.u) * program.u.shape[1] ** 2
+            backend = "CLARABEL" if size <= _INTERIOR else "SCS"
+        solution = compiled.solve(backend, self.options or {}, verbose > 1)
+        device = program.u.device
+        solution = replace(
+            solution,
+            N=solution.N.to(device),
+            alpha=solution.alpha.to(device),
+            w=solution.w.to(device),
+        )
+        warn_unsolved(
+            "cvxpy", solution, self.tol, "Use solver='projected', another backend, or options."
+        )
+        return solution
+
+
+class CompiledProgram:
+    """A program as a cvxpy problem, with λ and the weights of triplets as parameters."""
+
+    def __init__(self, program: TargetRadiusProgram):
+        cp = _import_cvxpy()
+        self._cp, self._program = cp, program
+        u, e = program.u.numpy(), program.e.numpy()
+        n_triplets, k = u.shape
+        pairs, self._pair = np.unique(u, axis=0, return_inverse=True)
+        self._pair = self._pair.reshape(-1)
+        rows, columns = np.triu_indices(k)
+        # ⟨A_t, N⟩ by the upper triangle of N
+        products = u[:, rows] * e[:, columns] + u[:, columns] * e[:, rows]
+        products[:, rows == columns] /= 2
+        self._N = cp.Variable((k, k), PSD=True)
+        self._h = cp.Variable(n_triplets, nonneg=True)
+        self._moved = cp.Variable(len(pairs))
+        self.strength, self.weight = (
+            cp.Parameter(nonneg=True),
+            cp.Parameter(n_triplets, nonneg=True),
+        )
+        images = pairs @ self._N
+        if not program.plain:
+            scale = 1.0 if program.scale is None else program.scale.numpy()
+            images = images @ (program.basis.numpy() * scale)
+        if program.dual == 2.0:
+            self._cone = cp.SOC(self._moved, images, axis=1)
+            cones = [self._cone]
+        else:
+            # an equality, because its multiplier is what the dual point is made of
+            copy = cp.Variable(images.shape)
+            self._cone = copy == images
+            cones = [self._cone, cp.norm(copy, program.dual, axis=1) <= self._moved]
+        self._hinge = (
+            1
+            + 2 * program.radius * self._moved[self._pair]
+            - products @ self._N[rows, columns]
+            - self._h
+            <= 0
+        )
+        size = cp.trace(self._N) if program.penalty == "trace" else cp.sum_squares(self._N)
+        self.problem = cp.Problem(
+            cp.Minimize(self.weight @ self._h + self.strength * size), [*cones, self._hinge]
+        )
+        self.strength.value, self.weight.value = program.strength, program.weight.numpy()
+
+    def solve(self, backend: str, options: dict[str, Any], verbose: bool) -> ProgramSolution:
+        """Solve, and value both sides by the program itself."""
+        cp = self._cp
+        if backend not in cp.installed_solvers():
+            raise ImportError(
+                f"backend={backend!r} is not installed; cvxpy has {cp.installed_solvers()}. "
+                f"Install it (pip install {backend.lower()}) or choose another."
+            )
+        try:
+            with warnings.catch_warnings():
+                # cvxpy warns of what the caller is warned of, with the gap
+                warnings.filterwarnings("ignore", message="Solution may be inaccurate")
+                self.problem.solve(solver=backend, verbose=verbose, **options)
+        except cp.error.SolverError as error:
+            raise RuntimeError(
+                f"backend={backend!r} failed: {error} Use solver='projected', another backend, or "
+                "scale X."
+            ) from error
+        if self._N.value is None:
+            raise RuntimeError(
+                f"backend={backend!r} returned no solution (status {self.problem.status!r}). Use "
+                "solver='projected', or another target_radius or regularization."
+            )
+        program = self._program
+        N = project_psd(torch.as_tensor(np.array((self._N.value + self._N.value.T) / 2)))
+        alpha, w = self._dual_point()
+        return ProgramSolution(
+            N=N,
+            alpha=alpha,
+            w=w,
+            primal=program.value(N),
+            dual=program.dual_value(alpha, w),
+            n_iter=int(self.problem.solver_stats.num_iters or 0),
+            status=self.problem.status,
+        )
+
+    def _dual_point(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a feasible (α, w) from the backend's multipliers.
+
+        That of a pair's image is −2 r Σ w over the triplets of the pair, which share it in
+        proportion to their α.
+        """
+        program = self._program
+        alpha = torch.as_tensor(np.array(self._hinge.dual_value, dtype=float)).reshape(-1)
+        alpha = torch.minimum(alpha.clamp_min(0), program.weight)
+        multiplier = self._cone.dual_value
+        if program.dual == 2.0:
+            multiplier = multiplier[1]
+        multiplier = torch.as_tensor(np.array(multiplier, dtype=float))
+        pair = torch.as_tensor(self._pair)
+        multiplier = multiplier.reshape(int(pair.max()) + 1, -1)
+        total = torch.zeros(len(multiplier), dtype=torch.float64).index_add_(0, pair, alpha)
+        share = alpha / total[pair].clamp_min(1e-300)
+        w = -share[:, None] * multiplier[pair] / (2 * program.radius)
+        return project_norm_cone(alpha, w, program.norm, program.weight)
+
+
+def _import_cvxpy() -> Any:
+    try:
+        import cvxpy
+    except ImportError as error:
+        raise ImportError(
+            "solver='cvxpy' needs cvxpy: pip install cvxpy, or use solver='projected'."
+        ) from error
+    return cvxpy

@@ -1,0 +1,236 @@
+"""What convex solvers share: rounds of mining triplets and solving the program on them."""
+
+import time
+import warnings
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+
+from skrobust.metric_learning._problem import BestIterate, FitProblem, HeldOut, SolverResult
+from skrobust.numerics import nearest_by_class
+from skrobust.objectives import TargetRadiusProgram, Triplets
+
+__all__ = ["ConvexSolver", "ProgramSolution"]
+
+# a solution that is not better than M = 0 by this share of its loss
+_VANISHED = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramSolution:
+    """A solution of a :class:`~skrobust.objectives.TargetRadiusProgram`, with its proof.
+
+    Attributes
+    ----------
+    N : Tensor of shape (k, k)
+        Positive semidefinite, in the program's basis.
+    alpha : Tensor of shape (n_triplets,)
+    w : Tensor of shape (n_triplets, ...)
+        The dual point.
+    primal, dual : float
+        P(N), and the lower bound of the minimum that the dual point proves.
+    n_iter : int
+    status : str
+        "optimal", or what the solver says instead.
+    """
+
+    N: torch.Tensor
+    alpha: torch.Tensor
+    w: torch.Tensor
+    primal: float
+    dual: float
+    n_iter: int
+    status: str
+
+    @property
+    def gap(self) -> float:
+        """The relative duality gap, at least 0."""
+        return max(0.0, self.primal - self.dual) / max(abs(self.primal), 1e-300)
+
+
+class ConvexSolver(BaseEstimator):
+    """Base class: mine triplets under the metric of the moment, solve their program, repeat.
+
+    A subclass solves one program, in :meth:`solve_program`. Triplets whose hinge is 0 at a
+    solution leave the set, newly mined ones join it.
+
+    Parameters
+    ----------
+    regularization : float
+        λ without units (see :meth:`~skrobust.objectives.TargetRadiusProgram.of`).
+    penalty : {"trace", "frobenius"}
+    n_rounds : int
+        Times that triplets are mined.
+    n_triplets : int
+        Anchors that are mined a round.
+    """
+
+    regularization: float
+    penalty: str
+    n_rounds: int
+    n_triplets: int
+
+    def solve_program(
+        self, program: TargetRadiusProgram, start: ProgramSolution | None = None, verbose: int = 0
+    ) -> ProgramSolution:
+        """Minimise one program."""
+        raise NotImplementedError
+
+    def solve(self, problem: FitProblem) -> SolverResult:
+        """Return the best round's metric."""
+        if not problem.components.any():
+            raise ValueError("components must not be all zeros.")
+        radius = self._radius(problem)
+        chosen, least_radius = problem.objective.target_radius is None, radius / 8
+        best = BestIterate(problem, 0.0)
+        loss_curve: list[float] = []
+        rounds: list[dict[str, Any]] = []
+        components, kept, status = problem.components, _nothing(problem), "converged"
+        try:
+            for n_round in range(1, self.n_rounds + 1):
+                problem.objective.anneal(n_round / self.n_rounds)
+                started = time.perf_counter()
+                triplets = _merge(kept, self._mine(problem, components))
+                program = self._program(problem, triplets, radius)
+                mined = time.perf_counter()
+                solution = self.solve_program(program, None, problem.verbose)
+                while chosen and _vanished(program, solution) and radius > least_radius:
+                    radius /= 2
+                    program = replace(program, radius=radius)
+                    solution = self.solve_program(program, None, problem.verbose)
+                losses = program.losses(solution.N)
+                times = {
+                    "mine_seconds": mined - started,
+                    "solve_seconds": time.perf_counter() - mined,
+                }
+                rounds.append(_describe(program, solution, losses) | times)
+                if _vanished(program, solution):
+                    status = "start_is_best" if chosen else "vanished"
+                    break
+                components = program.components(solution.N).to(problem.components)
+                loss_curve.append(solution.primal / float(program.weight.sum()))
+                # without held-out points the last round stands
+                best.offer(components, solution.primal if problem.held_out else -n_round)
+                if problem.verbose:
+                    print(f"round {n_round}  {_line(rounds[-1])}")  # noqa: T201
+                if problem.callback is not None and problem.callback(
+                    n_round, loss_curve[-1], components.cpu().numpy()
+                ):
+                    status = "callback"
+                    break
+                active = losses > 0
+                kept = Triplets(*(index[active.to(index.device)] for index in triplets))
+        except KeyboardInterrupt:
+            status = "interrupted"
+        last = rounds[-1] if rounds else {}
+        info = last | {"target_radius": radius, "rounds": rounds}
+        return best.result(loss_curve, status, info)
+
+    def _radius(self, problem: FitProblem) -> float:
+        """Return the target radius; without one, the median bound under the start's metric.
+
+        One that was chosen here is halved, up to three times, where M = 0 is best for it.
+        """
+        if problem.objective.target_radius is not None:
+            return float(problem.objective.target_radius)
+        anchors = problem.sample(self.n_triplets).sort().values
+        judge = HeldOut(
+            problem.X, problem.class_slices, anchors, problem.n_candidates, problem.objective
+        )
+        bounds = judge.bounds(problem.components)
+        bounds = bounds[torch.isfinite(bounds) & (bounds > 0)]
+        if len(bounds) == 0:
+            raise ValueError(
+                "target_radius=None takes the median certified radius of the training points, but "
+                "under the initial metric none has one. Give target_radius, or another init."
+            )
+        return float(bounds.median())
+
+    def _mine(self, problem: FitProblem, components: torch.Tensor) -> Triplets:
+        anchors = problem.sample(self.n_triplets).to(problem.X.device)
+        neighbors = nearest_by_class(
+            problem.X @ components.T, problem.class_slices, problem.n_candidates, anchors
+        )
+        found = [
+            problem.objective.triplets(components, problem.X, batch, neighbors, problem.generator)
+            for batch in anchors.split(1024)
+        ]
+        return Triplets(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def _program(
+        self, problem: FitProblem, triplets: Triplets, radius: float
+    ) -> TargetRadiusProgram:
+        if len(triplets.x) == 0:
+            raise ValueError(
+                "No anchor has candidates enough for n_neighbors="
+                f"{problem.objective.n_neighbors}: every class needs more points."
+            )
+        scale, dual = problem.objective.scale_and_dual(problem.X)
+        return TargetRadiusProgram.of(
+            problem.X,
+            triplets,
+            torch.full((len(triplets.x),), 1 / len(triplets.x), dtype=torch.float64).to(
+                problem.X.device
+            ),
+            problem.components,
+            radius=radius,
+            regularization=self.regularization,
+            penalty=self.penalty,
+            scale=scale,
+            dual=dual,
+        )
+
+
+def warn_unsolved(solver: str, solution: ProgramSolution, tol: float, remedy: str) -> None:
+    """Warn of a solution that is not proved to be within `tol`."""
+    if solution.gap <= tol:  # proved, whatever the status
+        return
+    warnings.warn(
+        f"solver={solver!r} ended with status {solution.status!r} and a relative duality gap of "
+        f"{solution.gap:.1e} (wanted: {tol:.0e}); its last iterate is used. {remedy}",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+
+
+def _vanished(program: TargetRadiusProgram, solution: ProgramSolution) -> bool:
+    """Whether the solution is hardly better than M = 0."""
+    nothing = float(program.weight.sum())
+    return solution.primal > nothing * (1 - _VANISHED) or not solution.N.any()
+
+
+def _nothing(problem: FitProblem) -> Triplets:
+    empty = problem.anchors[:0].to(problem.X.device)
+    return Triplets(empty, empty, empty)
+
+
+def _merge(one: Triplets, other: Triplets) -> Triplets:
+    """Return both without repetitions, in the order of their indices."""
+    rows = torch.stack([torch.cat(parts) for parts in zip(one, other, strict=True)], dim=1)
+    return Triplets(*torch.unique(rows, dim=0).unbind(dim=1))
+
+
+def _describe(
+    program: TargetRadiusProgram, solution: ProgramSolution, losses: torch.Tensor
+) -> dict[str, Any]:
+    values = torch.linalg.eigvalsh(solution.N)
+    found = asdict(solution)
+    return {name: found[name] for name in ("primal", "dual", "n_iter", "status")} | {
+        "gap": solution.gap,
+        "n_triplets": len(losses),
+        "n_active": int((losses > 0).sum()),
+        "dimension": len(program.basis),
+        "rank": int((values > 1e-9 * values[-1]).sum()),
+        "trace": float(values.sum()),
+    }
+
+
+def _line(report: dict[str, Any]) -> str:
+    return (
+        f"{report['n_triplets']} triplets, {report['n_active']} active  primal "
+        f"{report['primal']:.6g}  gap {report['gap']:.1e}  rank {report['rank']} of "
+        f"{report['dimension']}  {report['mine_seconds']:.2f} + {report['solve_seconds']:.2f} s"
+    )
