@@ -35,12 +35,12 @@ class CvxpySolver(ConvexSolver):
 
     Parameters
     ----------
-    regularization : float, default=0.01
+    regularization : float, default=0.3
         λ without units: the penalty, as a share of the loss of M = 0, of the multiple of the
         identity under which negatives are at distance 1 on average.
-    penalty : {"trace", "frobenius"}, default="trace"
-        tr(M), which makes M low-rank, or ‖M‖_F².
-    n_rounds : int, default=4
+    penalty : {"trace", "frobenius"}, default="frobenius"
+        tr(M), which makes M low-rank, or ‖M‖_F², which had the larger radii where it was tried.
+    n_rounds : int, default=6
         Times that triplets are mined under the metric of the moment.
     n_triplets : int, default=300
         Anchors that are mined a round.
@@ -54,9 +54,9 @@ class CvxpySolver(ConvexSolver):
 
     def __init__(
         self,
-        regularization: float = 0.01,
-        penalty: str = "trace",
-        n_rounds: int = 4,
+        regularization: float = 0.3,
+        penalty: str = "frobenius",
+        n_rounds: int = 6,
         n_triplets: int = 300,
         backend: str = "auto",
         tol: float = 1e-3,
@@ -78,7 +78,9 @@ class CvxpySolver(ConvexSolver):
         Raises
         ------
         ImportError
-            If cvxpy is missing.
+            If cvxpy, or the backend, is missing.
+        ValueError
+            If the backend is not known.
         RuntimeError
             If the backend fails, or returns no solution.
 
@@ -87,8 +89,10 @@ class CvxpySolver(ConvexSolver):
         ConvergenceWarning
             If the status is not optimal, or the gap not below `tol`.
         """
-        compiled = CompiledProgram(program.to(torch.device("cpu")))
         backend = self.backend
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {list(BACKENDS)}; got {backend!r}.")
+        compiled = CompiledProgram(program.to(torch.device("cpu")))
         if backend == "auto":
             size = len(program.u) * program.u.shape[1] ** 2
             backend = "CLARABEL" if size <= _INTERIOR else "SCS"
@@ -100,9 +104,8 @@ class CvxpySolver(ConvexSolver):
             alpha=solution.alpha.to(device),
             w=solution.w.to(device),
         )
-        warn_unsolved(
-            "cvxpy", solution, self.tol, "Use solver='projected', another backend, or options."
-        )
+        remedy = "Use solver='projected', another backend, or options."
+        warn_unsolved("cvxpy", solution, self.tol, remedy)
         return solution
 
 

@@ -53,12 +53,12 @@ class ProjectedSolver(ConvexSolver):
 
     Parameters
     ----------
-    regularization : float, default=0.01
+    regularization : float, default=0.3
         λ without units: the penalty, as a share of the loss of M = 0, of the multiple of the
         identity under which negatives are at distance 1 on average.
-    penalty : {"trace", "frobenius"}, default="trace"
-        tr(M), which makes M low-rank, or ‖M‖_F².
-    n_rounds : int, default=4
+    penalty : {"trace", "frobenius"}, default="frobenius"
+        tr(M), which makes M low-rank, or ‖M‖_F², which had the larger radii where it was tried.
+    n_rounds : int, default=6
         Times that triplets are mined under the metric of the moment.
     n_triplets : int, default=2000
         Anchors that are mined a round.
@@ -70,9 +70,9 @@ class ProjectedSolver(ConvexSolver):
 
     def __init__(
         self,
-        regularization: float = 0.01,
-        penalty: str = "trace",
-        n_rounds: int = 4,
+        regularization: float = 0.3,
+        penalty: str = "frobenius",
+        n_rounds: int = 6,
         n_triplets: int = 2000,
         max_iter: int = 20000,
         tol: float = 1e-3,

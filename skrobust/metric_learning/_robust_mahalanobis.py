@@ -91,8 +91,9 @@ default="identity"
     solver : {"auto", "adam", "projected", "cvxpy"} or solver object, default="auto"
         "adam" follows gradients of G; "projected" and "cvxpy" solve a convex program in M at
         the target radius, on triplets that are mined a few times, and prove how near its
-        optimum they are. "auto" is "adam", which had the larger radii on every data set that
-        was tried. :class:`~skrobust.metric_learning.ProjectedSolver` and
+        optimum they are. "auto" is "adam" for an objective with a gradient, because it had the
+        larger radii on every data set that was tried, else "projected".
+        :class:`~skrobust.metric_learning.ProjectedSolver` and
         :class:`~skrobust.metric_learning.CvxpySolver` have parameters of their own.
     n_candidates : int, default=None
         Nearest points of the same and of other classes that an anchor's margin looks at. None
@@ -286,7 +287,7 @@ default="identity"
         counts = np.bincount(encoded)
         _check_classes(classes, counts)
         objective = self._objective().prepare(X.shape[1], getattr(self, "feature_names_in_", None))
-        solver = self._solver()
+        solver = self._solver(objective)
         if isinstance(solver, ConvexSolver) and objective.loss not in (None, "hinge"):
             raise ValueError(
                 f"loss={objective.loss!r} is not for solver={self.solver!r}, which has the hinge "
@@ -338,11 +339,14 @@ default="identity"
             return _OBJECTIVES[self.objective](**given)
         return clone(self.objective).set_params(**given)
 
-    def _solver(self) -> Solver:
-        if not isinstance(self.solver, str):
-            return self.solver
-        if self.solver in _CONVEX:
-            return _CONVEX[self.solver]()
+    def _solver(self, objective: MetricObjective) -> Solver:
+        name = self.solver
+        if not isinstance(name, str):
+            return name
+        if name == "auto" and type(objective).value is MetricObjective.value:
+            name = "projected"
+        if name in _CONVEX:
+            return _CONVEX[name]()
         return AdamSolver(
             batch_size=self.batch_size,
             epoch_size=self.epoch_size,

@@ -3,6 +3,7 @@
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.metric_learning._problem import BestIterate, FitProblem, HeldOut, SolverResult
 from skrobust.numerics import nearest_by_class
-from skrobust.objectives import TargetRadiusProgram, Triplets
+from skrobust.objectives import PENALTIES, TargetRadiusProgram, Triplets
 
 __all__ = ["ConvexSolver", "ProgramSolution"]
 
@@ -81,8 +82,7 @@ class ConvexSolver(BaseEstimator):
 
     def solve(self, problem: FitProblem) -> SolverResult:
         """Return the best round's metric."""
-        if not problem.components.any():
-            raise ValueError("components must not be all zeros.")
+        self._check()
         radius = self._radius(problem)
         chosen, least_radius = problem.objective.target_radius is None, radius / 8
         best = BestIterate(problem, 0.0)
@@ -128,6 +128,17 @@ class ConvexSolver(BaseEstimator):
         last = rounds[-1] if rounds else {}
         info = last | {"target_radius": radius, "rounds": rounds}
         return best.result(loss_curve, status, info)
+
+    def _check(self) -> None:
+        """Raise a ValueError where a parameter is not as described."""
+        if self.penalty not in PENALTIES:
+            raise ValueError(f"penalty must be one of {list(PENALTIES)}; got {self.penalty!r}.")
+        for name in ("regularization", "n_rounds", "n_triplets", "max_iter", "tol"):
+            value: Any = getattr(self, name, 1)
+            kind = Real if name in ("regularization", "tol") else Integral
+            if not isinstance(value, kind) or not 0 < float(value) < float("inf"):
+                article = "a number" if kind is Real else "an integer"
+                raise ValueError(f"{name} must be {article} > 0; got {value!r}.")
 
     def _radius(self, problem: FitProblem) -> float:
         """Return the target radius; without one, the median bound under the start's metric.

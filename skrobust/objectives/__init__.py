@@ -11,12 +11,13 @@ from skrobust.objectives._certificate import (
     candidate_bounds,
     smooth_largest,
 )
-from skrobust.objectives._convex import TargetRadiusProgram
+from skrobust.objectives._convex import PENALTIES, TargetRadiusProgram
 from skrobust.objectives._losses import LOSSES, margin_loss
 from skrobust.objectives._triplet import TripletObjective
 
 __all__ = [
     "LOSSES",
+    "PENALTIES",
     "CertificateObjective",
     "MetricObjective",
     "TargetRadiusProgram",

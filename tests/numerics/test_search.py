@@ -60,3 +60,17 @@ def test_row_batches_cover_the_range_within_memory():
     np.testing.assert_array_equal(covered, np.arange(3, 1000))
     assert list(row_batches(0, 2, 2**60)) == [slice(0, 1), slice(1, 2)]
     assert list(row_batches(4, 4, 1)) == []
+
+
+def test_some_rows_only():
+    rng = np.random.default_rng(0)
+    Z = torch.from_numpy(rng.standard_normal((60, 3)))
+    slices = [slice(0, 25), slice(25, 26), slice(26, 60)]
+    rows = torch.tensor([50, 3, 25, 59, 0])
+    full, some = nearest_by_class(Z, slices, 6), nearest_by_class(Z, slices, 6, rows)
+    for one, other in zip(full, some, strict=True):
+        assert torch.equal(one[rows], other[rows])
+    rest = torch.ones(60, dtype=torch.bool)
+    rest[rows] = False
+    assert not some.n_positives[rest].any()
+    assert torch.equal(some.negatives[rest], torch.arange(60)[rest][:, None].repeat(1, 6))
