@@ -48,7 +48,7 @@ PEERS = ("LMNN", "LFDA", "ITML", "LSML", "MMC", "MLKR", "RCA", "SDML")
 # the largest training part that a learner is given; a random subset of it beyond
 SUBSET = dict.fromkeys(("NCA", "LMNN", "MLKR", "MMC"), 2000)
 PEER_SECONDS = 600
-METHODS = ("Euclidean", "NCA", *PEERS, "paper", "default")
+METHODS = ("Euclidean", "NCA", *PEERS, "paper", "projected", "default")
 # the track that changes the training points
 EDITED = ("Euclidean+Wilson", "default+Wilson", "Euclidean+pruning", "default+pruning")
 
@@ -101,7 +101,8 @@ def fit(method, X, y, seed, peers):
         )
         notes["epochs"] = epochs
     else:
-        learner = RobustMahalanobis(random_state=seed)
+        solver = "projected" if method == "projected" else "auto"
+        learner = RobustMahalanobis(solver=solver, random_state=seed)
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
