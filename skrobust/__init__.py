@@ -18,6 +18,7 @@ _SUBMODULES = (
     "inspection",
     "metric_learning",
     "metrics",
+    "neighbors",
     "numerics",
     "objectives",
     "scorers",

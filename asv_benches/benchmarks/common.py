@@ -9,7 +9,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
+
+from skrobust.numerics import nearest_by_class
+from skrobust.objectives import CertificateObjective, TargetRadiusProgram
 
 SMOKE = os.environ.get("SKROBUST_BENCH") == "smoke"
 DATA = Path(
@@ -47,3 +51,22 @@ def seconds(function):
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
+
+
+def target_radius_program(n_triplets, n_features, seed, radius=0.3):
+    """Triplets that decide the 1-NN bound of Gaussian classes that overlap, as a program."""
+    rng = np.random.default_rng(seed)
+    y = np.sort(rng.integers(0, 3, n_triplets))
+    X = rng.standard_normal((n_triplets, n_features))
+    X[:, :3] += 3 * np.eye(3)[y]
+    X = torch.from_numpy(X)
+    ends = np.cumsum(np.bincount(y))
+    slices = [slice(int(a), int(b)) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    eye = torch.eye(n_features, dtype=torch.float64)
+    neighbors = nearest_by_class(X, slices, 10)
+    objective = CertificateObjective().prepare(n_features)
+    triplets = objective.triplets(eye, X, torch.arange(n_triplets), neighbors, None)
+    weight = torch.full((n_triplets,), 1 / n_triplets, dtype=torch.float64)
+    return TargetRadiusProgram.of(
+        X, triplets, weight, eye, radius=radius, regularization=0.05, penalty="trace"
+    )

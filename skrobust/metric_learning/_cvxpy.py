@@ -31,7 +31,8 @@ _INTERIOR = 500 * 15**2
 class CvxpySolver(ConvexSolver):
     """Solve the convex program at a target radius by cvxpy.
 
-    For small problems, and as a check of ``solver="projected"``. Needs ``pip install cvxpy``.
+    For small problems, and as a check of ``solver="projected"``. Needs cvxpy, which
+    ``pip install "skrobust[convex]"`` brings.
 
     Parameters
     ----------
