@@ -1,11 +1,11 @@
 """Certified errors of learned metrics on eight data sets: the study of doc/metric_study.md.
 
-    python asv_benches/metric_study.py run FOLDER [--data a,b] [--methods a,b] [--seeds 0,1,2]
-                                       [--peers python]
-    python asv_benches/metric_study.py table FOLDER
+    python metric_study.py run CELLS.jsonl [--data a,b] [--methods a,b] [--seeds 0,1,2]
+                                           [--peers python]
+    python metric_study.py table CELLS.jsonl
 
-Every (data set, method, seed) is a cell, a file in FOLDER that is not made again: a run that was
-stopped goes on where it was. `--peers` is the Python of an environment with metric-learn.
+Every (data set, method, seed) is a cell, a line in CELLS.jsonl that is not made again: a run that
+was stopped goes on where it was. `--peers` is the Python of an environment with metric-learn.
 
 Features are scaled to [0, 1] on the training part. The victim is 1-NN on all training points; the
 radii are lower bounds of ``nearest_neighbor_lower_bound`` in ℓ₂, on the whole test part, and 0 for
@@ -47,7 +47,7 @@ RADII = {
 PEERS = ("LMNN", "LFDA", "ITML", "LSML", "MMC", "MLKR", "RCA", "SDML")
 # the largest training part that a learner is given; a random subset of it beyond
 SUBSET = dict.fromkeys(("NCA", "LMNN", "MLKR", "MMC"), 2000)
-PEER_SECONDS = 600
+PEER_SECONDS = 300
 METHODS = ("Euclidean", "NCA", *PEERS, "paper", "projected", "default")
 # the track that changes the training points
 EDITED = ("Euclidean+Wilson", "default+Wilson", "Euclidean+pruning", "default+pruning")
@@ -63,7 +63,8 @@ def load(name):
         chosen, _ = train_test_split(np.arange(len(y)), test_size=0.3, stratify=y, random_state=0)
         train = np.isin(np.arange(len(y)), chosen)
     if SMOKE:
-        kept = np.r_[np.flatnonzero(train)[:300], np.flatnonzero(~train)[:50]]
+        order = np.random.default_rng(0).permutation(len(y))
+        kept = np.r_[order[train[order]][:300], order[~train[order]][:50]]
         X, y, train = X[kept], y[kept], train[kept]
     scaler = MinMaxScaler().fit(X[train])
     return scaler.transform(X[train]), y[train], scaler.transform(X[~train]), y[~train]
@@ -115,7 +116,7 @@ def fit(method, X, y, seed, peers):
 
 
 def fit_peer(method, X, y, seed, peers):
-    """Fit in the environment of `peers`, within ten minutes."""
+    """Fit in the environment of `peers`, within five minutes."""
     if peers is None:
         raise LookupError("no --peers")
     with tempfile.TemporaryDirectory() as folder:
@@ -143,14 +144,19 @@ def edit(method, G, X, y, radius):
 
 
 def cell(name, method, seed, peers, folder):
-    """Return the record of a cell."""
+    """Return the record of a cell; learned metrics are kept in `folder` for the edited track."""
     X_train, y_train, X, y = load(name)
     record = {"data": name, "method": method, "seed": seed, "radii": RADII[name]}
     metric, _, kind = method.partition("+")
     saved = folder / f"{name}-{metric}-{seed}.npz"
     try:
         if kind:
-            G = np.load(saved)["G"] if metric != "Euclidean" else None
+            if metric == "Euclidean":
+                G = None
+            elif saved.exists():
+                G = np.load(saved)["G"]
+            else:
+                G, _, _ = fit(metric, X_train, y_train, seed, peers)
             kept = edit(method, G, X_train, y_train, RADII[name][1])
             record["removed"] = 1 - len(kept) / len(X_train)
             X_train, y_train = X_train[kept], y_train[kept]
@@ -161,7 +167,7 @@ def cell(name, method, seed, peers, folder):
     except subprocess.TimeoutExpired:
         return record | {"failed": f"no result in {PEER_SECONDS} s"}
     except subprocess.CalledProcessError as error:
-        return record | {"failed": error.stderr.strip().splitlines()[-1][:200]}
+        return record | {"failed": error.stderr.strip().splitlines()[-1][:90]}
     if G is not None and not np.isfinite(G).all():
         return record | {"failed": "the metric is not finite"}
     found = nearest_neighbor_lower_bound(X_train, y_train, X, y, components=G)
@@ -174,15 +180,21 @@ def cell(name, method, seed, peers, folder):
     }
 
 
-def run(folder, names, methods, seeds, peers):
+def read(cells):
+    """Return the records that are there."""
+    return [json.loads(line) for line in cells.read_text().splitlines()] if cells.exists() else []
+
+
+def run(cells, names, methods, seeds, peers):
     """Make the cells that are not there; each in a process of its own."""
+    folder = cells.with_suffix(".metrics")
     folder.mkdir(parents=True, exist_ok=True)
+    there = {(c["data"], c["method"], c["seed"]) for c in read(cells)}
     for name in names:
         for method in methods:
             # without a seed in it, one is enough
             for seed in seeds[:1] if method.partition("+")[0] in ("Euclidean", "LFDA") else seeds:
-                path = folder / f"{name}-{method}-{seed}.json"
-                if path.exists():
+                if (name, method, seed) in there:
                     continue
                 started = time.perf_counter()
                 command = [sys.executable, __file__, "cell", str(folder), name, method, str(seed)]
@@ -190,15 +202,16 @@ def run(folder, names, methods, seeds, peers):
                     command + ([peers] if peers else []), capture_output=True, text=True
                 )
                 if done.returncode:
-                    print(f"{path.stem}: {done.stderr.strip().splitlines()[-1]}", flush=True)
+                    print(f"{name} {method} {seed}: {done.stderr.strip().splitlines()[-1]}")
                     continue
-                path.write_text(done.stdout)
-                print(f"{path.stem}  {time.perf_counter() - started:.0f} s", flush=True)
+                with cells.open("a") as file:
+                    file.write(done.stdout)
+                print(f"{name} {method} {seed}  {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def table(folder):
+def table(cells):
     """Print a table for each data set, mean ± half the spread over seeds."""
-    cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    cells = read(cells)
     for name, radii in RADII.items():
         print(f"\n### {name}\n")
         print(f"| method | clean | {' | '.join(map(str, radii))} | mean radius | fit, s | seeds |")
@@ -241,17 +254,17 @@ def main():
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=["run", "table"])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("cells", type=Path)
     parser.add_argument("--data", default=",".join(RADII))
     parser.add_argument("--methods", default=",".join(METHODS + EDITED))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--peers")
     given = parser.parse_args()
     if given.task == "table":
-        table(given.folder)
+        table(given.cells)
         return
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    run(given.folder, given.data.split(","), given.methods.split(","), seeds, given.peers)
+    run(given.cells, given.data.split(","), given.methods.split(","), seeds, given.peers)
 
 
 if __name__ == "__main__":

@@ -303,7 +303,7 @@ default="identity"
         centered = as_tensor((X - X.mean(axis=0, dtype=np.float64).astype(X.dtype))[order], device)
         generator = make_generator(random_state)
         anchors, held_out = split_anchors(class_slices, self.validation_fraction, generator)
-        n_candidates = self.n_candidates or 9 + objective.n_neighbors
+        n_candidates = min(self.n_candidates or 9 + objective.n_neighbors, len(X) - 1)
         result = solver.solve(
             FitProblem(
                 objective=objective,

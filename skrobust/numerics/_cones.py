@@ -13,7 +13,17 @@ __all__ = ["project_norm_cone", "project_psd"]
 
 
 def project_psd(M: torch.Tensor) -> torch.Tensor:
-    """Return the nearest positive semidefinite matrix to the symmetric `M`, in Frobenius norm."""
+    """Return the nearest positive semidefinite matrix, in Frobenius norm.
+
+    Parameters
+    ----------
+    M : Tensor of shape (n, n)
+        Symmetric.
+
+    Returns
+    -------
+    Tensor of shape (n, n)
+    """
     values, vectors = torch.linalg.eigh(M)
     if values[0] >= 0:
         return M

@@ -15,7 +15,17 @@ __all__ = ["MetricObjective", "Triplets"]
 
 
 class Triplets(NamedTuple):
-    """Indices of anchors, of same-class points and of other-class points, each of shape (n,)."""
+    """Indices of training points, one of each kind for a triplet.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n_triplets,), int64
+        Anchors.
+    i : Tensor of shape (n_triplets,), int64
+        Points of the anchor's class.
+    j : Tensor of shape (n_triplets,), int64
+        Points of other classes.
+    """
 
     x: torch.Tensor
     i: torch.Tensor

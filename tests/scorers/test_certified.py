@@ -69,8 +69,8 @@ def test_cross_validation_and_search_with_two_jobs():
     search = GridSearchCV(
         model(),
         {
-            "metric__loss": ["negative", "hinge"],
-            "metric__margin": [0.1],
+            "metric__loss": [None, "hinge"],
+            "metric__target_radius": [0.1],
             "knn__n_neighbors": [1, 3],
         },
         scoring=certified_curve_scorer([0.02, 0.05]),
