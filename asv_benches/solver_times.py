@@ -12,8 +12,7 @@ import time
 import torch
 from benchmarks.common import target_radius_program
 
-from skrobust.metric_learning import ProjectedSolver
-from skrobust.metric_learning._cvxpy import CompiledProgram
+from skrobust.metric_learning import CvxpySolver, ProjectedSolver
 
 
 def main(n_triplets, n_features, n_seeds):
@@ -25,7 +24,7 @@ def main(n_triplets, n_features, n_seeds):
         problem = target_radius_program(n_triplets, n_features, seed)
         for name in ("projected", "SCS", "CLARABEL"):
             started = time.perf_counter()
-            compiled = None if name == "projected" else CompiledProgram(problem)
+            compiled = None if name == "projected" else CvxpySolver.compile(problem)
             between = time.perf_counter()
             if compiled is None:
                 found = ProjectedSolver(tol=1e-3).solve_program(problem)

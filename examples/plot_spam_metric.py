@@ -77,7 +77,7 @@ unknown = [name for name in NAMES if name not in OWN_WORDS.split(" ")]
 mutable = [name for name in unknown if name not in CAPITALS]
 # the same adversary in the raw features that the filter reads, where he is certified against, and
 # in the standardised ones that the metric is learned on
-threat = ThreatModel(np.inf, feature_scale=X_train.std().to_dict(), mutable=mutable)
+threat = ThreatModel(np.inf, feature_scale=X_train.std(ddof=0).to_dict(), mutable=mutable)
 threat_scaled = ThreatModel(np.inf, mutable=mutable)
 
 # %%

@@ -6,7 +6,12 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from skrobust.metric_learning._problem import BestIterate, FitProblem, SolverResult
+from skrobust.metric_learning._problem import (
+    BestIterate,
+    FitProblem,
+    SolverResult,
+    check_positive,
+)
 from skrobust.numerics import nearest_by_class
 from skrobust.utils._torch import to_numpy
 
@@ -22,6 +27,8 @@ class AdamSolver(BaseEstimator):
     An epoch draws anchors, searches their candidates under the metric of the moment, and takes a
     step a batch. So the search costs ``epoch_size × n_samples`` distances an epoch, however
     many points there are.
+
+    G starts at size √n_components: the objective is the same for all sizes, a step is not.
 
     Parameters
     ----------
@@ -58,7 +65,10 @@ class AdamSolver(BaseEstimator):
 
     def solve(self, problem: FitProblem) -> SolverResult:
         """Start from the problem's components, and return the best iterate."""
-        variable = problem.components.clone().requires_grad_()
+        self._check()
+        # the objective does not see the size of G, a step does
+        size = torch.linalg.matrix_norm(problem.components) / len(problem.components) ** 0.5
+        variable = (problem.components / size).requires_grad_()
         optimizer = torch.optim.Adam([variable], lr=self.learning_rate)
         best = BestIterate(problem, self.tol)
         loss_curve: list[float] = []
@@ -89,10 +99,17 @@ class AdamSolver(BaseEstimator):
                     break
         except KeyboardInterrupt:
             status = "interrupted"
-        if status == "max_iter" and problem.held_out is not None and waited > 0:
-            # the schedule has ended, and its last epoch was no improvement
-            status = "converged"
-        return best.result(loss_curve, status, {"n_epochs": len(loss_curve)} | times)
+        if status == "max_iter" and problem.held_out is not None and problem.objective.anneals:
+            status = "finished"
+        report = {"n_epochs": len(loss_curve), "best_epoch": best.chosen.number}
+        return best.result(loss_curve, status, report | times)
+
+    def _check(self) -> None:
+        """Raise a ValueError where a parameter is not as described."""
+        check_positive(self, integers=("max_iter", "n_iter_no_change"), numbers=("learning_rate",))
+        optional = [n for n in ("batch_size", "epoch_size") if getattr(self, n) is not None]
+        check_positive(self, integers=optional)
+        check_positive(self, numbers=("tol",), zero=True)
 
     def _epoch(
         self,
@@ -119,7 +136,7 @@ class AdamSolver(BaseEstimator):
         passes = 1
         if self.batch_size is not None and self.epoch_size is not None:
             steps = -(-len(anchors) // size)
-            passes = max(1, min(self.epoch_size // size, _LEAST_STEPS) // steps)
+            passes = max(1, -(-min(self.epoch_size // size, _LEAST_STEPS) // steps))
         total, n_steps = 0.0, 0
         judged = torch.zeros_like(variable, requires_grad=False)
         for _ in range(passes):

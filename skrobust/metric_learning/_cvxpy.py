@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skrobust.metric_learning._rounds import ConvexSolver, ProgramSolution, warn_unsolved
+from skrobust.metric_learning._rounds import ConvexSolver, ProgramSolution
 from skrobust.numerics import project_norm_cone, project_psd
 from skrobust.objectives import TargetRadiusProgram
 
@@ -38,7 +38,7 @@ class CvxpySolver(ConvexSolver):
     ----------
     regularization : float, default=0.3
         λ without units: the penalty, as a share of the loss of M = 0, of the multiple of the
-        identity under which negatives are at distance 1 on average.
+        identity under which the median negative is at distance 1.
     penalty : {"trace", "frobenius"}, default="frobenius"
         tr(M), which makes M low-rank, or ‖M‖_F², which had the larger radii where it was tried.
     n_rounds : int, default=6
@@ -48,7 +48,7 @@ class CvxpySolver(ConvexSolver):
     backend : {"auto", "CLARABEL", "SCS"}, default="auto"
         "auto" is Clarabel up to 500 triplets in 15 dimensions, or as much work, and SCS beyond.
     tol : float, default=1e-3
-        Relative duality gap above which a solution is warned of.
+        Relative duality gap above which a fit warns.
     options : dict, default=None
         Passed to cvxpy's `solve`, such as ``{"max_iters": 10000}``.
     """
@@ -71,47 +71,53 @@ class CvxpySolver(ConvexSolver):
         self.tol = tol
         self.options = options
 
-    def solve_program(
-        self, program: TargetRadiusProgram, start: ProgramSolution | None = None, verbose: int = 0
-    ) -> ProgramSolution:
-        """Minimise one program; `start` is not used.
+    @staticmethod
+    def compile(program: TargetRadiusProgram) -> "CompiledProgram":
+        """Return the program as a cvxpy problem whose λ and weights may be changed.
+
+        Parameters
+        ----------
+        program : TargetRadiusProgram
+        """
+        return CompiledProgram(program.to(torch.device("cpu")))
+
+    def solve_program(self, program: TargetRadiusProgram, verbose: int = 0) -> ProgramSolution:
+        """Minimise one program.
 
         Raises
         ------
         ImportError
             If cvxpy, or the backend, is missing.
         ValueError
-            If the backend is not known.
+            If the backend is not known, or does not take the options.
         RuntimeError
             If the backend fails, or returns no solution.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the status is not optimal, or the gap not below `tol`.
         """
         backend = self.backend
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {list(BACKENDS)}; got {backend!r}.")
-        compiled = CompiledProgram(program.to(torch.device("cpu")))
+        if self.options is not None and not isinstance(self.options, dict):
+            raise ValueError(f"options must be a dict or None; got {self.options!r}.")
+        compiled = self.compile(program)
         if backend == "auto":
             size = len(program.u) * program.u.shape[1] ** 2
             backend = "CLARABEL" if size <= _INTERIOR else "SCS"
         solution = compiled.solve(backend, self.options or {}, verbose > 1)
         device = program.u.device
-        solution = replace(
+        return replace(
             solution,
             N=solution.N.to(device),
             alpha=solution.alpha.to(device),
             w=solution.w.to(device),
         )
-        remedy = "Use solver='projected', another backend, or options."
-        warn_unsolved("cvxpy", solution, self.tol, remedy)
-        return solution
 
 
 class CompiledProgram:
-    """A program as a cvxpy problem, with λ and the weights of triplets as parameters."""
+    """A program as a cvxpy problem, with λ and the weights of triplets as parameters.
+
+    ``strength.value`` and ``weight.value`` may be changed between two calls of :meth:`solve`,
+    which then does not compile the problem again.
+    """
 
     def __init__(self, program: TargetRadiusProgram):
         cp = _import_cvxpy()
@@ -166,9 +172,13 @@ class CompiledProgram:
             )
         try:
             with warnings.catch_warnings():
-                # cvxpy warns of what the caller is warned of, with the gap
+                # the fit warns of it, with the gap
                 warnings.filterwarnings("ignore", message="Solution may be inaccurate")
                 self.problem.solve(solver=backend, verbose=verbose, **options)
+        except TypeError as error:
+            raise ValueError(
+                f"options={options!r} are not options of {backend}: {error}"
+            ) from error
         except cp.error.SolverError as error:
             raise RuntimeError(
                 f"backend={backend!r} failed: {error} Use solver='projected', another backend, or "
@@ -180,8 +190,13 @@ class CompiledProgram:
                 "solver='projected', or another target_radius or regularization."
             )
         program = self._program
+        program = replace(
+            program,
+            strength=float(self.strength.value),
+            weight=torch.as_tensor(np.array(self.weight.value, dtype=float)),
+        )
         N = project_psd(torch.as_tensor(np.array((self._N.value + self._N.value.T) / 2)))
-        alpha, w = self._dual_point()
+        alpha, w = self._dual_point(program)
         return ProgramSolution(
             N=N,
             alpha=alpha,
@@ -192,13 +207,12 @@ class CompiledProgram:
             status=self.problem.status,
         )
 
-    def _dual_point(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _dual_point(self, program: TargetRadiusProgram) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a feasible (α, w) from the backend's multipliers.
 
         That of a pair's image is −2 r Σ w over the triplets of the pair, which share it in
         proportion to their α.
         """
-        program = self._program
         alpha = torch.as_tensor(np.array(self._hinge.dual_value, dtype=float)).reshape(-1)
         alpha = torch.minimum(alpha.clamp_min(0), program.weight)
         multiplier = self._cone.dual_value

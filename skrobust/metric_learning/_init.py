@@ -65,4 +65,10 @@ def initial_components(
         pca = PCA(n_components=n_components, random_state=random_state).fit(X)
         return pca.components_.astype(X.dtype)
     lda = LinearDiscriminantAnalysis().fit(X, y)
+    if lda.scalings_.shape[1] < n_components:
+        raise ValueError(
+            f"init='lda' gives {lda.scalings_.shape[1]} components here, because the means of the "
+            f"classes span no more; {n_components} are wanted. Lower n_components, or use another "
+            "init."
+        )
     return np.ascontiguousarray(lda.scalings_.T[:n_components], dtype=X.dtype)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,7 +12,15 @@ from skrobust.numerics import nearest_by_class
 from skrobust.objectives import MetricObjective, candidate_bounds
 from skrobust.utils._torch import to_numpy
 
-__all__ = ["BestIterate", "FitProblem", "HeldOut", "Solver", "SolverResult", "split_anchors"]
+__all__ = [
+    "BestIterate",
+    "FitProblem",
+    "HeldOut",
+    "Solver",
+    "SolverResult",
+    "check_positive",
+    "split_anchors",
+]
 
 # held-out points may be misclassified more often than at the start by half of the half point
 # of clean error that a robust metric may cost
@@ -70,10 +79,11 @@ class HeldOut:
         )
 
     def radii(self, components: torch.Tensor) -> torch.Tensor:
-        """Return the radius of each held-out point, at most the target radius; 0 where wrong."""
-        bounds = self.bounds(components)
-        # without enough negatives nothing can be gained or lost
-        radii = torch.where(torch.isposinf(bounds), 0.0, bounds.clamp_min(0))
+        """Return the radius of each held-out point, at most the target radius; 0 where wrong.
+
+        It is inf where no candidate can be reached, and there is no target radius.
+        """
+        radii = self.bounds(components).clamp_min(0)
         if self.objective.target_radius is not None:
             radii = radii.clamp_max(self.objective.target_radius)
         return radii
@@ -135,8 +145,9 @@ class SolverResult:
     validation_curve : list of float
         Mean radius of the held-out points after each; empty without them.
     status : str
-        "converged", "max_iter", "interrupted", "callback", "not_finite", "start_is_best" or
-        "vanished" (M = 0 is a solution).
+        "converged", "finished" (a schedule's end), "max_iter", "interrupted", "callback",
+        "not_finite", "start_is_best", "not_proved" (a convex solver's gap is too large) or
+        "vanished" (M = 0 is a solution, and proved to be one).
     info : dict
         What the solver has to report besides: primal and dual values, times, counts.
     """
@@ -160,6 +171,7 @@ class _Judged(NamedTuple):
 
     components: torch.Tensor
     radii: torch.Tensor
+    number: int
 
     @property
     def mean(self) -> float:
@@ -168,6 +180,10 @@ class _Judged(NamedTuple):
     @property
     def error(self) -> float:
         return float((self.radii <= 0).double().mean())
+
+    def is_worse_than(self, other: "_Judged") -> bool:
+        """Whether it is worse in radius and in clean error."""
+        return self.mean < other.mean and self.error > other.error
 
     def errs_like(self, other: "_Judged") -> bool:
         """Whether its clean error is within one standard error, in pairs, of the other's."""
@@ -188,47 +204,71 @@ class BestIterate:
     def __init__(self, problem: FitProblem, tol: float):
         self.validation_curve: list[float] = []
         self._held_out, self._tol = problem.held_out, tol
-        self._start = _Judged(problem.components.clone(), torch.zeros(1))
-        self._least_loss = np.inf
+        self._start = _Judged(problem.components.clone(), torch.zeros(1), 0)
+        self._least_loss, self._n_offered, self._cap = np.inf, 0, np.inf
         if self._held_out is not None:
-            self._start = self._start._replace(radii=self._held_out.radii(problem.components))
+            radii = self._held_out.radii(problem.components)
+            if torch.isnan(radii).any():
+                raise ValueError("X must be scaled: distances under the initial metric overflow.")
+            # points that cannot be reached count as the farthest that can, at the start
+            finite = radii[torch.isfinite(radii)]
+            self._cap = float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
+            self._start = self._start._replace(radii=self._capped(radii))
         self._best = self._start
         self._candidates = [self._start]
         self._milestone = self._start.mean if self._held_out is not None else -np.inf
 
     def offer(self, components: torch.Tensor, loss: float) -> bool:
         """Consider `components`; return whether the best has improved by more than `tol`."""
+        self._n_offered += 1
         if self._held_out is None:
             if loss >= self._least_loss:
                 return False
             self._least_loss = loss
-            self._best = _Judged(components.detach().clone(), torch.zeros(1))
+            self._best = _Judged(components.detach().clone(), torch.zeros(1), self._n_offered)
             self._candidates = [self._best]
             return self._improved(-loss)
-        found = _Judged(components.detach().clone(), self._held_out.radii(components))
+        found = _Judged(
+            components.detach().clone(),
+            self._capped(self._held_out.radii(components)),
+            self._n_offered,
+        )
         self.validation_curve.append(found.mean)
         if found.error > self._start.error + _ERROR_ALLOWED:
             return False
         if found.mean > self._best.mean:
             self._best = found
         least = self._start.mean + _GAIN * (self._best.mean - self._start.mean)
-        self._candidates = [one for one in (*self._candidates, found) if one.mean >= least]
+        self._candidates = [
+            one
+            for one in (*self._candidates, found)
+            if one.mean >= least
+            and not any(one.is_worse_than(other) for other in (*self._candidates, found))
+        ]
         return self._improved(self._best.mean)
+
+    @property
+    def chosen(self) -> _Judged:
+        """The best iterate so far; its number is 0 for the start."""
+        rightest = min(self._candidates, key=lambda one: one.error)
+        return max(
+            (one for one in self._candidates if one.errs_like(rightest)),
+            key=lambda one: one.mean,
+        )
 
     def result(
         self, loss_curve: list[float], status: str, info: dict[str, Any] | None = None
     ) -> SolverResult:
         """Return the best iterate as the result of a solve."""
-        if self._best is self._start and status in ("converged", "max_iter"):
+        chosen = self.chosen
+        if chosen.number == 0 and status in ("converged", "finished", "max_iter"):
             status = "start_is_best"
-        rightest = min(self._candidates, key=lambda one: one.error)
-        chosen = max(
-            (one for one in self._candidates if one.errs_like(rightest)),
-            key=lambda one: one.mean,
-        )
         return SolverResult(
             to_numpy(chosen.components), loss_curve, self.validation_curve, status, info or {}
         )
+
+    def _capped(self, radii: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.isposinf(radii), self._cap, radii)
 
     def _improved(self, score: float) -> bool:
         """Count progress from the last milestone, so that many small steps make one."""
@@ -238,6 +278,23 @@ class BestIterate:
             return False
         self._milestone = score
         return True
+
+
+def check_positive(
+    solver: Any,
+    integers: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    zero: bool = False,
+) -> None:
+    """Raise a ValueError where a parameter of `solver` is not finite and positive (or 0)."""
+    for name in (*integers, *numbers):
+        value: Any = getattr(solver, name)
+        kind = Integral if name in integers else Real
+        known = isinstance(value, kind) and not isinstance(value, bool)
+        if not known or not (0 <= float(value) < float("inf")) or (value == 0 and not zero):
+            wanted = "an integer" if kind is Integral else "a number"
+            wanted += " >= 0" if zero else " > 0"
+            raise ValueError(f"{name} of {type(solver).__name__} must be {wanted}; got {value!r}.")
 
 
 def split_anchors(

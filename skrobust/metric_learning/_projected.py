@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from skrobust.metric_learning._rounds import ConvexSolver, ProgramSolution, warn_unsolved
+from skrobust.metric_learning._rounds import ConvexSolver, ProgramSolution
 from skrobust.numerics import project_norm_cone, project_psd
 from skrobust.objectives import TargetRadiusProgram
 
@@ -49,13 +49,13 @@ class ProjectedSolver(ConvexSolver):
     """Solve the convex program at a target radius by projections, on CPU or CUDA.
 
     The result carries a feasible dual point: ``solver_result_["gap"]`` bounds how far the
-    metric is from the optimum of the last round's triplets.
+    metric that was kept is from the optimum of its own round's triplets.
 
     Parameters
     ----------
     regularization : float, default=0.3
         λ without units: the penalty, as a share of the loss of M = 0, of the multiple of the
-        identity under which negatives are at distance 1 on average.
+        identity under which the median negative is at distance 1.
     penalty : {"trace", "frobenius"}, default="frobenius"
         tr(M), which makes M low-rank, or ‖M‖_F², which had the larger radii where it was tried.
     n_rounds : int, default=6
@@ -84,27 +84,17 @@ class ProjectedSolver(ConvexSolver):
         self.max_iter = max_iter
         self.tol = tol
 
-    def solve_program(
-        self, program: TargetRadiusProgram, start: ProgramSolution | None = None, verbose: int = 0
-    ) -> ProgramSolution:
-        """Minimise one program, from `start` where it is given.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the gap is not below `tol` after `max_iter` iterations.
-        """
+    def solve_program(self, program: TargetRadiusProgram, verbose: int = 0) -> ProgramSolution:
+        """Minimise one program; the status is "max_iter" where the gap stays above `tol`."""
         iteration = _Iteration(program)
         point = iteration.zero()
-        if start is not None:
-            point = _Point(start.N, start.alpha, start.w)
         best = iteration.measure(point, 0)
         average, anchor, n_averaged, last_gap = point, point, 0, math.inf
         for n_iter in range(1, self.max_iter + 1):
             point = iteration.step(point)
             n_averaged += 1
             average = average.toward(point, 1 / n_averaged)
-            if n_iter % _CHECK_EVERY:
+            if n_iter % _CHECK_EVERY and n_iter < self.max_iter:
                 continue
             here, there = iteration.measure(point, n_iter), iteration.measure(average, n_iter)
             best = _better(_better(best, here), there)
@@ -118,11 +108,7 @@ class ProjectedSolver(ConvexSolver):
                 average = anchor = point
                 n_averaged, last_gap = 0, gap
         status = "optimal" if best.gap <= self.tol else "max_iter"
-        solution = ProgramSolution(
-            best.N, best.alpha, best.w, best.primal, best.dual, n_iter, status
-        )
-        warn_unsolved("projected", solution, self.tol, "Raise max_iter, tol or regularization.")
-        return solution
+        return ProgramSolution(best.N, best.alpha, best.w, best.primal, best.dual, n_iter, status)
 
 
 class _Iteration:

@@ -111,7 +111,8 @@ default="identity"
         training points are gone through several times, to at least 16 steps. None takes every
         anchor once. Adam only.
     max_iter : int, default=50
-        Epochs at most; the certificate's temperature falls over this many. Adam only.
+        Epochs at most; the certificate's temperature falls over this many, and its end is the
+        end of the schedule. Adam only.
     learning_rate : float, default=1e-3
         Adam's step size.
     tol : float, default=1e-4
@@ -140,10 +141,12 @@ default="identity"
         The objective after each: with held-out points its mean on the way, without them an
         estimate on fresh triplets. Rounds of convex solvers: as a share of the loss of M = 0.
     validation_curve_ : list of float
-        Mean certified radius of the held-out points after each; empty without them.
+        Mean radius of the held-out points after each, over their candidates, each at most the
+        target radius: an estimate, no proof. Empty without them.
     solver_result_ : dict
-        `status`; seconds of the neighbour search, the steps and the judging; for convex solvers
-        `primal`, `dual` and relative `gap` of the last round, and all `rounds`.
+        `status`; seconds of the neighbour search, the steps and the judging, and the
+        `best_epoch`; for convex solvers `primal`, `dual` and relative `gap` of the round that is
+        kept (None for the start), its number as `best_round`, and all `rounds`.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`.
     n_features_in_ : int
@@ -303,6 +306,7 @@ default="identity"
         centered = as_tensor((X - X.mean(axis=0, dtype=np.float64).astype(X.dtype))[order], device)
         generator = make_generator(random_state)
         anchors, held_out = split_anchors(class_slices, self.validation_fraction, generator)
+        _check_neighbors(objective.n_neighbors, self.n_candidates, counts)
         n_candidates = min(self.n_candidates or 9 + objective.n_neighbors, len(X) - 1)
         result = solver.solve(
             FitProblem(
@@ -320,7 +324,7 @@ default="identity"
                 callback=self.callback,
             )
         )
-        self._check_result(result)
+        self._check_result(result, solver)
         self.components_ = result.components
         self.loss_curve_ = result.loss_curve
         self.validation_curve_ = result.validation_curve
@@ -362,6 +366,8 @@ default="identity"
         if not (self.warm_start and hasattr(self, "components_")):
             return initial_components(self.init, self.n_components, X, y, random_state)
         n_components = self.n_components or self.components_.shape[0]
+        if isinstance(self._solver(self._objective()), ConvexSolver):
+            n_components = self.components_.shape[0]  # as many as M needed
         if self.components_.shape != (n_components, X.shape[1]):
             raise ValueError(
                 f"warm_start=True needs components_ of shape {(n_components, X.shape[1])}; the "
@@ -369,35 +375,50 @@ default="identity"
             )
         return self.components_.astype(X.dtype)
 
-    def _check_result(self, result: SolverResult) -> None:
-        n_iter = len(result.loss_curve)
+    def _check_result(self, result: SolverResult, solver: Solver) -> None:
+        """Warn of a result that is not what was asked for; raise where there is none."""
+        n_iter, info = len(result.loss_curve), result.info
+        convex = isinstance(solver, ConvexSolver)
         if result.status == "not_finite":
-            remedy = f"Scale X, or lower learning_rate={self.learning_rate!r}."
+            rate = getattr(solver, "learning_rate", None)
+            remedy = f"Scale X, or lower learning_rate={rate!r}."
             if n_iter == 0:
                 raise ValueError(f"The loss is not finite in the first epoch. {remedy}")
             message = (
                 f"The loss is not finite after {n_iter} epochs; the best one is kept. {remedy}"
             )
         elif result.status == "vanished":
-            radius = result.info["target_radius"]
             message = (
-                f"target_radius={radius:.6g} is too large: no metric does better than M = 0 "
-                f"(tr(M) = {result.info['trace']:.1e}). Lower target_radius, or the solver's "
+                f"target_radius={info['target_radius']:.6g} is too large: it is proved that no "
+                "metric does better than M = 0 by a thousandth (tr(M) = "
+                f"{info['rounds'][-1]['trace']:.1e}). Lower target_radius, or the solver's "
                 "regularization."
             )
-            if n_iter == 0:
+            if n_iter == 0 and not info["radius_was_chosen"]:
                 raise ValueError(message)
-            message += f" The best of {n_iter} rounds before is kept."
+            what = "best round before" if info["best_round"] else "initial metric"
+            message += f" The {what} is kept."
+        elif result.status == "not_proved":
+            message = (
+                f"The relative duality gap is {info['gap']:.1e} (wanted: {solver.tol:.0e}; status "  # type: ignore[attr-defined]
+                f"{info['solver_status']!r}): the metric may be far from the optimum. Give "
+                "solver=ProjectedSolver(...) with a larger max_iter, tol or regularization, or "
+                "CvxpySolver(...) with another backend."
+            )
         elif result.status == "interrupted":
             message = f"Interrupted after {n_iter} epochs; the best one is kept."
         elif result.status == "start_is_best":
+            remedy = (
+                "another target_radius or regularization" if convex else "a lower learning_rate"
+            )
             message = (
                 "No metric that was tried is better than the initial one on the held-out training "
-                "points; the initial one is kept. Lower learning_rate, or give more points."
+                f"points; the initial one is kept. Try {remedy}, or more points."
             )
         elif result.status == "max_iter":
+            most = getattr(solver, "max_iter", None)
             message = (
-                f"Not converged after max_iter={self.max_iter} epochs; the best one is kept. "
+                f"Not converged after max_iter={most} epochs; the best one is kept. "
                 "Raise max_iter, or tol."
             )
         else:
@@ -422,3 +443,18 @@ def _check_classes(classes: np.ndarray, counts: np.ndarray) -> None:
         )
     if counts.max() < 2:
         raise ValueError("y must hold at least one class with 2 or more points; every class has 1.")
+
+
+def _check_neighbors(n_neighbors: int, n_candidates: int | None, counts: np.ndarray) -> None:
+    """Raise where no anchor could have the candidates that K neighbours need."""
+    positives, negatives = n_neighbors // 2 + 1, (n_neighbors + 1) // 2
+    if n_candidates is not None and n_candidates < positives:
+        raise ValueError(
+            f"n_candidates must be at least {positives} for n_neighbors={n_neighbors}; got "
+            f"{n_candidates}."
+        )
+    if not ((counts > positives) & (counts.sum() - counts >= negatives)).any():
+        raise ValueError(
+            f"n_neighbors={n_neighbors} needs a class with more than {positives} points, beside "
+            f"{negatives} points of other classes; the classes have {counts.tolist()}."
+        )

@@ -1,22 +1,27 @@
 """What convex solvers share: rounds of mining triplets and solving the program on them."""
 
+import math
 import time
-import warnings
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.metric_learning._problem import BestIterate, FitProblem, HeldOut, SolverResult
+from skrobust.metric_learning._problem import (
+    BestIterate,
+    FitProblem,
+    HeldOut,
+    SolverResult,
+    check_positive,
+)
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import PENALTIES, TargetRadiusProgram, Triplets
+from skrobust.utils._torch import to_numpy
 
 __all__ = ["ConvexSolver", "ProgramSolution"]
 
-# a solution that is not better than M = 0 by this share of its loss
+# less than this share of the loss of M = 0 is nothing gained
 _VANISHED = 1e-3
 
 
@@ -48,7 +53,9 @@ class ProgramSolution:
 
     @property
     def gap(self) -> float:
-        """The relative duality gap, at least 0."""
+        """The relative duality gap, at least 0; inf where a side is not finite."""
+        if not math.isfinite(self.primal - self.dual):
+            return math.inf
         return max(0.0, self.primal - self.dual) / max(abs(self.primal), 1e-300)
 
 
@@ -73,10 +80,9 @@ class ConvexSolver(BaseEstimator):
     penalty: str
     n_rounds: int
     n_triplets: int
+    tol: float
 
-    def solve_program(
-        self, program: TargetRadiusProgram, start: ProgramSolution | None = None, verbose: int = 0
-    ) -> ProgramSolution:
+    def solve_program(self, program: TargetRadiusProgram, verbose: int = 0) -> ProgramSolution:
         """Minimise one program."""
         raise NotImplementedError
 
@@ -91,16 +97,15 @@ class ConvexSolver(BaseEstimator):
         components, kept, status = problem.components, _nothing(problem), "converged"
         try:
             for n_round in range(1, self.n_rounds + 1):
-                problem.objective.anneal(n_round / self.n_rounds)
                 started = time.perf_counter()
                 triplets = _merge(kept, self._mine(problem, components))
                 program = self._program(problem, triplets, radius)
                 mined = time.perf_counter()
-                solution = self.solve_program(program, None, problem.verbose)
+                solution = self.solve_program(program, problem.verbose)
                 while chosen and _vanished(program, solution) and radius > least_radius:
                     radius /= 2
-                    program = replace(program, radius=radius)
-                    solution = self.solve_program(program, None, problem.verbose)
+                    program = replace(program, radius=radius / program.unit)
+                    solution = self.solve_program(program, problem.verbose)
                 losses = program.losses(solution.N)
                 times = {
                     "mine_seconds": mined - started,
@@ -108,7 +113,7 @@ class ConvexSolver(BaseEstimator):
                 }
                 rounds.append(_describe(program, solution, losses) | times)
                 if _vanished(program, solution):
-                    status = "start_is_best" if chosen else "vanished"
+                    status = "vanished"
                     break
                 components = program.components(solution.N).to(problem.components)
                 loss_curve.append(solution.primal / float(program.weight.sum()))
@@ -117,7 +122,7 @@ class ConvexSolver(BaseEstimator):
                 if problem.verbose:
                     print(f"round {n_round}  {_line(rounds[-1])}")  # noqa: T201
                 if problem.callback is not None and problem.callback(
-                    n_round, loss_curve[-1], components.cpu().numpy()
+                    n_round, loss_curve[-1], to_numpy(components).copy()
                 ):
                     status = "callback"
                     break
@@ -125,20 +130,26 @@ class ConvexSolver(BaseEstimator):
                 kept = Triplets(*(index[active.to(index.device)] for index in triplets))
         except KeyboardInterrupt:
             status = "interrupted"
-        last = rounds[-1] if rounds else {}
-        info = last | {"target_radius": radius, "rounds": rounds}
+        number = best.chosen.number
+        report: dict[str, Any] = dict.fromkeys(("primal", "dual", "gap"))
+        if number:
+            report = rounds[number - 1]
+            if status == "converged" and report["gap"] > self.tol:
+                status = "not_proved"
+        info = report | {
+            "best_round": number,
+            "target_radius": radius,
+            "radius_was_chosen": chosen,
+            "rounds": rounds,
+        }
         return best.result(loss_curve, status, info)
 
     def _check(self) -> None:
         """Raise a ValueError where a parameter is not as described."""
         if self.penalty not in PENALTIES:
             raise ValueError(f"penalty must be one of {list(PENALTIES)}; got {self.penalty!r}.")
-        for name in ("regularization", "n_rounds", "n_triplets", "max_iter", "tol"):
-            value: Any = getattr(self, name, 1)
-            kind = Real if name in ("regularization", "tol") else Integral
-            if not isinstance(value, kind) or not 0 < float(value) < float("inf"):
-                article = "a number" if kind is Real else "an integer"
-                raise ValueError(f"{name} must be {article} > 0; got {value!r}.")
+        integers = [n for n in ("n_rounds", "n_triplets", "max_iter") if hasattr(self, n)]
+        check_positive(self, integers, ("regularization", "tol"))
 
     def _radius(self, problem: FitProblem) -> float:
         """Return the target radius; without one, the median bound under the start's metric.
@@ -175,10 +186,7 @@ class ConvexSolver(BaseEstimator):
         self, problem: FitProblem, triplets: Triplets, radius: float
     ) -> TargetRadiusProgram:
         if len(triplets.x) == 0:
-            raise ValueError(
-                "No anchor has candidates enough for n_neighbors="
-                f"{problem.objective.n_neighbors}: every class needs more points."
-            )
+            raise ValueError("The objective gave no triplets: no anchor has candidates enough.")
         scale, dual = problem.objective.scale_and_dual(problem.X)
         return TargetRadiusProgram.of(
             problem.X,
@@ -195,22 +203,9 @@ class ConvexSolver(BaseEstimator):
         )
 
 
-def warn_unsolved(solver: str, solution: ProgramSolution, tol: float, remedy: str) -> None:
-    """Warn of a solution that is not proved to be within `tol`."""
-    if solution.gap <= tol:  # proved, whatever the status
-        return
-    warnings.warn(
-        f"solver={solver!r} ended with status {solution.status!r} and a relative duality gap of "
-        f"{solution.gap:.1e} (wanted: {tol:.0e}); its last iterate is used. {remedy}",
-        ConvergenceWarning,
-        stacklevel=2,
-    )
-
-
 def _vanished(program: TargetRadiusProgram, solution: ProgramSolution) -> bool:
-    """Whether the solution is hardly better than M = 0."""
-    nothing = float(program.weight.sum())
-    return solution.primal > nothing * (1 - _VANISHED) or not solution.N.any()
+    """Whether it is proved that no metric is better than M = 0 by more than a thousandth."""
+    return solution.dual > float(program.weight.sum()) * (1 - _VANISHED)
 
 
 def _nothing(problem: FitProblem) -> Triplets:
@@ -229,13 +224,14 @@ def _describe(
 ) -> dict[str, Any]:
     values = torch.linalg.eigvalsh(solution.N)
     found = asdict(solution)
-    return {name: found[name] for name in ("primal", "dual", "n_iter", "status")} | {
+    return {name: found[name] for name in ("primal", "dual", "n_iter")} | {
+        "solver_status": solution.status,
         "gap": solution.gap,
         "n_triplets": len(losses),
         "n_active": int((losses > 0).sum()),
         "dimension": len(program.basis),
         "rank": int((values > 1e-9 * values[-1]).sum()),
-        "trace": float(values.sum()),
+        "trace": float(values.sum()) / program.unit**2,
     }
 
 

@@ -113,6 +113,11 @@ class MetricObjective(BaseEstimator):
             )
         return self
 
+    @property
+    def anneals(self) -> bool:
+        """Whether the objective changes while a fit goes on, so that its end is a schedule's."""
+        return False
+
     def anneal(self, progress: float) -> None:
         """Hear how far the fit is, from 0 at its start to 1 at its end."""
 
@@ -143,7 +148,9 @@ class MetricObjective(BaseEstimator):
         -------
         Tensor of shape ()
         """
-        raise NotImplementedError(f"{type(self).__name__} has no value: solver='adam' needs it.")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method value, which solver='adam' needs."
+        )
 
     def triplets(
         self,
@@ -158,7 +165,7 @@ class MetricObjective(BaseEstimator):
         Parameters are those of :meth:`value`.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no triplets: use solver='adam' with it."
+            f"{type(self).__name__} has no method triplets, which convex solvers need."
         )
 
     def scale_and_dual(self, X: torch.Tensor) -> tuple[torch.Tensor | None, float]:
@@ -167,6 +174,8 @@ class MetricObjective(BaseEstimator):
         if budget is None and self.threat_model is not None:
             budget = self.threat_model.resolve(X.shape[1])
         if budget is None:
+            return None, 2.0
+        if budget.dual == 2.0 and (budget.scale == 1).all():
             return None, 2.0
         return torch.as_tensor(budget.scale).to(X), budget.dual
 

@@ -51,6 +51,7 @@ def pair_margins(
     *,
     scale: torch.Tensor | None = None,
     dual: float = 2.0,
+    unreachable: float = 0.0,
 ) -> torch.Tensor:
     """Return the signed margins of all pairs of each anchor's candidates, not clamped at 0.
 
@@ -65,11 +66,14 @@ def pair_margins(
         s of the threat model, 0 for immutable features; None is 1.
     dual : {1, 2, inf}, default=2
         q of the dual norm.
+    unreachable : float, default=0.0
+        The margin of a pair that no perturbation can turn round: denominator 0, ``D_j > D_i``.
 
     Returns
     -------
     Tensor of shape (n_anchors, n_positives, n_negatives)
-        ``(D_j − D_i) / (2 ‖s ∘ M (x_i − x_j)‖_q)``; 0 where the denominator is.
+        ``(D_j − D_i) / (2 ‖s ∘ M (x_i − x_j)‖_q)``; without a gradient where the denominator
+        is 0: 0 there, or `unreachable`.
     """
     to_i = (x_i - x[:, None]) @ components.T
     to_j = (x_j - x[:, None]) @ components.T
@@ -77,4 +81,7 @@ def pair_margins(
     images = components if scale is None else components * scale
     norm = torch.cdist(to_i @ images, to_j @ images, p=dual)
     apart = norm > 0
-    return torch.where(apart, gap / (2 * torch.where(apart, norm, 1.0)), 0.0)
+    margins = torch.where(apart, gap / (2 * torch.where(apart, norm, 1.0)), 0.0)
+    if unreachable:
+        margins = margins.masked_fill(~apart & (gap > 0), unreachable)
+    return margins

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from skrobust.numerics import ClassNeighbors
@@ -108,6 +109,12 @@ class CertificateObjective(MetricObjective):
         self._progress = 0.0
         return super().prepare(n_features, feature_names)
 
+    @property
+    def anneals(self) -> bool:
+        """Whether the temperature falls while a fit goes on."""
+        first, last = self._ends()
+        return first != last
+
     def anneal(self, progress: float) -> None:
         """Set the temperature for a fit that is `progress` of its way, from 0 to 1."""
         self._progress = progress
@@ -148,6 +155,14 @@ class CertificateObjective(MetricObjective):
         margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
         unit = _median_bound(margins, no_j, a, b) if unit is None else unit
         u = (self._temperature() if temperature is None else temperature) * unit
+        # what nothing can turn round counts as the largest margin, and a negative that so many
+        # positives are safe from is none
+        safe = torch.isposinf(margins)
+        if safe.any():
+            finite = margins[torch.isfinite(margins)]
+            most = finite.max().detach() if len(finite) else margins.new_zeros(())
+            margins = torch.where(safe, most, margins)
+            no_j = no_j | (safe.sum(dim=1) >= b)
         values = smooth_largest(margins.transpose(1, 2), b, u)  # (batch_size, n_negatives)
         return -smooth_largest((-values).masked_fill(no_j, -torch.inf), a, u)
 
@@ -177,6 +192,8 @@ class CertificateObjective(MetricObjective):
 
     def _ends(self) -> tuple[float, ...]:
         temperature: Any = self.temperature
+        if isinstance(temperature, np.ndarray):
+            temperature = temperature.tolist()
         return tuple(temperature) if isinstance(temperature, Iterable) else (temperature,) * 2
 
     def _temperature(self) -> float:
@@ -213,7 +230,7 @@ def candidate_bounds(
     Returns
     -------
     Tensor of shape (n_anchors,)
-        Signed; −inf with too few positives, inf with too few negatives.
+        Signed; −inf with too few positives, inf with too few negatives that can be reached.
     """
     a, b = _orders(n_neighbors)
     margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
@@ -238,10 +255,19 @@ def _candidate_margins(
     scale: torch.Tensor | None,
     dual: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return margins (n_anchors, n_positives, n_negatives), −inf without i, and where no j is."""
+    """Return margins (n_anchors, n_positives, n_negatives), −inf without i, and where no j is.
+
+    They are inf where no perturbation can turn the pair round.
+    """
     positives, negatives = neighbors.positives[anchors], neighbors.negatives[anchors]
     margins = pair_margins(
-        components, X[anchors], X[positives], X[negatives], scale=scale, dual=dual
+        components,
+        X[anchors],
+        X[positives],
+        X[negatives],
+        scale=scale,
+        dual=dual,
+        unreachable=torch.inf,
     )
     column = torch.arange(positives.shape[1], device=X.device)
     no_i = column >= neighbors.n_positives[anchors][:, None]

@@ -18,9 +18,12 @@ every (α, w) gives a lower bound of P,
     R = tr:   Σ α   where λ I + Q ≽ 0;     else scaled down by λ / −λ_min(Q) until it holds,
     R = F²:   Σ α − ‖[−Q]₊‖_F² / (4 λ).
 
-M is kept in a basis: M = Bᵀ N B with B of shape (k, n_features) and orthonormal rows, N ≽ 0. Where
+Lengths are divided by a unit h, the root of the median squared distance to a negative, so that the
+program looks the same however the data are scaled. M is kept in a basis:
+M = Bᵀ N B / h² with B of shape (k, n_features) and orthonormal rows, N ≽ 0. Where
 the differences of an ℓ₂ problem without scales span less than B does, a basis of their span loses
-nothing: M shrunk to it has the same D_j − D_i and no larger norm, trace or ‖·‖_F.
+nothing: M shrunk to it has the same D_j − D_i and no larger norm, trace or ‖·‖_F. (Directions in
+which the differences are a ten-millionth of the largest are taken for none.)
 
 Source of the constraint: the margin of Wang et al. 2020 (``triplet_margin``), at a fixed radius.
 """
@@ -34,6 +37,8 @@ from skrobust.objectives._base import Triplets
 __all__ = ["PENALTIES", "TargetRadiusProgram"]
 
 PENALTIES = ("trace", "frobenius")
+# eigenvalues of N below this share of the largest are none
+_RANK = 1e-9
 _DUAL = {1.0: torch.inf, 2.0: 2.0, torch.inf: 1.0}
 
 
@@ -44,13 +49,13 @@ class TargetRadiusProgram:
     Attributes
     ----------
     u, e : Tensor of shape (n_triplets, k)
-        ``x_i − x_j`` and ``2x − x_i − x_j`` in the basis.
+        ``x_i − x_j`` and ``2x − x_i − x_j`` in the basis, over h.
     weight : Tensor of shape (n_triplets,)
         c, > 0.
     basis : Tensor of shape (k, n_features)
         B, with orthonormal rows.
     radius : float
-        r.
+        r over h.
     strength : float
         λ > 0.
     penalty : {"trace", "frobenius"}
@@ -59,6 +64,8 @@ class TargetRadiusProgram:
         s.
     dual : {1, 2, inf}
         q.
+    unit : float
+        h.
     """
 
     u: torch.Tensor
@@ -70,6 +77,7 @@ class TargetRadiusProgram:
     penalty: str = "trace"
     scale: torch.Tensor | None = None
     dual: float = 2.0
+    unit: float = 1.0
 
     @classmethod
     def of(
@@ -96,31 +104,36 @@ class TargetRadiusProgram:
             Rows whose span holds the metric; need not be orthonormal.
         radius : float
         regularization : float
-            λ without units: the penalty of the metric in which negatives are at distance 1 on
-            average, as a share of the weights' sum, however the data are scaled.
+            λ without units: the penalty of the multiple of the identity under which the median
+            negative is at distance 1, as a share of the weights' sum.
         penalty : {"trace", "frobenius"}
         scale : Tensor of shape (n_features,), default=None
         dual : {1, 2, inf}, default=2
         """
         x, x_i, x_j = (X[index].double() for index in triplets)
-        basis = torch.linalg.qr(basis.double().T).Q.T
+        basis = _span(basis.double())
         u, e = (x_i - x_j) @ basis.T, (2 * x - x_i - x_j) @ basis.T
         if scale is None and dual == 2.0:
             span = _span(torch.cat([u, e]))
             u, e, basis = u @ span.T, e @ span.T, span @ basis
         to_j = (u + e) / 2
-        distance = float((to_j * to_j).sum(1).mean()) or 1.0
-        unit = distance ** (1 if penalty == "trace" else 2) / max(u.shape[1], 1)
+        unit = float((to_j * to_j).sum(1).median().sqrt())
+        if not 0 < unit < float("inf"):
+            raise ValueError(
+                "X must hold points of different classes that the initial metric tells apart, at "
+                f"distances that do not overflow; the median distance is {unit}."
+            )
         return cls(
-            u=u,
-            e=e,
+            u=u / unit,
+            e=e / unit,
             weight=weight.double(),
             basis=basis,
-            radius=radius,
-            strength=regularization * float(weight.sum()) * unit,
+            radius=radius / unit,
+            strength=regularization * float(weight.sum()) / u.shape[1],
             penalty=penalty,
             scale=None if scale is None else scale.double(),
             dual=dual,
+            unit=unit,
         )
 
     def to(self, device: torch.device) -> "TargetRadiusProgram":
@@ -183,13 +196,18 @@ class TargetRadiusProgram:
         return share * float(alpha.sum())
 
     def components(self, N: torch.Tensor) -> torch.Tensor:
-        """Return G of shape (k, n_features) with GᵀG = Bᵀ N B."""
+        """Return G of shape (rank, n_features) with GᵀG = Bᵀ N B / h², at least one row."""
         values, vectors = torch.linalg.eigh(N)
         values, vectors = values.flip(0), vectors.flip(1)
-        return (vectors * values.clamp_min(0).sqrt()).T @ self.basis
+        rank = max(1, int((values > _RANK * values[0]).sum()))
+        root = vectors[:, :rank] * values[:rank].clamp_min(0).sqrt()
+        return root.T @ self.basis / self.unit
 
 
 def _span(rows: torch.Tensor) -> torch.Tensor:
     """Return an orthonormal basis, (rank, k), of the span of `rows`."""
+    # first to size 1: the squares of what follows must not overflow
+    size = rows.abs().max().clamp_min(1e-300)
+    rows = rows / size
     _, values, vectors = torch.linalg.svd(rows.T @ rows)
-    return vectors[values > values[0] * 1e-14 * len(values)] if len(values) else vectors
+    return vectors[values > values[0] * 1e-14] if float(values[0]) > 0 else vectors

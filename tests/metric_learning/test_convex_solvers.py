@@ -15,8 +15,8 @@ from sklearn.preprocessing import MinMaxScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import nearest_neighbor_lower_bound
-from skrobust.metric_learning import CvxpySolver, ProjectedSolver
-from skrobust.metric_learning._cvxpy import CompiledProgram
+from skrobust.metric_learning import AdamSolver, CvxpySolver, ProjectedSolver
+from skrobust.metric_learning._rounds import ProgramSolution
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import CertificateObjective, TargetRadiusProgram
 from skrobust.scorers import mean_certified_radius_scorer
@@ -95,15 +95,16 @@ def test_other_norms(dual, scaled, backend):
 
 def test_another_regularisation_does_not_compile_again():
     program = mined(0, 60, 4)
-    compiled = CompiledProgram(program)
+    compiled = CvxpySolver.compile(program)
     first = compiled.solve("CLARABEL", {}, False)
     assert compiled.problem.is_dpp()
     compiled.strength.value = 3 * program.strength
     compiled.weight.value = np.where(np.arange(60) < 30, program.weight.numpy(), 0)
     chain = compiled.problem._cache.param_prog
-    compiled.problem.solve(solver="CLARABEL")
+    again = compiled.solve("CLARABEL", {}, False)
     assert compiled.problem._cache.param_prog is chain is not None
-    assert compiled.problem.value < first.primal
+    assert again.primal < first.primal
+    assert again.gap <= 1e-5
 
 
 def test_one_norm_for_triplets_of_the_same_pair():
@@ -116,7 +117,7 @@ def test_one_norm_for_triplets_of_the_same_pair():
         radius=program.radius,
         strength=program.strength,
     )
-    compiled = CompiledProgram(twice)
+    compiled = CvxpySolver.compile(twice)
     assert compiled._moved.size == len(np.unique(program.u, axis=0)) <= 60
     exact = compiled.solve("CLARABEL", {}, False)
     assert exact.gap <= 1e-5
@@ -135,7 +136,7 @@ def test_fit_reports_its_proof(solver, objective):
     assert report["dual"] <= report["primal"]
     assert report["target_radius"] == 0.1
     assert len(report["rounds"]) == metric.n_iter_ == len(metric.loss_curve_)
-    assert metric.components_.shape == (report["dimension"], 13)
+    assert metric.components_.shape == (report["rank"], 13)
     again = RobustMahalanobis(
         solver=solver, objective=objective, target_radius=0.1, random_state=0
     ).fit(X, Y)
@@ -160,8 +161,8 @@ def test_it_learns():
 def test_low_rank():
     for solver in ("projected", "cvxpy"):
         metric = RobustMahalanobis(3, init="pca", solver=solver, random_state=0).fit(X, Y)
-        assert metric.components_.shape == (3, 13)
-        assert metric.solver_result_["dimension"] == 3
+        assert metric.components_.shape[0] <= 3
+        assert metric.solver_result_["rounds"][-1]["dimension"] == 3
 
 
 def test_a_target_radius_that_is_too_large():
@@ -177,7 +178,7 @@ def test_a_target_radius_that_is_too_large():
 
 def test_noise_keeps_the_start_and_says_so():
     rng = np.random.default_rng(0)
-    with pytest.warns(ConvergenceWarning, match="the initial one is kept"):
+    with pytest.warns(ConvergenceWarning, match="The initial metric is kept"):
         metric = RobustMahalanobis(solver="projected", random_state=0).fit(
             rng.standard_normal((60, 5)), np.arange(60) % 3
         )
@@ -186,12 +187,84 @@ def test_noise_keeps_the_start_and_says_so():
 
 def test_what_is_not_proved_is_warned_of():
     program = mined(0, 100, 6)
-    with pytest.warns(ConvergenceWarning, match=r"solver='projected' .* gap .* Raise max_iter"):
-        found = ProjectedSolver(max_iter=80, tol=1e-9).solve_program(program)
-    assert found.status == "max_iter"
-    assert found.gap > 1e-9
-    with pytest.warns(ConvergenceWarning, match=r"solver='cvxpy' .*another backend"):
-        CvxpySolver(backend="SCS", options={"max_iters": 5}).solve_program(program)
+    for n_iter in (3, 45):
+        found = ProjectedSolver(max_iter=n_iter, tol=1e-9).solve_program(program)
+        assert found.status == "max_iter"
+        assert found.n_iter == n_iter
+        assert found.gap > 1e-9
+        assert found.primal < 1
+    short = [
+        ProjectedSolver(max_iter=30, n_rounds=2),
+        CvxpySolver(backend="SCS", options={"max_iters": 5}, n_rounds=2),
+    ]
+    for solver in short:
+        metric = RobustMahalanobis(
+            solver=solver, target_radius=0.1, validation_fraction=0, random_state=0
+        )
+        with pytest.warns(ConvergenceWarning, match="relative duality gap is .* larger max_iter"):
+            metric.fit(X, Y)
+        assert metric.solver_result_["status"] == "not_proved"
+        assert metric.solver_result_["gap"] > 1e-3
+
+
+def test_the_gap_is_that_of_the_metric_that_is_kept():
+    for seed in range(4):
+        metric = RobustMahalanobis(solver="projected", target_radius=0.2, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            metric.fit(X, Y)
+        report = metric.solver_result_
+        number = report["best_round"]
+        expected = report["rounds"][number - 1]["gap"] if number else None
+        assert report["gap"] == expected
+        if number:
+            trace = float(np.trace(metric.get_mahalanobis_matrix()))
+            assert trace == pytest.approx(report["rounds"][number - 1]["trace"], rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1e3, 1e12])
+def test_the_units_of_x_do_not_matter(size):
+    for solver in (ProjectedSolver(n_rounds=1), CvxpySolver(n_rounds=1)):
+        found = []
+        for factor in (1, size):
+            metric = RobustMahalanobis(
+                solver=solver, target_radius=0.1 * factor, validation_fraction=0, random_state=0
+            ).fit(factor * X, Y)
+            found.append(metric.get_mahalanobis_matrix() * factor**2)
+        assert metric.solver_result_["gap"] <= 1e-3
+        np.testing.assert_allclose(*found, atol=2e-2 * np.abs(found[0]).max())
+
+
+def test_one_outlier_does_not_rule():
+    far = np.vstack([X, np.full(13, 100.0)])
+    metric = RobustMahalanobis(solver="projected", target_radius=0.1, random_state=0)
+    assert metric.fit(far, np.r_[Y, 0]).solver_result_["best_round"] > 0
+
+
+def test_the_span_of_the_start_is_kept():
+    start = np.eye(13)[[0, 0, 6]]
+    metric = RobustMahalanobis(
+        init=start, solver="projected", validation_fraction=0, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        G = metric.fit(X, Y).components_
+    assert G.shape[0] <= 2
+    assert not np.delete(G, [0, 6], axis=1).any()
+
+
+def test_a_warm_start_takes_its_own_result():
+    metric = RobustMahalanobis(
+        3, init="pca", solver=ProjectedSolver(n_rounds=1), warm_start=True, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        metric.fit(X, Y).fit(X, Y)
+
+
+def test_a_gap_that_is_not_a_number_proves_nothing():
+    zero = torch.zeros(1, 1)
+    assert ProgramSolution(zero, zero, zero, 1.0, float("nan"), 1, "").gap == float("inf")
 
 
 def test_a_backend_that_fails(monkeypatch):
@@ -229,11 +302,23 @@ def test_missing_libraries(monkeypatch):
     ("solver", "message"),
     [
         (ProjectedSolver(penalty="l1"), "penalty must be one of"),
-        (ProjectedSolver(regularization=0), "regularization must be a number > 0; got 0"),
-        (ProjectedSolver(n_rounds=1.5), "n_rounds must be an integer > 0; got 1.5"),
-        (ProjectedSolver(tol=-1), "tol must be a number > 0"),
-        (CvxpySolver(n_triplets=0), "n_triplets must be an integer > 0"),
+        (
+            ProjectedSolver(regularization=0),
+            "regularization of ProjectedSolver must be a number > 0; got 0",
+        ),
+        (
+            ProjectedSolver(n_rounds=1.5),
+            "n_rounds of ProjectedSolver must be an integer > 0; got 1.5",
+        ),
+        (ProjectedSolver(tol=-1), "tol of ProjectedSolver must be a number > 0"),
+        (CvxpySolver(n_triplets=0), "n_triplets of CvxpySolver must be an integer > 0"),
         (CvxpySolver(backend="ECOS"), "backend must be one of"),
+        (CvxpySolver(options=[1]), "options must be a dict"),
+        (CvxpySolver(options={"foo": 1}), "options={'foo': 1} are not options of"),
+        (AdamSolver(epoch_size=0), "epoch_size of AdamSolver must be an integer > 0; got 0"),
+        (AdamSolver(max_iter=2.5), "max_iter of AdamSolver must be an integer > 0; got 2.5"),
+        (AdamSolver(tol=-1), "tol of AdamSolver must be a number >= 0"),
+        (AdamSolver(learning_rate="a"), "learning_rate of AdamSolver must be a number > 0"),
     ],
 )
 def test_bad_parameters(solver, message):

@@ -15,6 +15,7 @@ from sklearn.preprocessing import MinMaxScaler
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, nearest_neighbor_lower_bound
 from skrobust.metric_learning._problem import BestIterate, HeldOut, split_anchors
+from skrobust.numerics import nearest_by_class
 from skrobust.objectives import CertificateObjective
 
 
@@ -186,3 +187,46 @@ def test_the_rule_of_choice():
     assert chosen(start, more, [1.2] * 98 + [0.0] * 2) == 1
     # as many errors, up to their standard error: the larger radius
     assert chosen(start, [1.49] * 91 + [0.0] * 9, [0.0] * 10 + [1.55] * 90) == 2
+
+
+def test_what_cannot_be_changed_is_worth_all():
+    """An immutable feature that tells the classes: nothing can be reached, and the judge knows."""
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    X = np.c_[y + 0.1 * rng.random(200), rng.standard_normal((200, 2))]
+    threat = ThreatModel(2, mutable=[1, 2])
+    metric = RobustMahalanobis(threat_model=threat, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        metric.fit(X, y)
+    model = make_pipeline(metric, KNeighborsClassifier(1)).fit(X, y)
+    assert model.score(X, y) == 1
+    objective = CertificateObjective(threat_model=threat).prepare(3)
+    order = np.argsort(y, kind="stable")
+    judge = HeldOut(
+        torch.from_numpy(X[order]), [slice(0, 100), slice(100, 200)], torch.arange(9), 10, objective
+    )
+    perfect = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    assert torch.isposinf(judge.radii(perfect)).all()
+    anchors = torch.arange(9)
+    neighbors = nearest_by_class(judge.X @ perfect.T, judge.class_slices, 10)
+    value = objective.value(perfect, judge.X, anchors, neighbors, None)
+    assert torch.isfinite(value)
+    half = torch.tensor([[1.0, 0.1, 0.0]], dtype=torch.float64, requires_grad=True)
+    objective.value(half, judge.X, anchors, neighbors, None).backward()
+    assert torch.isfinite(half.grad).all()
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e4])
+def test_the_size_of_the_start_does_not_matter(size):
+    parts = breast_cancer()
+    X, y = parts[0].to_numpy(), parts[2]
+    one = RobustMahalanobis(max_iter=3, random_state=0).fit(X, y)
+    other = RobustMahalanobis(init=size * np.eye(30), max_iter=3, random_state=0).fit(X, y)
+    np.testing.assert_allclose(other.components_, one.components_, atol=1e-6)
+
+
+def test_overflow_is_named():
+    X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    with pytest.raises(ValueError, match="X must be scaled"):
+        RobustMahalanobis().fit(X * np.float32(1e25), np.arange(40) % 2)

@@ -344,6 +344,8 @@ def test_string_labels():
         ({"solver": "projected", "loss": "logistic"}, "loss='logistic' is not for solver="),
         ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
         ({"epoch_size": 0}, "'epoch_size' parameter"),
+        ({"n_neighbors": 11, "n_candidates": 3}, "n_candidates must be at least 6 for n_neigh"),
+        ({"n_neighbors": 201}, "n_neighbors=201 needs a class with more than 101 points"),
         ({"objective": CertificateObjective(temperature=-1)}, "temperature must be a number > 0"),
         ({"objective": CertificateObjective(temperature=(1, 2, 3))}, "temperature must be"),
         ({"n_candidates": 0}, "'n_candidates' parameter"),

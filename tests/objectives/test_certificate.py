@@ -114,8 +114,6 @@ def test_learns_a_larger_radius_than_the_euclidean_metric():
     score = mean_certified_radius_scorer()
     euclidean = score(KNeighborsClassifier(1).fit(X_train, y_train), X, y)
     for seed in range(2):
-        metric = RobustMahalanobis(
-            objective=CertificateObjective(temperature=0.1), random_state=seed
-        )
+        metric = RobustMahalanobis(objective=CertificateObjective(), random_state=seed)
         model = make_pipeline(metric, KNeighborsClassifier(1)).fit(X_train, y_train)
         assert score(model, X, y) > 1.1 * euclidean

@@ -40,9 +40,10 @@ def random_psd(rng, k):
 def test_a_hinge_is_zero_where_the_margin_reaches_the_radius(dual, scale, k):
     """Hinge = [1 − 2 ‖s ∘ M u‖ (ε̃ − r)]₊ with the margin of ``pair_margins``."""
     X, (x, i, j), built = program(0, dual, scale, k=k)
+    assert built.radius == pytest.approx(0.3 / built.unit)
     N = random_psd(np.random.default_rng(1), built.u.shape[1])
     G = built.components(N)
-    torch.testing.assert_close(G.T @ G, built.basis.T @ N @ built.basis)
+    torch.testing.assert_close(G.T @ G, built.basis.T @ N @ built.basis / built.unit**2)
     margins = pair_margins(G, X[x], X[i][:, None], X[j][:, None], scale=scale, dual=dual)[:, 0, 0]
     M = G.T @ G
     moved = (X[i] - X[j]) @ M * (1 if scale is None else scale)
