@@ -105,7 +105,7 @@ class AdversarialPruning(SampleSelectingClassifier):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **SampleSelectingClassifier._parameter_constraints,
-        "radius": [Interval(Real, 0, _LARGEST, closed="left")],
+        "radius": [Interval(Real, 0, None, closed="left")],
         "n_jobs": [Integral, None],
     }
 
@@ -115,6 +115,9 @@ class AdversarialPruning(SampleSelectingClassifier):
         self.n_jobs = n_jobs
 
     def _keep(self, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        # not as a constraint: NumPy cannot compare a float32 with this bound
+        if not float(self.radius) < _LARGEST:
+            raise ValueError(f"radius must be below {_LARGEST}; got {self.radius!r}.")
         pairs = np.concatenate(
             [np.empty((0, 2), dtype=int), *_conflicts(X, y, 2 * float(self.radius), self.n_jobs)]
         )

@@ -325,3 +325,11 @@ def test_real_data(load_shared):
     distance = cdist(kept, kept)
     assert distance[labels[:, None] != labels].min() >= 0.3 * (1 - 1e-12)
     assert pruning.n_removed_lower_bound_ <= pruning.n_removed_ <= 400
+
+
+def test_numpy_numbers_as_radius():
+    X, y = load_iris(return_X_y=True)
+    found = AdversarialPruning(radius=np.float32(0.25)).fit(X, y)
+    assert found.n_removed_ == AdversarialPruning(radius=0.25).fit(X, y).n_removed_
+    with pytest.raises(ValueError, match="radius must be below"):
+        AdversarialPruning(radius=1e141).fit(X, y)
