@@ -156,7 +156,12 @@ class CompiledProgram:
             - self._h
             <= 0
         )
-        size = cp.trace(self._N) if program.penalty == "trace" else cp.sum_squares(self._N)
+        if program.penalty == "trace":
+            size = cp.trace(self._N)
+        else:
+            # ‖N‖² ≤ size as a cone: with cvxpy 1.6 a parameter times a quadratic term is lost
+            size = cp.Variable()
+            cones.append(cp.SOC(size + 1, cp.hstack([2 * cp.vec(self._N, order="F"), size - 1])))
         self.problem = cp.Problem(
             cp.Minimize(self.weight @ self._h + self.strength * size), [*cones, self._hinge]
         )
