@@ -51,7 +51,7 @@ class CvxpySolver(ConvexSolver):
         Relative duality gap above which a fit warns.
     options : dict, default=None
         Passed to cvxpy's `solve`, such as ``{"max_iters": 10000}``. SCS gets tolerances of a
-        thousandth of `tol` where none are given.
+        ten-thousandth of `tol` where none are given.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class CvxpySolver(ConvexSolver):
             backend = "CLARABEL" if size <= _INTERIOR else "SCS"
         options = dict(self.options or {})
         if backend == "SCS":  # what cvxpy asks of it leaves dual points that are a per cent off
-            options = {"eps_abs": self.tol / 1000, "eps_rel": self.tol / 1000} | options
+            options = {"eps_abs": self.tol / 1e4, "eps_rel": self.tol / 1e4} | options
         solution = compiled.solve(backend, options, verbose > 1)
         device = program.u.device
         return replace(
