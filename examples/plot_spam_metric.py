@@ -25,7 +25,6 @@ Run it with ``python examples/plot_spam_metric.py``; it prints a table and saves
 # The UCI data set *Spambase*, from a local copy or from OpenML.
 import sys
 import time
-from pathlib import Path
 
 import matplotlib
 
@@ -33,7 +32,7 @@ if not hasattr(sys, "ps1"):
     matplotlib.use("Agg")  # runs where there is no screen
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
+from _spambase import CAPITALS, NAMES, OWN_WORDS, load
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -42,32 +41,6 @@ from sklearn.preprocessing import StandardScaler
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors
 from skrobust.metrics import certified_accuracy_score
-
-WORDS = (
-    "make address all 3d our over remove internet order mail receive will people report addresses "
-    "free business email you credit your font 000 money hp hpl george 650 lab labs telnet 857 data "
-    "415 85 technology 1999 parts pm direct cs meeting original project re edu table conference"
-)
-OWN_WORDS = "hp hpl george 650 lab labs telnet 857 415 85 technology cs"
-CAPITALS = ["capitals mean", "capitals longest", "capitals total"]
-NAMES = [*WORDS.split(" "), *(f"sign {sign}" for sign in ";([!$#"), *CAPITALS]
-
-
-def load():
-    """Return the table without its duplicate rows, and whether each mail is spam."""
-    path = Path(__file__).resolve().parents[2] / "shared" / "data" / "spambase.npz"
-    if path.exists():
-        with np.load(path) as data:
-            X, spam = data["X"].astype(float), data["y"] == 1
-    else:
-        from sklearn.datasets import fetch_openml
-
-        data = fetch_openml(data_id=44, as_frame=True)
-        X, spam = data.data.to_numpy(dtype=float), data.target.to_numpy().astype(int) == 1
-    frame = pd.DataFrame(X, columns=NAMES)
-    kept = ~frame.duplicated().to_numpy()
-    return frame[kept], spam[kept]
-
 
 frame, is_spam = load()
 label = np.where(is_spam, "spam", "legitimate")

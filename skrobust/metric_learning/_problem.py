@@ -1,9 +1,10 @@
 """What a solver is given, how its iterates are judged, and what it returns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Integral, Real
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -166,18 +167,19 @@ class Solver(Protocol):
         """Return the best metric found."""
 
 
-class _Judged(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Judged:
     """An iterate, with the radii of the held-out points under it."""
 
     components: torch.Tensor
     radii: torch.Tensor
     number: int
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return float(self.radii.mean())
 
-    @property
+    @cached_property
     def error(self) -> float:
         return float((self.radii <= 0).double().mean())
 
@@ -213,7 +215,7 @@ class BestIterate:
             # points that cannot be reached count as the farthest that can, at the start
             finite = radii[torch.isfinite(radii)]
             self._cap = float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
-            self._start = self._start._replace(radii=self._capped(radii))
+            self._start = replace(self._start, radii=self._capped(radii))
         self._best = self._start
         self._candidates = [self._start]
         self._milestone = self._start.mean if self._held_out is not None else -np.inf

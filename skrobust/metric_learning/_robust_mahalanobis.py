@@ -10,19 +10,18 @@ Source: Wang, Liu, Yi, Jiang, Hsieh, *Provably Robust Metric Learning*, NeurIPS 
 arXiv:2006.07024; the certificate objective, the solvers and the held-out points are ours.
 """
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from skrobust.metric_learning._adam import AdamSolver
+from skrobust.metric_learning._checks import check_classes, check_neighbors, check_result
 from skrobust.metric_learning._cvxpy import CvxpySolver
 from skrobust.metric_learning._init import initial_components
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
@@ -30,7 +29,6 @@ from skrobust.metric_learning._problem import (
     FitProblem,
     HeldOut,
     Solver,
-    SolverResult,
     split_anchors,
 )
 from skrobust.metric_learning._projected import ProjectedSolver
@@ -288,7 +286,7 @@ default="identity"
         check_classification_targets(y)
         classes, encoded = np.unique(y, return_inverse=True)
         counts = np.bincount(encoded)
-        _check_classes(classes, counts)
+        check_classes(classes, counts)
         objective = self._objective().prepare(X.shape[1], getattr(self, "feature_names_in_", None))
         solver = self._solver(objective)
         if isinstance(solver, ConvexSolver) and objective.loss not in (None, "hinge"):
@@ -297,7 +295,7 @@ default="identity"
                 "only; use loss=None or solver='adam'."
             )
         random_state = check_random_state(self.random_state)
-        components = self._start(X, encoded, random_state)
+        components = self._start(X, encoded, random_state, solver)
 
         order = np.argsort(encoded, kind="stable")
         ends = np.cumsum(counts)
@@ -306,7 +304,7 @@ default="identity"
         centered = as_tensor((X - X.mean(axis=0, dtype=np.float64).astype(X.dtype))[order], device)
         generator = make_generator(random_state)
         anchors, held_out = split_anchors(class_slices, self.validation_fraction, generator)
-        _check_neighbors(objective.n_neighbors, self.n_candidates, counts)
+        check_neighbors(objective.n_neighbors, self.n_candidates, counts)
         n_candidates = min(self.n_candidates or 9 + objective.n_neighbors, len(X) - 1)
         result = solver.solve(
             FitProblem(
@@ -324,7 +322,7 @@ default="identity"
                 callback=self.callback,
             )
         )
-        self._check_result(result, solver)
+        check_result(result, solver)
         self.components_ = result.components
         self.loss_curve_ = result.loss_curve
         self.validation_curve_ = result.validation_curve
@@ -361,12 +359,16 @@ default="identity"
         )
 
     def _start(
-        self, X: np.ndarray, y: np.ndarray, random_state: np.random.RandomState
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        random_state: np.random.RandomState,
+        solver: Solver,
     ) -> np.ndarray:
         if not (self.warm_start and hasattr(self, "components_")):
             return initial_components(self.init, self.n_components, X, y, random_state)
         n_components = self.n_components or self.components_.shape[0]
-        if isinstance(self._solver(self._objective()), ConvexSolver):
+        if isinstance(solver, ConvexSolver):
             n_components = self.components_.shape[0]  # as many as M needed
         if self.components_.shape != (n_components, X.shape[1]):
             raise ValueError(
@@ -374,56 +376,6 @@ default="identity"
                 f"last fit has {self.components_.shape}. Use warm_start=False."
             )
         return self.components_.astype(X.dtype)
-
-    def _check_result(self, result: SolverResult, solver: Solver) -> None:
-        """Warn of a result that is not what was asked for; raise where there is none."""
-        n_iter, info = len(result.loss_curve), result.info
-        convex = isinstance(solver, ConvexSolver)
-        if result.status == "not_finite":
-            rate = getattr(solver, "learning_rate", None)
-            remedy = f"Scale X, or lower learning_rate={rate!r}."
-            if n_iter == 0:
-                raise ValueError(f"The loss is not finite in the first epoch. {remedy}")
-            message = (
-                f"The loss is not finite after {n_iter} epochs; the best one is kept. {remedy}"
-            )
-        elif result.status == "vanished":
-            message = (
-                f"target_radius={info['target_radius']:.6g} is too large: it is proved that no "
-                "metric does better than M = 0 by a thousandth (tr(M) = "
-                f"{info['rounds'][-1]['trace']:.1e}). Lower target_radius, or the solver's "
-                "regularization."
-            )
-            if n_iter == 0 and not info["radius_was_chosen"]:
-                raise ValueError(message)
-            what = "best round before" if info["best_round"] else "initial metric"
-            message += f" The {what} is kept."
-        elif result.status == "not_proved":
-            message = (
-                f"The relative duality gap is {info['gap']:.1e} (wanted: {solver.tol:.0e}; status "  # type: ignore[attr-defined]
-                f"{info['solver_status']!r}): the metric may be far from the optimum. Give "
-                "solver=ProjectedSolver(...) with a larger max_iter, tol or regularization, or "
-                "CvxpySolver(...) with another backend."
-            )
-        elif result.status == "interrupted":
-            message = f"Interrupted after {n_iter} epochs; the best one is kept."
-        elif result.status == "start_is_best":
-            remedy = (
-                "another target_radius or regularization" if convex else "a lower learning_rate"
-            )
-            message = (
-                "No metric that was tried is better than the initial one on the held-out training "
-                f"points; the initial one is kept. Try {remedy}, or more points."
-            )
-        elif result.status == "max_iter":
-            most = getattr(solver, "max_iter", None)
-            message = (
-                f"Not converged after max_iter={most} epochs; the best one is kept. "
-                "Raise max_iter, or tol."
-            )
-        else:
-            return
-        warnings.warn(message, ConvergenceWarning, stacklevel=3)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "components_")
@@ -433,28 +385,3 @@ default="identity"
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _check_classes(classes: np.ndarray, counts: np.ndarray) -> None:
-    if len(classes) < 2:
-        raise ValueError(
-            f"y must hold at least 2 classes; got 1 class, {classes[0]!r}: there is nothing "
-            "to be told apart."
-        )
-    if counts.max() < 2:
-        raise ValueError("y must hold at least one class with 2 or more points; every class has 1.")
-
-
-def _check_neighbors(n_neighbors: int, n_candidates: int | None, counts: np.ndarray) -> None:
-    """Raise where no anchor could have the candidates that K neighbours need."""
-    positives, negatives = n_neighbors // 2 + 1, (n_neighbors + 1) // 2
-    if n_candidates is not None and n_candidates < positives:
-        raise ValueError(
-            f"n_candidates must be at least {positives} for n_neighbors={n_neighbors}; got "
-            f"{n_candidates}."
-        )
-    if not ((counts > positives) & (counts.sum() - counts >= negatives)).any():
-        raise ValueError(
-            f"n_neighbors={n_neighbors} needs a class with more than {positives} points, beside "
-            f"{negatives} points of other classes; the classes have {counts.tolist()}."
-        )

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -111,12 +111,13 @@ class ConvexSolver(BaseEstimator):
                     "mine_seconds": mined - started,
                     "solve_seconds": time.perf_counter() - mined,
                 }
-                rounds.append(_describe(program, solution, losses) | times)
+                G = program.components(solution.N)
+                rounds.append(_describe(program, solution, losses, G) | times)
                 if _vanished(program, solution):
                     status = "vanished"
                     break
-                components = program.components(solution.N).to(problem.components)
-                loss_curve.append(solution.primal / float(program.weight.sum()))
+                components = G.to(problem.components)
+                loss_curve.append(solution.primal / program.value_of_zero)
                 # without held-out points the last round stands
                 best.offer(components, solution.primal if problem.held_out else -n_round)
                 if problem.verbose:
@@ -205,7 +206,7 @@ class ConvexSolver(BaseEstimator):
 
 def _vanished(program: TargetRadiusProgram, solution: ProgramSolution) -> bool:
     """Whether it is proved that no metric is better than M = 0 by more than a thousandth."""
-    return solution.dual > float(program.weight.sum()) * (1 - _VANISHED)
+    return solution.dual > program.value_of_zero * (1 - _VANISHED)
 
 
 def _nothing(problem: FitProblem) -> Triplets:
@@ -220,18 +221,22 @@ def _merge(one: Triplets, other: Triplets) -> Triplets:
 
 
 def _describe(
-    program: TargetRadiusProgram, solution: ProgramSolution, losses: torch.Tensor
+    program: TargetRadiusProgram,
+    solution: ProgramSolution,
+    losses: torch.Tensor,
+    G: torch.Tensor,
 ) -> dict[str, Any]:
-    values = torch.linalg.eigvalsh(solution.N)
-    found = asdict(solution)
-    return {name: found[name] for name in ("primal", "dual", "n_iter")} | {
+    return {
+        "primal": solution.primal,
+        "dual": solution.dual,
+        "n_iter": solution.n_iter,
         "solver_status": solution.status,
         "gap": solution.gap,
         "n_triplets": len(losses),
         "n_active": int((losses > 0).sum()),
         "dimension": len(program.basis),
-        "rank": int((values > 1e-9 * values[-1]).sum()),
-        "trace": float(values.sum()) / program.unit**2,
+        "rank": int(G.any(dim=1).sum()),
+        "trace": float((G * G).sum()),
     }
 
 

@@ -153,7 +153,7 @@ class CertificateObjective(MetricObjective):
         a, b = _orders(self.n_neighbors)
         scale, dual = self.scale_and_dual(X)
         margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
-        unit = _median_bound(margins, no_j, a, b) if unit is None else unit
+        unit = _median_size(_order_statistics(margins, no_j, a, b)[0]) if unit is None else unit
         u = (self._temperature() if temperature is None else temperature) * unit
         # what nothing can turn round counts as the largest margin, and a negative that so many
         # positives are safe from is none
@@ -179,15 +179,10 @@ class CertificateObjective(MetricObjective):
         a, b = _orders(self.n_neighbors)
         scale, dual = self.scale_and_dual(X)
         margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
-        if b > margins.shape[1] or a > margins.shape[2]:
-            return Triplets(*(anchors[:0] for _ in range(3)))
-        values, best = margins.sort(dim=1, descending=True)
-        values, best = values[:, b - 1], best[:, b - 1]  # (batch_size, n_negatives)
-        values = values.masked_fill(no_j, torch.inf)
-        column = values.argsort(dim=1)[:, a - 1 : a]
-        there = torch.isfinite(values.gather(1, column))[:, 0]
-        i = neighbors.positives[anchors].gather(1, best.gather(1, column))[:, 0]
-        j = neighbors.negatives[anchors].gather(1, column)[:, 0]
+        bound, i, j = _order_statistics(margins, no_j, a, b)
+        there = torch.isfinite(bound)
+        i = neighbors.positives[anchors].gather(1, i[:, None])[:, 0]
+        j = neighbors.negatives[anchors].gather(1, j[:, None])[:, 0]
         return Triplets(anchors[there], i[there], j[there])
 
     def _ends(self) -> tuple[float, ...]:
@@ -234,12 +229,7 @@ def candidate_bounds(
     """
     a, b = _orders(n_neighbors)
     margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
-    if b > margins.shape[1]:
-        return margins.new_full((len(anchors),), -torch.inf)
-    values = margins.sort(dim=1, descending=True).values[:, b - 1].masked_fill(no_j, torch.inf)
-    if a > values.shape[1]:
-        return margins.new_full((len(anchors),), torch.inf)
-    return values.sort(dim=1).values[:, a - 1]
+    return _order_statistics(margins, no_j, a, b)[0]
 
 
 def _orders(n_neighbors: int) -> tuple[int, int]:
@@ -275,10 +265,26 @@ def _candidate_margins(
     return margins.masked_fill(no_i[:, :, None], -torch.inf), no_j
 
 
-def _median_bound(margins: torch.Tensor, no_j: torch.Tensor, a: int, b: int) -> float:
-    """Return the median size of the bounds, a unit for the temperature."""
-    with torch.no_grad():
-        bound = margins.sort(dim=1, descending=True).values[:, min(b, margins.shape[1]) - 1]
-        bound = bound.masked_fill(no_j, torch.inf).sort(dim=1).values[:, min(a, no_j.shape[1]) - 1]
-        size = bound[torch.isfinite(bound)].abs()
-        return max(float(size.median()), 1e-12) if len(size) else 1.0
+@torch.no_grad()
+def _order_statistics(
+    margins: torch.Tensor, no_j: torch.Tensor, a: int, b: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the a-th smallest over j of the b-th largest over i, and the columns i and j it is at.
+
+    It is −inf with too few positives, inf with too few negatives; the columns mean nothing there.
+    """
+    nowhere = torch.zeros(len(margins), dtype=torch.int64, device=margins.device)
+    if b > margins.shape[1]:
+        return margins.new_full((len(margins),), -torch.inf), nowhere, nowhere
+    if a > margins.shape[2]:
+        return margins.new_full((len(margins),), torch.inf), nowhere, nowhere
+    values, i = margins.sort(dim=1, descending=True)
+    values, j = values[:, b - 1].masked_fill(no_j, torch.inf).sort(dim=1)
+    j = j[:, a - 1]
+    return values[:, a - 1], i[:, b - 1].gather(1, j[:, None])[:, 0], j
+
+
+def _median_size(bounds: torch.Tensor) -> float:
+    """Return the median size of the finite bounds, a unit for the temperature."""
+    size = bounds[torch.isfinite(bounds)].abs()
+    return max(float(size.median()), 1e-12) if len(size) else 1.0

@@ -186,6 +186,11 @@ class TargetRadiusProgram:
         size = torch.trace(N) if self.penalty == "trace" else (N * N).sum()
         return float(self.weight @ self.losses(N) + self.strength * size)
 
+    @property
+    def value_of_zero(self) -> float:
+        """P of M = 0."""
+        return float(self.weight.sum())
+
     def dual_value(self, alpha: torch.Tensor, w: torch.Tensor) -> float:
         """Return a lower bound of P's minimum that (α, w) proves, with ‖w‖_p ≤ α ≤ c."""
         least = torch.linalg.eigvalsh(self.adjoint(alpha, w))

@@ -1,0 +1,31 @@
+"""The UCI data set *Spambase*, for the examples on spam."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+WORDS = (
+    "make address all 3d our over remove internet order mail receive will people report addresses "
+    "free business email you credit your font 000 money hp hpl george 650 lab labs telnet 857 data "
+    "415 85 technology 1999 parts pm direct cs meeting original project re edu table conference"
+)
+OWN_WORDS = "hp hpl george 650 lab labs telnet 857 415 85 technology cs"
+CAPITALS = ["capitals mean", "capitals longest", "capitals total"]
+NAMES = [*WORDS.split(" "), *(f"sign {sign}" for sign in ";([!$#"), *CAPITALS]
+
+
+def load():
+    """Return the table without its duplicate rows, and whether each mail is spam."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data" / "spambase.npz"
+    if path.exists():
+        with np.load(path) as data:
+            X, spam = data["X"].astype(float), data["y"] == 1
+    else:
+        from sklearn.datasets import fetch_openml
+
+        data = fetch_openml(data_id=44, as_frame=True)
+        X, spam = data.data.to_numpy(dtype=float), data.target.to_numpy().astype(int) == 1
+    frame = pd.DataFrame(X, columns=NAMES)
+    kept = ~frame.duplicated().to_numpy()
+    return frame[kept], spam[kept]
