@@ -14,6 +14,7 @@ _PUBLIC = {
     "ThreatModel": "skrobust.threat_model",
 }
 _SUBMODULES = (
+    "attacks",
     "certificates",
     "inspection",
     "metric_learning",

@@ -5,9 +5,24 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
 from skrobust import RobustMahalanobis
+from skrobust.attacks import (
+    APGD,
+    FGSM,
+    PGD,
+    ExactNeighborAttack,
+    GreedyNeighborAttack,
+    HopSkipJump,
+    MinimumNormAttack,
+    NeighborDirectionAttack,
+    NoiseAttack,
+    TransferAttack,
+    WorstCase,
+)
 from skrobust.neighbors import AdversarialPruning, RobustKNeighborsClassifier, WilsonEditing
 
 ESTIMATORS = [
@@ -21,6 +36,18 @@ ESTIMATORS = [
     WilsonEditing(RobustKNeighborsClassifier(), n_neighbors=3),
     AdversarialPruning(),
     AdversarialPruning(RobustKNeighborsClassifier(3), radius=0.3),
+    FGSM(),
+    PGD(max_iter=5, random_state=0),
+    PGD(LogisticRegression(), max_iter=5, n_restarts=3, random_state=0),
+    APGD(max_iter=5, random_state=0),
+    MinimumNormAttack(attack=PGD(max_iter=5), max_iter=2, random_state=0),
+    ExactNeighborAttack(),
+    GreedyNeighborAttack(n_candidates=2),
+    NeighborDirectionAttack(),
+    HopSkipJump(max_iter=2, n_evaluations=10, random_state=0),
+    NoiseAttack(random_state=0),
+    TransferAttack(DecisionTreeClassifier(random_state=0), random_state=0),
+    WorstCase(),
 ]
 
 pytestmark = pytest.mark.filterwarnings(

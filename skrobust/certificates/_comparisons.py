@@ -68,8 +68,9 @@ class Comparisons:
             movable = self.budget.scale > 0
             scale, raw = self.budget.scale[movable], queries.raw[:, movable]
             # rounded outward: a larger box can only lower the bound
-            self.lower = np.nextafter((self.budget.lower[movable] - raw) / scale, -np.inf)
-            self.upper = np.nextafter((self.budget.upper[movable] - raw) / scale, np.inf)
+            lower, upper = (end[:, movable] for end in self.budget.box(queries.raw))
+            self.lower = np.nextafter((lower - raw) / scale, -np.inf)
+            self.upper = np.nextafter((upper - raw) / scale, np.inf)
 
     def half_spaces(self, t: int, near: Rows, far: Rows) -> HalfSpaces:
         """Return where the rows `near` are at least as near to point t as the rows `far`."""

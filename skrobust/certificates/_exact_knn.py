@@ -101,6 +101,11 @@ def exact_nearest_neighbor_radius(
     if type(max_nodes) is bool or not isinstance(max_nodes, (int, np.integer)) or max_nodes < 0:
         raise ValueError(f"max_nodes must be an integer >= 0; got {max_nodes!r}.")
     request = Request.of(rule, estimator.predict, X, y, threat_model, device, target)
+    if request.budget.discrete.any():
+        raise ValueError(
+            "integers and one_hot of the threat model are not searched exactly; "
+            "certify_nearest_neighbors gives a lower bound, which holds for them too."
+        )
     right: np.ndarray | None
     if request.constant:
         right = request.right()

@@ -188,14 +188,13 @@ class Request:
         deltas : ndarray of shape (n, n_features)
         """
         raw = self.queries.raw[rows]
-        points = np.clip(raw + deltas, self.budget.lower, self.budget.upper)
+        lower, upper = self.budget.box(raw)
+        points = np.clip(raw + deltas, lower, upper)
         if self.queries.unit > 2.0**-53:
             points = points.astype(np.float32)
         moved = np.where(deltas == 0, 0.0, points.astype(np.float64) - raw)
         # to the last bit: X + moved stays inside the bounds
-        while (
-            outside := (raw + moved < self.budget.lower) | (raw + moved > self.budget.upper)
-        ).any():
+        while (outside := (raw + moved < lower) | (raw + moved > upper)).any():
             moved[outside] = np.nextafter(moved[outside], 0.0)
         given: Any = points
         if hasattr(self.X, "columns"):

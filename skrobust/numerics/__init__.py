@@ -1,5 +1,6 @@
 """Pure, stateless functions on tensors."""
 
+from skrobust.numerics._balls import project_ball
 from skrobust.numerics._batches import row_batches
 from skrobust.numerics._cones import project_norm_cone, project_psd
 from skrobust.numerics._least_norm import LeastNorm, least_norm
@@ -10,6 +11,7 @@ __all__ = [
     "LeastNorm",
     "least_norm",
     "nearest_by_class",
+    "project_ball",
     "project_norm_cone",
     "project_psd",
     "row_batches",

@@ -6,10 +6,18 @@ from skrobust.scorers._certified import (
     certified_curve_scorer,
     mean_certified_radius_scorer,
 )
+from skrobust.scorers._robust import (
+    make_robust_scorer,
+    robust_accuracy_scorer,
+    robust_curve_scorer,
+)
 
 __all__ = [
     "certified_accuracy",
     "certified_accuracy_scorer",
     "certified_curve_scorer",
+    "make_robust_scorer",
     "mean_certified_radius_scorer",
+    "robust_accuracy_scorer",
+    "robust_curve_scorer",
 ]

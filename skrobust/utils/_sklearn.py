@@ -12,8 +12,10 @@ from sklearn.utils._param_validation import (
     Interval,
     StrOptions,
 )
+from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 
 __all__ = [
+    "BaseComposition",
     "BaseSearchCV",
     "HasMethods",
     "Interval",

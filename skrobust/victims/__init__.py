@@ -4,12 +4,22 @@ A chain of affine steps in front of a k-NN classifier becomes one nearest-neighb
 the raw feature space. To teach it a new step or a new classifier, register a function with
 ``affine_map.register(MyStep)`` or ``as_nearest_neighbor_rule.register(MyClassifier)``; a class
 of your own may instead offer ``_affine_map()`` or ``_as_victim()``.
+
+Attacks by gradients see a classifier through `differentiable_scores`, a transformer through
+`differentiable_embedding`; both are extended in the same way.
 """
 
 from skrobust.victims._affine import AffineFunction, AffineMap, NotAffineError
+from skrobust.victims._differentiable import (
+    NotDifferentiableError,
+    differentiable_embedding,
+    differentiable_scores,
+)
 from skrobust.victims._fold import as_nearest_neighbor_rule
 from skrobust.victims._rule import EmbeddedQueries, NearestNeighborRule
+from skrobust.victims._scores import Scores
 from skrobust.victims._steps import affine_map
+from skrobust.victims._torch_classifier import TorchClassifier
 
 __all__ = [
     "AffineFunction",
@@ -17,6 +27,11 @@ __all__ = [
     "EmbeddedQueries",
     "NearestNeighborRule",
     "NotAffineError",
+    "NotDifferentiableError",
+    "Scores",
+    "TorchClassifier",
     "affine_map",
     "as_nearest_neighbor_rule",
+    "differentiable_embedding",
+    "differentiable_scores",
 ]

@@ -1,0 +1,289 @@
+"""What all attacks have in common: checks, batches, projection, and asking the victim again."""
+
+from abc import abstractmethod
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    MetaEstimatorMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    clone,
+    is_classifier,
+    is_regressor,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils import (
+    Tags,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+)
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skrobust.attacks._problem import AttackProblem, Victim
+from skrobust.attacks._result import AttackResult
+from skrobust.attacks._search import Search
+from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._frames import Table
+from skrobust.utils._parallel import check_n_jobs
+from skrobust.utils._sklearn import HasMethods, Interval, fit_context
+from skrobust.utils._torch import resolve_device
+from skrobust.utils._validation import check_eps
+
+__all__ = ["BaseAttack", "read_table"]
+
+
+class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Base of the attacks on classifiers.
+
+    A subclass writes :meth:`_perturb`. Everything else is here: the parameters are checked, rows
+    are dealt into batches, what comes back is projected onto the threat model, and the victim's
+    own `predict` says whether it works.
+
+    Attributes of a subclass
+    ------------------------
+    minimum_norm : bool
+        Whether it looks for the smallest perturbation, and so needs no budget.
+    uses_gradients : bool
+        Whether the victim's scores are differentiated.
+    fills_batches : bool
+        Whether batches are filled up to a fixed size, so that the rounding of a row's result
+        does not depend on the rows that it comes with.
+    """
+
+    minimum_norm: ClassVar[bool] = False
+    uses_gradients: ClassVar[bool] = False
+    fills_batches: ClassVar[bool] = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "threat_model": [ThreatModel, None],
+        "n_restarts": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    # defaults for what an attack has no use for
+    estimator: Any = None
+    threat_model: ThreatModel | None = None
+    n_restarts: int = 1
+    batch_size: int = 128
+    device: str = "cpu"
+    random_state: Any = None
+    n_jobs: int | None = None
+    verbose: int = 0
+
+    @abstractmethod
+    def _perturb(self, problem: AttackProblem) -> np.ndarray:
+        """Return perturbed rows, shape (n, n_features), or candidates (n_candidates, n, ...).
+
+        They need not satisfy the threat model, nor work: the caller sees to both.
+        """
+
+    def _prepare(self, estimator: Any, table: Table) -> None:
+        """Check what is particular to an attack, before any work is done."""
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit a clone of the victim, unless it is frozen.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Training points of the victim. Bounds ``"data"`` of the threat model are read here.
+        y : array-like of shape (n_samples,)
+            Labels; not needed where the victim is in a ``FrozenEstimator``.
+
+        Returns
+        -------
+        BaseAttack
+            Itself, fitted.
+        """
+        table = self._read(X, reset=True)
+        frozen = isinstance(self.estimator, FrozenEstimator)
+        victim = KNeighborsClassifier(1) if self.estimator is None else self.estimator
+        _refuse_other_kinds(victim)
+        if not frozen and y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        self.threat_model_ = self._model()
+        if isinstance(self.threat_model_.bounds, str) and self.threat_model_.bounds == "data":
+            self.threat_model_ = self.threat_model_.with_bounds_of(X)
+        self._budget(self.threat_model_, table)
+        if frozen:
+            check_is_fitted(victim)
+            self.estimator_ = victim
+        else:
+            self.estimator_ = clone(victim).fit(X, y)
+        if hasattr(self, "max_iter"):  # scikit-learn asks for it where there is a max_iter
+            self.n_iter_ = self.max_iter
+        self._fit_more(X, y)
+        return self
+
+    def _fit_more(self, X: Any, y: Any) -> None:
+        """Keep what the attack needs of the training points."""
+
+    def transform(self, X: Any, labels: Any = None) -> Any:
+        """Perturb points against the victim's own predictions.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+        labels : array-like of shape (n_samples,), default=None
+            Labels to attack in place of the predictions; in a Pipeline they come by metadata
+            routing (``set_transform_request(labels=True)``).
+
+        Returns
+        -------
+        array or data frame of shape (n_samples, n_features)
+            In the container of `X`.
+        """
+        check_is_fitted(self)
+        self._read(X, reset=False)
+        if labels is None:
+            labels = self.estimator_.predict(X)
+        return self._attack(self.estimator_, X, labels, None, self.threat_model_).X_adv
+
+    def run(self, estimator: Any, X: Any, y: Any, *, eps: Any = None) -> AttackResult:
+        """Attack a fitted classifier, with true labels.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+            Anything with `predict`; the attack's own `estimator` is not used.
+        X : array-like or data frame of shape (n_samples, n_features)
+            Clean points, as the estimator's `predict` takes them.
+        y : array-like of shape (n_samples,)
+            True labels. Points that are wrong when clean are left alone.
+        eps : float or array-like of shape (n_eps,), default=None
+            Budgets in place of the threat model's. Of several, a point is attacked at the next
+            larger one where it withstood, all within this one run.
+
+        Returns
+        -------
+        AttackResult
+
+        Raises
+        ------
+        TypeError
+            If the estimator is no classifier, or X is sparse.
+        ValueError
+            If a parameter or the data are not supported; the message names it.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        self._validate_params()
+        _refuse_other_kinds(estimator)
+        if hasattr(estimator, "fit"):
+            check_is_fitted(estimator)
+        return self._attack(estimator, X, y, eps, self._model())
+
+    # What follows is the same for every attack.
+
+    def _model(self) -> ThreatModel:
+        return ThreatModel(norm=2, eps=0.1) if self.threat_model is None else self.threat_model
+
+    def _read(self, X: Any, reset: bool) -> Table:
+        table = read_table(X)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return table
+
+    def _budget(self, model: ThreatModel, table: Table) -> FeatureBudget:
+        """Resolve a threat model; columns that are not numbers do not move."""
+        budget = model.resolve(table.values.shape[1], table.names)
+        budget.scale[~table.numeric] = 0.0
+        return budget
+
+    def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
+        check_n_jobs(self.n_jobs)
+        resolve_device(self.device)
+        table = read_table(X)
+        y = column_or_1d(y)
+        check_consistent_length(table.values, y)
+        budget = self._budget(model, table)
+        budgets = self._budgets(eps, model)
+        budget.check_inside(np.where(table.numeric, table.values, 0.0))
+        victim = Victim(estimator, table, y, model, self.device)
+        clean = np.asarray(estimator.predict(X))
+        victim.n_queries += len(y)
+        _check_kinds(y, clean)
+        self._prepare(estimator, table)
+        correct = clean == y
+        if self.uses_gradients and correct.any():
+            _ = victim.scores  # an error comes before any work
+        search = Search(self, victim, budget, correct)
+        for budget_eps in budgets:
+            for restart in range(self.n_restarts):
+                search.attack(float(budget_eps), restart)
+        return search.result(float(budgets[-1]))
+
+    def _budgets(self, eps: Any, model: ThreatModel) -> np.ndarray:
+        if eps is None and model.eps is None:
+            if not self.minimum_norm:
+                raise ValueError(
+                    f"eps must be given, to run or in the threat model: {type(self).__name__} "
+                    "needs a budget; got None."
+                )
+            return np.array([np.inf])
+        budgets = np.unique(check_eps(model.eps if eps is None else eps))
+        return budgets[-1:] if self.minimum_norm else budgets
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = not isinstance(self.estimator, FrozenEstimator)
+        tags.non_deterministic = False
+        return tags
+
+
+def read_table(X: Any) -> Table:
+    """Return X as numbers, checked: dense, finite, two dimensions or more, not empty."""
+    if hasattr(X, "columns"):
+        table = Table.of(X)
+        if not table.numeric.all():
+            bad = ~np.isfinite(table.values[:, table.numeric])
+            if bad.any():
+                column = int(np.flatnonzero(table.numeric)[bad.any(axis=0)][0])
+                name = table.names[column] if table.names else column
+                raise ValueError(f"X must not hold NaN or infinity; column {name!r} does.")
+            return table
+        check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        return table
+    return Table.of(check_array(X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X"))
+
+
+def _refuse_other_kinds(estimator: Any) -> None:
+    """Refuse what has no classes to change."""
+    if not hasattr(estimator, "predict"):
+        what = "a transformer: use EmbeddingShift or another attack on embeddings"
+        if not hasattr(estimator, "transform"):
+            what = "an object with neither predict nor transform"
+        raise TypeError(
+            f"estimator must have a method predict; {type(estimator).__name__} is {what}."
+        )
+    if not hasattr(estimator, "__sklearn_tags__"):
+        return  # anything with predict is asked
+    if is_regressor(estimator):
+        raise TypeError(
+            f"estimator must be a classifier; got the regressor {type(estimator).__name__}, whose "
+            "predictions have no classes to change."
+        )
+    if not is_classifier(estimator) and hasattr(estimator, "fit_predict"):
+        raise TypeError(
+            f"estimator must be a classifier; got the clusterer {type(estimator).__name__}."
+        )
+
+
+def _check_kinds(y: np.ndarray, predicted: np.ndarray) -> None:
+    if (y.dtype.kind in "OUS") != (predicted.dtype.kind in "OUS"):
+        raise ValueError(
+            f"y has labels like {y[0]!r}, but the estimator predicts labels like "
+            f"{predicted[0]!r}; both must be text, or both numbers."
+        )

@@ -1,0 +1,180 @@
+"""What an attack is given: a victim that counts, and some rows to perturb."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._frames import Table
+from skrobust.utils._row_noise import RowNoise
+from skrobust.utils._torch import as_tensor, resolve_device
+from skrobust.victims import Scores, differentiable_scores
+
+__all__ = ["AttackProblem", "ScaledRows", "Victim"]
+
+
+class Victim:
+    """A fitted classifier, the rows that are attacked, and counts of what it was asked.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+    table : Table
+        The clean rows.
+    y : ndarray of shape (n_samples,)
+        Labels that the adversary wants to see no more.
+    threat_model : ThreatModel
+    device : str
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        table: Table,
+        y: np.ndarray,
+        threat_model: ThreatModel,
+        device: str = "cpu",
+    ):
+        self.estimator, self.table, self.y, self.device = estimator, table, y, device
+        self.threat_model = threat_model
+        self.n_queries = self.n_gradient_calls = 0
+
+    def predict(self, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the labels of perturbed rows by the public `predict`."""
+        self.n_queries += len(rows)
+        return np.asarray(self.estimator.predict(self.table.rebuild(points, rows)))
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Differentiable scores; an error where none are known."""
+        found = differentiable_scores(self.estimator)
+        return found.with_shape(np.shape(self.table.given)[1:]).to(resolve_device(self.device))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.pop("scores", None)  # made again in another process
+        return state
+
+
+class ScaledRows(NamedTuple):
+    """Rows as tensors, in units of the threat model: ``x = raw + scale ∘ η``.
+
+    Attributes
+    ----------
+    raw : Tensor of shape (n, n_features)
+    scale : Tensor of shape (n_features,)
+    eps : Tensor of shape (n,)
+    lower, upper : Tensor of shape (n, n_features) or None
+        Ends of η's box; None where nothing is bounded.
+    labels : Tensor of shape (n,)
+        Columns of the scores.
+    """
+
+    raw: torch.Tensor
+    scale: torch.Tensor
+    eps: torch.Tensor
+    lower: torch.Tensor | None
+    upper: torch.Tensor | None
+    labels: torch.Tensor
+
+
+@dataclass(eq=False)
+class AttackProblem:
+    """Some rows to perturb.
+
+    Attributes
+    ----------
+    victim : Victim
+    budget : FeatureBudget
+    rows : ndarray of shape (n,)
+        Positions in the victim's table; the last may be repeated to fill a batch.
+    n_rows : int
+        How many are meant.
+    eps : ndarray of shape (n,)
+        The budget of each row; inf for none.
+    noise : RowNoise
+        Random numbers of these rows.
+    restart : int
+        0 for the first try.
+    notes : dict
+        What is told of each row, for the diagnostics.
+    """
+
+    victim: Victim
+    budget: FeatureBudget
+    rows: np.ndarray
+    n_rows: int
+    eps: np.ndarray
+    noise: RowNoise
+    restart: int = 0
+    notes: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def raw(self) -> np.ndarray:
+        """Clean rows, shape (n, n_features); 0 in columns that are not numbers."""
+        return np.nan_to_num(self.victim.table.values[self.rows])
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """Labels to leave, shape (n,)."""
+        return self.victim.y[self.rows]
+
+    def project(self, points: np.ndarray, eps: float = np.inf) -> np.ndarray:
+        """Return points near these that satisfy the threat model with another budget."""
+        return self.budget.project(self.raw, points, eps, self.victim.table.dtype)
+
+    def flips(self, points: np.ndarray, which: Any = slice(None)) -> np.ndarray:
+        """Return the mask of the points that the victim predicts as the adversary wants.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, n_features)
+        which : index, default=all
+            The rows that the points belong to.
+        """
+        return self.predict(points, which) != self.victim.y[self.rows[which]]
+
+    def predict(self, points: np.ndarray, which: Any = slice(None)) -> np.ndarray:
+        """Return what the victim predicts; arguments as of :meth:`flips`."""
+        rows = self.rows[which]
+        before = self.victim.n_queries
+        found = self.victim.predict(points, rows)
+        # rows that fill a batch are not asked for
+        self.victim.n_queries = before + len(rows) * self.n_rows // len(self.rows)
+        return found
+
+    def count_gradients(self, times: int = 1) -> None:
+        """Note that the gradient of each row was computed."""
+        self.victim.n_gradient_calls += times * self.n_rows
+
+    @cached_property
+    def scaled(self) -> ScaledRows:
+        """The rows as tensors of the scores' type, on their device."""
+        scores, device = self.victim.scores, resolve_device(self.victim.device)
+        positions = {label: k for k, label in enumerate(scores.classes.tolist())}
+        labels = [positions.get(label, 0) for label in self.y.tolist()]
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return as_tensor(np.ascontiguousarray(array), device, scores.dtype)
+
+        lower = upper = None
+        if self.budget.bounded:
+            low, high = self.budget.box(self.raw)
+            scale = np.where(self.budget.scale > 0, self.budget.scale, 1.0)
+            lower, upper = tensor((low - self.raw) / scale), tensor((high - self.raw) / scale)
+        return ScaledRows(
+            tensor(self.raw),
+            tensor(self.budget.scale),
+            tensor(self.eps),
+            lower,
+            upper,
+            torch.as_tensor(labels, device=device),
+        )
+
+    def points(self, eta: torch.Tensor) -> np.ndarray:
+        """Return ``raw + scale ∘ η`` as an array."""
+        moved = eta.detach().double().cpu().numpy() * self.budget.scale
+        return np.where(moved == 0, self.raw, self.raw + moved)

@@ -1,0 +1,74 @@
+"""What an attack returns."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from skrobust.utils._validation import check_eps
+
+__all__ = ["AttackResult"]
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """Perturbed points, and what the victim's own `predict` says of them.
+
+    Attributes
+    ----------
+    X_adv : array or data frame of shape (n_samples, ...)
+        The perturbed points, in the container of `X`. Each satisfies the threat model: that is
+        checked apart from the attack. Points that were wrong already are not moved.
+    success : ndarray of shape (n_samples,) of bool
+        Right when clean, and no longer when perturbed.
+    perturbation_norm : ndarray of shape (n_samples,)
+        ``‖δ / s‖_p`` of what was done, successful or not.
+    n_queries : int
+        Rows that the victim was asked to predict.
+    n_gradient_calls : int
+        Rows whose gradient was computed.
+    correct : ndarray of shape (n_samples,) of bool
+        Right when clean.
+    predicted : ndarray of shape (n_samples,)
+        What the victim predicts for `X_adv`.
+    diagnostics : dict of str to ndarray of shape (n_samples,) or float
+        "reached": mask of the points that were attacked (or needed no attack) before an
+        interrupt. "zero_gradient", where gradients were used: mask of the points where the first
+        one was 0.
+    """
+
+    X_adv: Any
+    success: np.ndarray
+    perturbation_norm: np.ndarray
+    n_queries: int
+    n_gradient_calls: int
+    correct: np.ndarray
+    predicted: np.ndarray
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def minimal_norm(self) -> np.ndarray:
+        """An upper bound on the smallest perturbation that makes each point wrong.
+
+        0 for a point that is wrong when clean, inf where no perturbation was found.
+        """
+        found = np.where(self.success, self.perturbation_norm, np.inf)
+        return np.where(self.correct, found, 0.0)
+
+    def robust_accuracy(self, eps: Any) -> Any:
+        """Share of points that are right, and stay right at norms up to `eps` in this attack.
+
+        Parameters
+        ----------
+        eps : float or array-like of shape (n_eps,)
+            Budgets. Beyond the one that was attacked the share is that at the largest one.
+
+        Returns
+        -------
+        float, or ndarray of shape (n_eps,) for several budgets
+            An upper bound on the truth.
+        """
+        budgets = check_eps(eps)
+        held = self.correct & (self.minimal_norm > budgets[:, None])
+        shares = held.mean(axis=1)
+        return float(shares[0]) if np.ndim(eps) == 0 else shares

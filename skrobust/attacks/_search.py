@@ -1,0 +1,199 @@
+"""A run of an attack: batches, projection, asking the victim, what was found for each row."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from skrobust.attacks._problem import AttackProblem, Victim
+from skrobust.attacks._result import AttackResult
+from skrobust.threat_model import FeatureBudget
+from skrobust.utils._parallel import Progress, run_parts
+from skrobust.utils._row_noise import RowNoise
+
+__all__ = ["Search", "shorten"]
+
+# halvings of a perturbation that is longer than it has to be
+_HALVINGS = 24
+
+
+class Attack(Protocol):
+    """What a run needs of an attack."""
+
+    minimum_norm: Any
+    fills_batches: Any
+    batch_size: int
+    n_jobs: int | None
+    verbose: int
+    random_state: Any
+
+    def _perturb(self, problem: AttackProblem) -> np.ndarray: ...
+
+
+class Found(NamedTuple):
+    """What was found for some rows; arrays over these rows."""
+
+    rows: np.ndarray
+    points: np.ndarray
+    success: np.ndarray
+    size: np.ndarray
+    notes: dict[str, np.ndarray]
+    n_queries: int
+    n_gradient_calls: int
+
+
+class Search:
+    """The state of a run: what was found for each row so far."""
+
+    def __init__(self, attack: Attack, victim: Victim, budget: FeatureBudget, correct: np.ndarray):
+        self.attack_, self.victim, self.budget, self.correct = attack, victim, budget, correct
+        n = len(correct)
+        self.raw = np.nan_to_num(victim.table.values)
+        self.points = self.raw.copy()
+        self.success = np.zeros(n, dtype=bool)
+        self.size = np.zeros(n)
+        self.tries = np.zeros(n, dtype=int)
+        self.notes: dict[str, np.ndarray] = {}
+        seed = check_random_state(attack.random_state).randint(np.iinfo(np.int32).max)
+        self.noise = RowNoise(int(seed), self.raw)
+        self.wanted = 0
+
+    def attack(self, eps: float, restart: int) -> None:
+        """Attack the rows that withstood so far; all, where the smallest perturbation counts."""
+        rows = np.flatnonzero(self.correct & (self.attack_.minimum_norm | ~self.success))
+        self.wanted += 1
+        if eps == 0 or len(rows) == 0:
+            self.tries[rows] += 1
+            return
+        attack = self.attack_
+        progress = Progress(len(rows), attack.verbose, f"{type(attack).__name__}, eps={eps:g}")
+
+        def keep(found: Found) -> None:
+            before = self.success[found.rows]
+            better = ~before | (found.success & (found.size < self.size[found.rows]))
+            kept = found.rows[better]
+            self.points[kept], self.size[kept] = found.points[better], found.size[better]
+            self.success[kept] = found.success[better]
+            self.tries[found.rows] += 1
+            for name, values in found.notes.items():
+                whole = self.notes.setdefault(name, np.zeros(len(self.correct), values.dtype))
+                whole[found.rows] |= values
+            # counted once, wherever it was done
+            self.victim.n_queries += found.n_queries
+            self.victim.n_gradient_calls += found.n_gradient_calls
+            progress.advance(len(found.rows))
+
+        work = partial(_attack_rows, attack, self.victim, self.budget, self.noise, eps, restart)
+        parts = list(_batches(rows, attack.batch_size))
+        run_parts(work, parts, attack.n_jobs, keep)
+
+    def result(self, eps: float) -> AttackResult:
+        """Check every row apart from the attack, and return what was found."""
+        satisfied = self.budget.satisfied(self.raw, self.points, eps)
+        if not satisfied.all():  # never seen; a defect of the projection
+            raise RuntimeError(f"{int((~satisfied).sum())} points break the threat model.")
+        return AttackResult(
+            X_adv=self.victim.table.rebuild(self.points),
+            success=self.success,
+            perturbation_norm=self.size,
+            n_queries=self.victim.n_queries,
+            n_gradient_calls=self.victim.n_gradient_calls,
+            correct=self.correct,
+            predicted=self.victim.predict(self.points, np.arange(len(self.points))),
+            diagnostics={
+                "reached": ~self.correct | self.success | (self.tries >= self.wanted),
+                **self.notes,
+            },
+        )
+
+
+def _attack_rows(
+    attack: Attack,
+    victim: Victim,
+    budget: FeatureBudget,
+    noise: RowNoise,
+    eps: float,
+    restart: int,
+    rows: np.ndarray,
+) -> Found:
+    """Attack one batch, project what comes back, and ask the victim."""
+    before = victim.n_queries, victim.n_gradient_calls
+    n = len(rows)
+    filled = rows
+    if attack.fills_batches:
+        filled = np.concatenate([rows, np.repeat(rows[-1:], attack.batch_size - n)])
+    problem = AttackProblem(
+        victim, budget, filled, n, np.full(len(filled), eps), noise.take(filled), restart
+    )
+    candidates = attack._perturb(problem)
+    candidates = candidates[None] if candidates.ndim == 2 else candidates
+    inner = AttackProblem(victim, budget, rows, n, np.full(n, eps), noise.take(rows), restart)
+    points, success = inner.raw.copy(), np.zeros(n, dtype=bool)
+    size = np.zeros(n)
+    for candidate in candidates:
+        tried = candidate[:n]
+        tried = inner.project(tried, np.inf if attack.minimum_norm else eps)
+        works = inner.flips(tried)
+        if attack.minimum_norm:
+            tried = shorten(inner, tried, works)
+            works &= budget.size(tried - inner.raw) <= eps
+            tried[~works] = inner.raw[~works]
+        length = budget.size(tried - inner.raw)
+        better = (works & (~success | (length < size))) | (~success & ~works)
+        points[better], size[better] = tried[better], length[better]
+        success |= works
+    after = victim.n_queries, victim.n_gradient_calls
+    victim.n_queries, victim.n_gradient_calls = before
+    return Found(
+        rows,
+        points,
+        success,
+        size,
+        {name: values[:n] for name, values in problem.notes.items()},
+        after[0] - before[0],
+        after[1] - before[1],
+    )
+
+
+def shorten(
+    problem: AttackProblem, points: np.ndarray, works: np.ndarray, halvings: int = _HALVINGS
+) -> np.ndarray:
+    """Move points that work toward the clean ones as far as they still work, by bisection.
+
+    Parameters
+    ----------
+    problem : AttackProblem
+    points : ndarray of shape (n, n_features)
+        Perturbed rows.
+    works : ndarray of shape (n,) of bool
+        Which of them are predicted as the adversary wants.
+    halvings : int
+
+    Returns
+    -------
+    ndarray of shape (n, n_features)
+    """
+    best = points.copy()
+    which = np.flatnonzero(works)
+    if len(which) == 0:
+        return best
+    raw, delta = problem.raw[which], points[which] - problem.raw[which]
+    low, high = np.zeros((len(which), 1)), np.ones((len(which), 1))
+    dtype = problem.victim.table.dtype
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        tried = problem.budget.project(raw, raw + middle * delta, np.inf, dtype)
+        flipped = problem.flips(tried, which)
+        shorter = problem.budget.size(tried - raw) <= problem.budget.size(best[which] - raw)
+        kept = flipped & shorter
+        best[which[kept]] = tried[kept]
+        low = np.where(flipped[:, None], low, middle)
+        high = np.where(flipped[:, None], middle, high)
+    return best
+
+
+def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,138 @@
+"""Transfer: an attack on one model, tried on another."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils.validation import check_is_fitted
+
+from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._pgd import PGD
+from skrobust.attacks._problem import AttackProblem, Victim
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import Table
+from skrobust.utils._sklearn import HasMethods
+from skrobust.victims import differentiable_scores
+
+__all__ = ["TransferAttack"]
+
+
+class TransferAttack(BaseAttack):
+    """Perturbations that fool a surrogate, asked of the victim.
+
+    What an adversary can do who cannot see the victim, but has a model of his own; and a way to
+    use gradients against a victim that has none.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``KNeighborsClassifier(1)``. Any classifier with `predict`.
+    surrogate : classifier, default=None
+        The model that is attacked in its place. :meth:`fit` fits a clone of it; :meth:`run`
+        without a fit needs a fitted one. None is ``KNeighborsClassifier(1)``.
+    attack : attack, default=None
+        Of the surrogate; None is ``PGD(n_restarts=2)``. Its own `threat_model` is not used.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    random_state : int, RandomState or None, default=None
+        For the attack's random starts.
+    verbose : int, default=0
+        1 prints a line every other second, 2 one for each batch.
+
+    Attributes
+    ----------
+    estimator_, surrogate_ : classifier
+        The fitted victim and the fitted surrogate.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import TransferAttack
+    >>> X, y = [[0.0], [0.9], [1.1], [2.0]], [0, 0, 1, 1]
+    >>> tree = DecisionTreeClassifier(random_state=0).fit(X, y)
+    >>> surrogate = LogisticRegression().fit(X, y)
+    >>> attack = TransferAttack(surrogate=surrogate, threat_model=ThreatModel(eps=0.3))
+    >>> attack.run(tree, [[0.8]], [0]).success
+    array([ True])
+    """
+
+    fills_batches = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{
+            name: BaseAttack._parameter_constraints[name]
+            for name in ("estimator", "threat_model", "batch_size", "random_state", "verbose")
+        },
+        "surrogate": [HasMethods(["fit", "predict"]), None],
+        "attack": [HasMethods(["run", "transform"]), None],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        surrogate: Any = None,
+        attack: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        batch_size: int = 128,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.estimator = estimator
+        self.surrogate = surrogate
+        self.attack = attack
+        self.threat_model = threat_model
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit_more(self, X: Any, y: Any) -> None:
+        model = KNeighborsClassifier(1) if self.surrogate is None else self.surrogate
+        if y is None:
+            check_is_fitted(model)
+            self.surrogate_ = model
+        else:
+            self.surrogate_ = clone(model).fit(X, y)
+
+    def _prepare(self, estimator: Any, table: Table) -> None:
+        self._of()
+
+    def _of(self) -> Any:
+        fitted = getattr(self, "surrogate_", self.surrogate)
+        if fitted is None:
+            raise ValueError("surrogate must be a fitted classifier for run without fit; got None.")
+        check_is_fitted(fitted)
+        if self._inner().uses_gradients:
+            differentiable_scores(fitted)  # an error comes before any work
+        return fitted
+
+    def _inner(self) -> BaseAttack:
+        return PGD(n_restarts=2) if self.attack is None else self.attack
+
+    def _perturb(self, problem: AttackProblem) -> np.ndarray:
+        inner, victim = self._inner(), problem.victim
+        surrogate = Victim(self._of(), victim.table, victim.y, victim.threat_model, victim.device)
+        found = []
+        for restart in range(inner.n_restarts):
+            some = AttackProblem(
+                surrogate,
+                problem.budget,
+                problem.rows,
+                problem.n_rows,
+                problem.eps,
+                problem.noise,
+                restart,
+            )
+            found.append(inner._perturb(some))
+        victim.n_gradient_calls += surrogate.n_gradient_calls
+        return np.stack(found) if found[0].ndim == 2 else np.concatenate(found)

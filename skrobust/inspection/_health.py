@@ -1,0 +1,214 @@
+"""Is an evaluation by attacks to be trusted? What betrays a defence that only looks robust.
+
+The signs are those that Athalye, Carlini and Wagner (*Obfuscated gradients give a false sense of
+security*, ICML 2018) and Carlini et al. (*On evaluating adversarial robustness*, 2019) list.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from skrobust.attacks import AttackResult, BaseAttack
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import Table
+from skrobust.utils._sklearn import safe_indexing
+from skrobust.victims import NotDifferentiableError, differentiable_scores
+
+__all__ = ["HealthFinding", "evaluation_health"]
+
+_FEW = 0.01  # share of points that may disagree by ties and rounding
+_MANY = 0.05
+_SAMPLE = 100
+
+
+@dataclass(frozen=True)
+class HealthFinding:
+    """One check of an evaluation.
+
+    Attributes
+    ----------
+    name : str
+        What was checked.
+    flagged : bool
+        Whether it speaks against the evaluation.
+    message : str
+        What was found, and what to do.
+    """
+
+    name: str
+    flagged: bool
+    message: str
+
+
+def evaluation_health(
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    threat_model: ThreatModel,
+    attacks: Mapping[str, BaseAttack],
+    results: Mapping[str, AttackResult],
+    eps: float,
+) -> list[HealthFinding]:
+    """Check an evaluation.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+    X : array-like or data frame of shape (n_samples, n_features)
+        Clean points.
+    y : ndarray of shape (n_samples,)
+    threat_model : ThreatModel
+    attacks : mapping of str to attack
+    results : mapping of str to AttackResult
+        Of these attacks, on all points.
+    eps : float
+        The largest budget.
+
+    Returns
+    -------
+    list of HealthFinding
+    """
+    white = [name for name, attack in attacks.items() if _is_white(attack)]
+    white.sort(key=lambda name: not attacks[name].uses_gradients)
+    findings = [_randomness(estimator, X, results), _audit(X, threat_model, attacks, results, eps)]
+    if white:
+        findings.append(_gradients(results, white))
+        findings.append(_black_box(results, white, eps))
+        findings.append(_surrogate(estimator, X))
+        findings.append(_reaches_zero(estimator, X, y, threat_model, attacks[white[0]], eps))
+    else:
+        findings.append(
+            HealthFinding(
+                "attacks by gradients",
+                False,
+                "None ran: no gradients are known for this estimator. Attacks by predictions alone "
+                "are weaker; read the robust accuracy as a loose upper bound.",
+            )
+        )
+    return findings
+
+
+def _is_white(attack: BaseAttack) -> bool:
+    return attack.uses_gradients or "Neighbor" in type(attack).__name__
+
+
+def _randomness(estimator: Any, X: Any, results: Mapping[str, AttackResult]) -> HealthFinding:
+    changed = float((np.asarray(estimator.predict(X)) != np.asarray(estimator.predict(X))).mean())
+    for found in results.values():
+        again = np.asarray(estimator.predict(found.X_adv))
+        changed = max(changed, float((again != found.predicted).mean()))
+    message = "Two predictions of the same points agree."
+    if changed:
+        message = (
+            f"Two predictions of the same points differ for {changed:.1%} of them. Attacks see one "
+            "draw only: fix the randomness, or attack its expectation."
+        )
+    return HealthFinding("randomness", changed > 0, message)
+
+
+def _audit(
+    X: Any,
+    threat_model: ThreatModel,
+    attacks: Mapping[str, BaseAttack],
+    results: Mapping[str, AttackResult],
+    eps: float,
+) -> HealthFinding:
+    """Measure the perturbations again, from what was handed back."""
+    clean = Table.of(X)
+    budget = threat_model.resolve(clean.values.shape[1], clean.names)
+    budget.scale[~clean.numeric] = 0.0
+    raw = np.nan_to_num(clean.values)
+    broken = []
+    for name, found in results.items():
+        points = np.nan_to_num(Table.of(found.X_adv).values)
+        limit = np.inf if attacks[name].minimum_norm else eps
+        if not budget.satisfied(raw, points, limit).all():
+            broken.append(name)
+    message = "Every returned point satisfies the threat model, measured again."
+    if broken:
+        message = f"Points of {broken} break the threat model: a defect of the attack."
+    return HealthFinding("eps audit", bool(broken), message)
+
+
+def _gradients(results: Mapping[str, AttackResult], white: list[str]) -> HealthFinding:
+    shares = [
+        float(results[name].diagnostics["zero_gradient"][results[name].correct].mean())
+        for name in white
+        if "zero_gradient" in results[name].diagnostics and results[name].correct.any()
+    ]
+    share = max(shares, default=0.0)
+    message = f"The first gradient is 0 for {share:.1%} of the right points."
+    if share > _MANY:
+        message += (
+            " Attacks by gradients are blind there: look for rounding, saturation or a step that "
+            "is not differentiable, and believe black-box attacks and transfer."
+        )
+    return HealthFinding("zero gradients", share > _MANY, message)
+
+
+def _black_box(results: Mapping[str, AttackResult], white: list[str], eps: float) -> HealthFinding:
+    def fooled(names: list[str]) -> np.ndarray:
+        norms = [results[name].minimal_norm for name in names]
+        return np.asarray((np.array(norms) <= eps).any(axis=0))
+
+    black = [name for name in results if name not in white]
+    if not black:
+        return HealthFinding("black box against white box", False, "No black-box attack ran.")
+    alone = float((fooled(black) & ~fooled(white)).mean())
+    message = f"Attacks without gradients alone fool {alone:.1%} of the points."
+    if alone > _FEW:
+        message += " Gradients mislead here: the true robustness is lower than they suggest."
+    return HealthFinding("black box against white box", alone > _FEW, message)
+
+
+def _surrogate(estimator: Any, X: Any) -> HealthFinding:
+    try:
+        scores = differentiable_scores(estimator)
+    except (NotDifferentiableError, ValueError):
+        return HealthFinding("surrogate", False, "No surrogate was used.")
+    values = Table.of(X).values
+    scores = scores.with_shape(np.shape(X)[1:])
+    with torch.no_grad():
+        x = torch.as_tensor(values, dtype=scores.dtype)
+        guessed = scores.classes[scores(x).argmax(1).cpu().numpy()]
+    apart = float((guessed != np.asarray(estimator.predict(X))).mean())
+    message = f"The scores that are differentiated disagree with predict on {apart:.1%} of points."
+    flagged = apart > (_MANY if scores.annealed else _FEW)
+    if flagged:
+        message += " What they say of gradients is of little use."
+    return HealthFinding("surrogate", flagged, message)
+
+
+def _reaches_zero(
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    threat_model: ThreatModel,
+    attack: BaseAttack,
+    eps: float,
+) -> HealthFinding:
+    """Give an attack a budget that reaches any point: all predictions have to fall."""
+    rows = np.arange(len(y))
+    if len(rows) > _SAMPLE:
+        rows = np.linspace(0, len(y) - 1, _SAMPLE).astype(int)
+    table = Table.of(X)
+    budget = threat_model.resolve(table.values.shape[1], table.names)
+    movable = (budget.scale > 0) & table.numeric
+    values = table.values[:, movable]
+    span = (values.max(axis=0) - values.min(axis=0)) / budget.scale[movable]
+    wide = max(10 * eps, 4 * float(np.linalg.norm(span, ord=budget.norm)) if movable.any() else 0.0)
+    strong = clone(attack)
+    strong.set_params(threat_model=clone(threat_model))
+    found = strong.run(estimator, safe_indexing(X, rows), y[rows], eps=wide)
+    held = float((found.correct & ~found.success).mean())
+    message = f"At a budget of {wide:.3g}, wider than the data, {held:.1%} of points stay right."
+    flagged = held > _MANY and len(np.unique(np.asarray(estimator.predict(X)))) > 1
+    if flagged and (budget.bounded or budget.discrete.any() or not movable.all()):
+        message += " Bounds or immutable features may be the reason; if not, the attack fails."
+    elif flagged:
+        message += " No classifier is that robust: the attack fails."
+    return HealthFinding("robust accuracy reaches zero", flagged, message)

@@ -1,0 +1,274 @@
+"""The sandwich report: what is proved, what attacks found, and whether to believe it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import column_or_1d
+
+from skrobust.attacks import (
+    APGD,
+    AttackResult,
+    BaseAttack,
+    ExactNeighborAttack,
+    GreedyNeighborAttack,
+    HopSkipJump,
+    NoiseAttack,
+)
+from skrobust.certificates import Certificate, certify_nearest_neighbors
+from skrobust.inspection._health import HealthFinding, evaluation_health
+from skrobust.inspection._report_html import report_html
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._validation import check_eps
+from skrobust.victims import (
+    NotAffineError,
+    NotDifferentiableError,
+    as_nearest_neighbor_rule,
+    differentiable_scores,
+)
+
+__all__ = ["RobustnessReport", "SoundnessError", "robustness_report"]
+
+
+class SoundnessError(RuntimeError):
+    """A certificate is larger than a perturbation that was found: one of them is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessReport:
+    """Lower and upper bounds on the robust accuracy of a classifier.
+
+    Attributes
+    ----------
+    estimator : str
+        Its name.
+    threat_model : ThreatModel
+    eps : ndarray of shape (n_eps,)
+        Budgets.
+    clean_accuracy : float
+    robust_accuracy : dict of str to ndarray of shape (n_eps,)
+        Under each attack: upper bounds.
+    worst : ndarray of shape (n_eps,)
+        Under the worst attack for each point: the best upper bound.
+    certified : ndarray of shape (n_eps,) or None
+        Proved: a lower bound. None where no certificate applies.
+    certificate : Certificate or None
+    results : dict of str to AttackResult
+    health : list of HealthFinding
+        Whether to believe the attacks.
+    n_samples : int
+    notes : list of str
+        What did not run, and why.
+    """
+
+    estimator: str
+    threat_model: ThreatModel
+    eps: np.ndarray
+    clean_accuracy: float
+    robust_accuracy: dict[str, np.ndarray]
+    worst: np.ndarray
+    certified: np.ndarray | None
+    certificate: Certificate | None
+    results: dict[str, AttackResult]
+    health: list[HealthFinding]
+    n_samples: int
+    notes: list[str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no check of the evaluation is flagged."""
+        return not any(finding.flagged for finding in self.health)
+
+    def to_frame(self) -> Any:
+        """Return the table as a pandas data frame, a row for each budget."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install pandas.") from error
+        return pd.DataFrame(self._columns(), index=pd.Index(self.eps, name="eps"))
+
+    def to_html(self) -> str:
+        """Return a page that needs nothing else: table, curve and checks."""
+        return report_html(self)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        columns = {"clean": np.full(len(self.eps), self.clean_accuracy)}
+        columns |= dict(self.robust_accuracy)
+        columns["worst attack (upper bound)"] = self.worst
+        if self.certified is not None:
+            columns["certified (lower bound)"] = self.certified
+        return columns
+
+    def __str__(self) -> str:
+        columns = self._columns()
+        width = max(10, *(len(name) for name in columns))
+        lines = [f"{self.estimator}, {self.n_samples} points, norm {self.threat_model.norm}"]
+        lines.append("eps".ljust(width) + "".join(f"{eps:>9.4g}" for eps in self.eps))
+        for name, values in columns.items():
+            lines.append(name.ljust(width) + "".join(f"{value:>9.3f}" for value in values))
+        lines += [f"note: {note}" for note in self.notes]
+        for finding in self.health:
+            lines.append(f"[{'!' if finding.flagged else 'ok'}] {finding.name}: {finding.message}")
+        return "\n".join(lines)
+
+
+def robustness_report(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    eps: Any,
+    threat_model: ThreatModel | None = None,
+    attacks: Mapping[str, BaseAttack] | None = None,
+    certify: bool = True,
+    random_state: Any = 0,
+    verbose: int = 0,
+) -> RobustnessReport:
+    """Bound the robust accuracy of a fitted classifier from both sides, and check the evaluation.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        Anything with `predict`.
+    X : array-like or data frame of shape (n_samples, n_features)
+        Clean points, as the estimator's `predict` takes them.
+    y : array-like of shape (n_samples,)
+        True labels.
+    eps : float or array-like of shape (n_eps,)
+        Budgets, finite, ≥ 0, in the units of X over the threat model's scales.
+    threat_model : ThreatModel, default=None
+        What may be changed; None is ℓ₂ on all features. Its own `eps` is not used.
+    attacks : mapping of str to attack, default=None
+        None takes those that apply: for k-NN the exact one (one neighbour) or the greedy one, APGD
+        with four restarts where there are gradients, HopSkipJump, and noise. Their own
+        `threat_model` is replaced.
+    certify : bool, default=True
+        Whether a lower bound is proved, where that is possible.
+    random_state : int, RandomState or None, default=0
+        For the attacks that are chosen here.
+    verbose : int, default=0
+        Handed on to the attacks.
+
+    Returns
+    -------
+    RobustnessReport
+
+    Raises
+    ------
+    SoundnessError
+        If a point was changed by less than its certified radius.
+    ValueError, TypeError
+        If a parameter or the data are not supported; the message names it.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.inspection import robustness_report
+    >>> X, y = load_iris(return_X_y=True)
+    >>> knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    >>> report = robustness_report(knn, X[1::10], y[1::10], eps=[0.1, 0.3])
+    >>> bool((report.certified <= report.worst).all())
+    True
+    """
+    budgets = np.unique(check_eps(eps))
+    y = column_or_1d(y)
+    model = ThreatModel() if threat_model is None else clone(threat_model)
+    model.set_params(eps=None)
+    notes: list[str] = []
+    chosen = _attacks(estimator, model, random_state, notes) if attacks is None else dict(attacks)
+    if not chosen:
+        raise ValueError("attacks must hold at least one attack; got none.")
+    results = {}
+    for name, attack in chosen.items():
+        if not isinstance(attack, BaseAttack):
+            raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
+        one = clone(attack).set_params(threat_model=clone(model))
+        if "verbose" in one.get_params():
+            one.set_params(verbose=verbose)
+        # without a limit, the smallest perturbations are known beyond the largest budget too
+        results[name] = one.run(estimator, X, y, eps=None if one.minimum_norm else budgets)
+        chosen[name] = one
+    certificate = _certificate(estimator, X, y, model, notes) if certify else None
+    norms = np.array([found.minimal_norm for found in results.values()])
+    first = next(iter(results.values()))
+    if certificate is not None:
+        _check_sound(certificate, norms, list(results))
+    held = first.correct & (norms.min(axis=0) > budgets[:, None])
+    return RobustnessReport(
+        estimator=_name(estimator),
+        threat_model=model,
+        eps=budgets,
+        clean_accuracy=float(first.correct.mean()),
+        robust_accuracy={
+            name: np.asarray(found.robust_accuracy(budgets)) for name, found in results.items()
+        },
+        worst=held.mean(axis=1),
+        certified=None
+        if certificate is None
+        else np.array([certificate.certified(value).mean() for value in budgets]),
+        certificate=certificate,
+        results=results,
+        health=evaluation_health(estimator, X, y, model, chosen, results, float(budgets[-1])),
+        n_samples=len(y),
+        notes=notes,
+    )
+
+
+def _attacks(
+    estimator: Any, model: ThreatModel, random_state: Any, notes: list[str]
+) -> dict[str, BaseAttack]:
+    """Return the attacks that apply to an estimator."""
+    chosen: dict[str, BaseAttack] = {}
+    try:
+        rule = as_nearest_neighbor_rule(estimator)
+        plain = model.integers is None and model.one_hot is None
+        exact = rule.n_neighbors == 1 and plain
+        chosen["nearest neighbors"] = ExactNeighborAttack() if exact else GreedyNeighborAttack()
+    except (TypeError, ValueError):
+        pass
+    try:
+        differentiable_scores(estimator)
+        chosen["apgd"] = APGD(n_restarts=4, random_state=random_state)
+    except (NotDifferentiableError, ValueError) as error:
+        notes.append(f"no attack by gradients: {error}")
+    chosen["hop skip jump"] = HopSkipJump(max_iter=10, n_evaluations=50, random_state=random_state)
+    chosen["noise"] = NoiseAttack(random_state=random_state)
+    return chosen
+
+
+def _certificate(
+    estimator: Any, X: Any, y: np.ndarray, model: ThreatModel, notes: list[str]
+) -> Certificate | None:
+    try:
+        as_nearest_neighbor_rule(estimator)
+    except (TypeError, NotAffineError, ValueError) as error:
+        notes.append(f"no certificate: {error}")
+        return None
+    # a point outside its bounds is no matter here: the bound does not use them
+    return certify_nearest_neighbors(estimator, X, y, threat_model=model)
+
+
+def _check_sound(certificate: Certificate, norms: np.ndarray, names: list[str]) -> None:
+    """Raise where an attack succeeded inside a certified radius."""
+    crossed = (norms < certificate.radius) & certificate.correct
+    if crossed.any():
+        attack, row = np.argwhere(crossed)[0]
+        n_crossed = int(crossed.any(axis=0).sum())
+        raise SoundnessError(
+            f"point {row} is certified up to {certificate.radius[row]:.6g}, but the attack "
+            f"{names[attack]!r} changed it by {norms[attack, row]:.6g}; {n_crossed} points cross. "
+            "Please report this with the data."
+        )
+
+
+def _name(estimator: Any) -> str:
+    steps = getattr(estimator, "steps", None)
+    if steps is None:
+        return type(estimator).__name__
+    return " → ".join(type(step).__name__ for _, step in steps)

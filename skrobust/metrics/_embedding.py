@@ -1,0 +1,77 @@
+r"""What an embedding looks like: how tight its classes are, how many directions it uses.
+
+    density = mean distance within classes / mean distance between classes,
+    spectral decay = KL( U ‖ s / Σ s ),    s the singular values of the embedding, U uniform
+
+(Roth, Milbich, Sinha, Gupta, Ommer and Cohen, *Revisiting training strategies and generalization
+performance in deep metric learning*, ICML 2020, section 5). A collapsed embedding has a decay that
+grows without bound.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+
+__all__ = ["embedding_density", "spectral_decay"]
+
+
+def embedding_density(embedding: Any, y: Any) -> float:
+    """Mean distance of points of a class over the mean distance of classes' centres.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (n_samples, n_components)
+    y : array-like of shape (n_samples,)
+        Labels; two classes or more, one of them with two points or more.
+
+    Returns
+    -------
+    float
+        Distances are those from points to their centre and between centres, all in ℓ₂; inf
+        where all centres coincide.
+
+    Examples
+    --------
+    >>> from skrobust.metrics import embedding_density
+    >>> embedding_density([[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1])
+    0.1
+    """
+    Z = check_array(embedding, dtype=np.float64, input_name="embedding")
+    y = column_or_1d(y)
+    check_consistent_length(Z, y)
+    classes, inverse = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y must hold two classes or more; got {classes.tolist()}.")
+    centers = np.array([Z[inverse == c].mean(0) for c in range(len(classes))])
+    within = np.linalg.norm(Z - centers[inverse], axis=1).mean()
+    apart = np.linalg.norm(centers[:, None] - centers, axis=2)
+    between = apart[np.triu_indices(len(classes), 1)].mean()
+    return float(within / between) if between > 0 else float("inf")
+
+
+def spectral_decay(embedding: Any) -> float:
+    """Divergence of the uniform spectrum from that of the embedding.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (n_samples, n_components)
+
+    Returns
+    -------
+    float
+        0 where all directions carry the same; inf where one carries nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.metrics import spectral_decay
+    >>> abs(round(spectral_decay(np.eye(3)), 6))
+    0.0
+    """
+    Z = check_array(embedding, dtype=np.float64, input_name="embedding")
+    values = np.linalg.svd(Z, compute_uv=False)
+    share = values / max(values.sum(), np.finfo(float).tiny)
+    if (share <= len(Z) * np.finfo(float).eps).any():
+        return float("inf")
+    return float(-np.log(share * len(share)).mean())

@@ -1,0 +1,170 @@
+"""Scorers of robustness under an attack; every number is an upper bound on the truth."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.base import clone
+
+from skrobust.attacks import AttackResult, BaseAttack
+from skrobust.metrics import robust_accuracy_score
+from skrobust.utils._validation import check_eps, check_one_eps
+
+__all__ = ["make_robust_scorer", "robust_accuracy_scorer", "robust_curve_scorer"]
+
+
+def _run(attack: BaseAttack, estimator: Any, X: Any, y: Any, eps: Any) -> AttackResult:
+    # a clone: a scorer is called many times, and an attack may keep what it was fitted to
+    return clone(attack).run(estimator, X, y, eps=eps)
+
+
+def _check(attack: Any) -> BaseAttack:
+    if not isinstance(attack, BaseAttack):
+        raise TypeError(f"attack must be an attack of skrobust.attacks; got {attack!r}.")
+    return attack
+
+
+@dataclass(frozen=True)
+class _RobustAccuracy:
+    """Scorer of the robust accuracy at one budget."""
+
+    attack: BaseAttack
+    eps: float
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        return float(_run(self.attack, estimator, X, y, self.eps).robust_accuracy(self.eps))
+
+
+@dataclass(frozen=True)
+class _RobustCurve:
+    """Scorer of several numbers from one run of an attack."""
+
+    attack: BaseAttack
+    eps: tuple[float, ...]
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        found = _run(self.attack, estimator, X, y, self.eps)
+        scores = {"accuracy": float(found.correct.mean())}
+        shares = robust_accuracy_score(found.minimal_norm, found.correct, self.eps)
+        for eps, share in zip(self.eps, shares, strict=True):
+            scores[f"robust@{eps:g}"] = float(share)
+        return scores
+
+
+@dataclass(frozen=True)
+class _UnderAttack:
+    """Scorer of a metric of the predictions at perturbed points."""
+
+    metric: Callable[..., float]
+    attack: BaseAttack
+    eps: float | None
+    sign: int
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        found = _run(self.attack, estimator, X, y, self.eps)
+        return self.sign * float(self.metric(y, found.predicted))
+
+
+def robust_accuracy_scorer(attack: BaseAttack, eps: float) -> _RobustAccuracy:
+    """Make a scorer of the accuracy under an attack.
+
+    Parameters
+    ----------
+    attack : attack
+        Its threat model says what may be changed.
+    eps : float
+        Budget, finite, ≥ 0.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> float``
+        Picklable; for ``scoring=``. An upper bound on robust accuracy, larger is better.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skrobust.attacks import PGD
+    >>> from skrobust.scorers import robust_accuracy_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> scorer = robust_accuracy_scorer(PGD(random_state=0), eps=0.3)
+    >>> len(cross_val_score(LogisticRegression(max_iter=1000), X, y, scoring=scorer))
+    5
+    """
+    return _RobustAccuracy(_check(attack), check_one_eps(eps))
+
+
+def robust_curve_scorer(attack: BaseAttack, eps: Iterable[float]) -> _RobustCurve:
+    """Make a scorer that attacks once and returns a dict of scores.
+
+    Parameters
+    ----------
+    attack : attack
+        Its threat model says what may be changed.
+    eps : iterable of float
+        Budgets, finite, ≥ 0, no two alike.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> dict``
+        With the keys ``"accuracy"`` and ``"robust@<eps>"`` for each budget; for
+        ``cross_validate`` and for a search with ``refit="robust@<eps>"``. The attack runs once; a
+        point is attacked at the next larger budget where it withstood.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.attacks import PGD
+    >>> from skrobust.scorers import robust_curve_scorer
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    >>> scores = robust_curve_scorer(PGD(), [0.2, 0.5])(knn, [[0.0], [0.7]], [0, 0])
+    >>> scores["robust@0.2"], scores["robust@0.5"]
+    (1.0, 0.5)
+    """
+    budgets = tuple(sorted(check_eps(eps).tolist()))
+    if len({f"{value:g}" for value in budgets}) < len(budgets):
+        raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
+    return _RobustCurve(_check(attack), budgets)
+
+
+def make_robust_scorer(
+    metric: Callable[..., float],
+    attack: BaseAttack,
+    *,
+    eps: float | None = None,
+    greater_is_better: bool = True,
+) -> _UnderAttack:
+    """Make a scorer of any metric of labels, under an attack.
+
+    Parameters
+    ----------
+    metric : callable ``(y_true, y_pred) -> float``
+        Such as ``sklearn.metrics.balanced_accuracy_score``.
+    attack : attack
+        With a budget in its threat model, unless `eps` is given.
+    eps : float, default=None
+        Budget in place of the threat model's.
+    greater_is_better : bool, default=True
+        Otherwise the sign is changed, as in scikit-learn's ``make_scorer``.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> float``
+        Picklable.
+
+    Examples
+    --------
+    >>> from sklearn.metrics import balanced_accuracy_score
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.attacks import PGD
+    >>> from skrobust.scorers import make_robust_scorer
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    >>> scorer = make_robust_scorer(balanced_accuracy_score, PGD(), eps=0.5)
+    >>> scorer(knn, [[0.0], [0.7], [2.0]], [0, 0, 1])
+    0.75
+    """
+    if not callable(metric):
+        raise TypeError(f"metric must be callable; got {metric!r}.")
+    budget = None if eps is None else check_one_eps(eps)
+    return _UnderAttack(metric, _check(attack), budget, 1 if greater_is_better else -1)

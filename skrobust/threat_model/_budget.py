@@ -1,0 +1,249 @@
+"""A threat model for data with a known number of features: sizes, projection, the check."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from skrobust.numerics import project_ball
+
+__all__ = ["FeatureBudget"]
+
+_DUAL = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBudget:
+    """A threat model for data with a known number of features.
+
+    Attributes
+    ----------
+    norm : float
+        p: 1, 2 or inf.
+    scale : ndarray of shape (n_features,)
+        s; 0 for a feature that cannot be changed.
+    lower, upper : ndarray of shape (n_features,)
+        The bounds; −inf and inf where there are none.
+    increasing : ndarray of shape (n_features,) of bool
+        Features that may only grow.
+    integer : ndarray of shape (n_features,) of bool
+        Features whose values stay whole numbers.
+    groups : tuple of ndarray of int
+        Positions of the columns of each one-hot group.
+    extend : bool
+        A clean point outside the bounds widens them for itself, instead of being an error.
+    """
+
+    norm: float
+    scale: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    increasing: np.ndarray
+    integer: np.ndarray
+    groups: tuple[np.ndarray, ...] = ()
+    extend: bool = False
+
+    @property
+    def dual(self) -> float:
+        """The exponent q of the dual norm, 1/p + 1/q = 1."""
+        return _DUAL[self.norm]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a mutable feature has a finite bound, or may only grow."""
+        movable = self.scale > 0
+        ends = np.isfinite(self.lower) | np.isfinite(self.upper) | self.increasing
+        return bool(ends[movable].any())
+
+    @property
+    def discrete(self) -> np.ndarray:
+        """Mask of the mutable features that do not move continuously."""
+        mask = self.integer.copy()
+        for group in self.groups:
+            mask[group] = True
+        return mask & (self.scale > 0)
+
+    def box(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends, both of the shape of `raw`, between which each clean point moves.
+
+        Parameters
+        ----------
+        raw : ndarray of shape (n_samples, n_features)
+            Clean points.
+        """
+        lower, upper = (
+            np.broadcast_to(self.lower, raw.shape),
+            np.broadcast_to(self.upper, raw.shape),
+        )
+        if self.extend:
+            lower, upper = np.minimum(lower, raw), np.maximum(upper, raw)
+        return np.where(self.increasing, np.maximum(lower, raw), lower), upper
+
+    def check_inside(self, X: np.ndarray) -> None:
+        """Raise a ValueError where a clean point does not satisfy the model itself."""
+        outside = (self.lower > X) | (self.upper < X)
+        if outside.any() and not self.extend:
+            row, feature = np.argwhere(outside)[0]
+            value, low, high = X[row, feature], self.lower[feature], self.upper[feature]
+            raise ValueError(
+                f"bounds must hold for the clean points; X[{row}, {feature}] is {value}, outside "
+                f"[{low}, {high}]. With outside='extend' such a point widens them for itself."
+            )
+        movable = self.scale > 0
+        broken = (np.rint(X) != X) & self.integer & movable
+        if broken.any():
+            row, feature = np.argwhere(broken)[0]
+            raise ValueError(
+                "integers must name features that hold whole numbers; "
+                f"X[{row}, {feature}] is {X[row, feature]}."
+            )
+        for group in self.groups:
+            wrong = ~_one_hot(X[:, group]) & movable[group].any()
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise ValueError(
+                    "one_hot must name columns of which one is 1 and the others are 0; "
+                    f"X[{row}, {group.tolist()}] is {X[row, group].tolist()}."
+                )
+
+    def size(self, delta: np.ndarray) -> np.ndarray:
+        """Return ``‖δ / s‖_p`` of each row; inf where an immutable feature moves."""
+        movable = self.scale > 0
+        moved = delta[:, movable] / self.scale[movable]
+        norms = np.linalg.norm(moved, ord=self.norm, axis=1) if movable.any() else 0.0
+        return np.where((delta[:, ~movable] != 0).any(axis=1), np.inf, norms)
+
+    def satisfied(self, raw: np.ndarray, points: np.ndarray, eps: float) -> np.ndarray:
+        """Return the mask of rows of `points` that an adversary at `raw` may go to.
+
+        Parameters
+        ----------
+        raw, points : ndarray of shape (n_samples, n_features)
+        eps : float
+            The budget.
+        """
+        lower, upper = self.box(raw)
+        inside = ((lower <= points) & (points <= upper)) | (points == raw)
+        found = inside.all(axis=1) & (self.size(points - raw) <= eps)
+        found &= ((np.rint(points) == points) | ~self.integer | (points == raw)).all(axis=1)
+        for group in self.groups:
+            found &= _one_hot(points[:, group]) | (points[:, group] == raw[:, group]).all(axis=1)
+        return found
+
+    def project(
+        self, raw: np.ndarray, points: np.ndarray, eps: float, dtype: type = np.float64
+    ) -> np.ndarray:
+        """Return points that satisfy the model, near the given ones, to the last bit.
+
+        Whole numbers and categories are settled first (the nearest ones where the budget
+        allows it, else those nearer to the clean point), then the other features are projected
+        onto what is left of the budget, in scaled units.
+
+        Parameters
+        ----------
+        raw, points : ndarray of shape (n_samples, n_features), float64
+            Clean and perturbed points.
+        eps : float
+            The budget, ≥ 0.
+        dtype : float64 or float32, default=float64
+            The type in which the points are handed on; they satisfy the model after
+            rounding to it.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float64
+        """
+        lower, upper = self.box(raw)
+        points = np.where(np.isnan(points) | (self.scale == 0), raw, points)
+        allowed = self.satisfied(raw, points, eps) & (points == points.astype(dtype)).all(axis=1)
+        if allowed.all():
+            return points
+        base, left = raw, np.full(len(raw), float(eps))
+        free = self.scale > 0
+        discrete = self.discrete
+        if discrete.any():
+            base = self._settle(raw, points, eps, lower, upper)
+            used = self.size(np.where(discrete, base - raw, 0.0))
+            if self.norm == 2:
+                left = np.sqrt(np.maximum(eps**2 - used**2, 0))
+            elif self.norm == 1:
+                left = np.maximum(eps - used, 0)
+            free &= ~discrete
+        s = self.scale[free]
+        eta = project_ball(
+            torch.from_numpy((points - raw)[:, free] / s),
+            torch.from_numpy(left),
+            self.norm,
+            torch.from_numpy((lower - raw)[:, free] / s),
+            torch.from_numpy((upper - raw)[:, free] / s),
+        ).numpy()
+        moved = self._rounded(raw, base, eta, free, eps, (lower, upper), dtype)
+        return np.where(allowed[:, None], points, moved)
+
+    def _settle(
+        self, raw: np.ndarray, points: np.ndarray, eps: float, lower: np.ndarray, upper: np.ndarray
+    ) -> np.ndarray:
+        """Return `raw` with the discrete features at allowed values near those of `points`."""
+        movable = self.scale > 0
+        integer = self.integer & movable
+        bounded = np.clip(points, lower, upper)
+        switched = raw.copy()
+        for group in self.groups:
+            if not movable[group].all():
+                continue
+            chosen = np.eye(len(group))[points[:, group].argmax(axis=1)]
+            open_ = ((lower[:, group] <= chosen) & (chosen <= upper[:, group])).all(axis=1)
+            switched[:, group] = np.where(open_[:, None], chosen, raw[:, group])
+
+        def whole(base: np.ndarray, near: bool) -> np.ndarray:
+            step = bounded - raw
+            step = np.rint(step) if near else np.trunc(step)
+            result = np.where(integer, raw + step, base)
+            inside = (lower <= result) & (result <= upper)
+            return np.where(integer & ~inside, raw + np.trunc(bounded - raw), result)
+
+        # the first of these that the budget allows
+        tries = [whole(switched, True), whole(switched, False), whole(raw, True), whole(raw, False)]
+        settled = raw.copy()
+        open_ = np.ones(len(raw), dtype=bool)
+        for attempt in tries:
+            fits = open_ & (self.size(attempt - raw) <= eps)
+            settled[fits] = attempt[fits]
+            open_ &= ~fits
+        return settled
+
+    def _rounded(
+        self,
+        raw: np.ndarray,
+        base: np.ndarray,
+        eta: np.ndarray,
+        free: np.ndarray,
+        eps: float,
+        box: tuple[np.ndarray, np.ndarray],
+        dtype: type,
+    ) -> np.ndarray:
+        """Return ``base + s ∘ η`` in floating point, drawn in until it satisfies the model."""
+        lower, upper = box
+        moved = base.copy()
+        share = np.ones((len(raw), 1))
+        shrink = 2.0**-53
+        while True:
+            at = np.clip(
+                raw[:, free] + self.scale[free] * (eta * share), lower[:, free], upper[:, free]
+            )
+            at = at.astype(dtype)
+            low, high = lower[:, free], upper[:, free]
+            # rounding to a shorter type may leave the box again
+            at = np.where(at > high, np.nextafter(at, dtype(-np.inf)), at)
+            at = np.where(at < low, np.nextafter(at, dtype(np.inf)), at)
+            moved[:, free] = np.where(eta == 0, raw[:, free], at)
+            over = ~self.satisfied(raw, moved, eps)
+            if not over.any() or shrink > 1:
+                return np.where(over[:, None], raw, moved)
+            share[over] = max(0.0, 1 - shrink)
+            shrink *= 2
+
+
+def _one_hot(columns: np.ndarray) -> np.ndarray:
+    """Return the mask of rows with a single 1 among zeros."""
+    return ((columns == 0) | (columns == 1)).all(axis=1) & (columns.sum(axis=1) == 1)

@@ -1,0 +1,259 @@
+r"""What an adversary may change.
+
+A perturbation δ of a point x is allowed if
+
+    ‖δ / s‖_p ≤ eps,   δ_f = 0 where s_f = 0,   lower ≤ x + δ ≤ upper,
+
+with s the features' scales, 0 for the features that cannot be changed; some features may only
+grow, stay whole numbers, or form one-hot groups. The dual norm, which certificates need, is
+``‖s ∘ w‖_q`` with 1/p + 1/q = 1.
+"""
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+
+from skrobust.threat_model._budget import FeatureBudget
+from skrobust.utils._frames import numeric_values
+from skrobust.utils._validation import check_one_eps
+
+__all__ = ["ThreatModel"]
+
+_NORMS = (1.0, 2.0, np.inf)
+
+
+class ThreatModel(BaseEstimator):
+    """What an adversary may change: norm, budget, scales, mutable features, bounds, types.
+
+    Attacks honour all of it. The lower bounds of certificates hold for every model, because they
+    allow more: they leave out bounds, whole numbers and groups. The exact search honours bounds
+    and growth, and refuses whole numbers and groups.
+
+    Parameters
+    ----------
+    norm : 1, 2 or inf, default=2
+        p of the norm that measures a perturbation.
+    eps : float, default=None
+        The budget, ≥ 0, in the units of X over `feature_scale`. Certificates do not need it.
+    feature_scale : array-like of shape (n_features,) or mapping of str to float, default=None
+        How far each feature moves for one unit of `eps`, in (1e-100, 1e100). A mapping gives the
+        scales of named features, the others have 1; None is 1 for all.
+    mutable : array-like, default=None
+        The features that can be changed: a boolean mask of shape (n_features,), positions, or
+        names. None is all.
+    bounds : tuple (lower, upper), mapping of str to such a tuple, or "data", default=None
+        A box that perturbed points stay in; each end a float or an array-like of shape
+        (n_features,), infinite where there is none. A mapping gives the ends of named
+        features. "data" are the smallest and largest values of the training points that an
+        attack is fitted on; :meth:`with_bounds_of` reads them beforehand.
+    outside : {"error", "extend"}, default="error"
+        What a clean point outside the bounds is: an error, or a point that widens them for
+        itself.
+    increasing : array-like, default=None
+        The features that may only grow; spelt as `mutable`.
+    integers : array-like, default=None
+        The features whose values stay whole numbers; spelt as `mutable`. With bounds (0, 1) they
+        are binary.
+    one_hot : sequence of array-likes, default=None
+        Groups of columns, positions or names, of which one is 1 and the others are 0. The
+        adversary may choose another; both columns count in the norm.
+
+    Examples
+    --------
+    >>> from skrobust import ThreatModel
+    >>> model = ThreatModel(norm=1, feature_scale={"age": 5.0}, mutable=["age", "income"])
+    >>> model.resolve(3, ["age", "income", "sex"]).scale
+    array([5., 1., 0.])
+    """
+
+    def __init__(
+        self,
+        norm: Any = 2,
+        eps: float | None = None,
+        *,
+        feature_scale: Any = None,
+        mutable: Any = None,
+        bounds: Any = None,
+        outside: str = "error",
+        increasing: Any = None,
+        integers: Any = None,
+        one_hot: Any = None,
+    ):
+        self.norm = norm
+        self.eps = eps
+        self.feature_scale = feature_scale
+        self.mutable = mutable
+        self.bounds = bounds
+        self.outside = outside
+        self.increasing = increasing
+        self.integers = integers
+        self.one_hot = one_hot
+
+    def with_bounds_of(self, X: Any) -> Self:
+        """Return a copy whose bounds are the smallest and largest values of each column.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training points; columns that are not numbers get no bounds.
+
+        Examples
+        --------
+        >>> from skrobust import ThreatModel
+        >>> ThreatModel().with_bounds_of([[0.0, 5.0], [1.0, 2.0]]).bounds
+        (array([0., 2.]), array([1., 5.]))
+        """
+        raw = numeric_values(X).reshape(len(X), -1)
+        if len(raw) == 0:
+            raise ValueError("X must hold at least one point; got none.")
+        known = ~np.isnan(raw).all(axis=0)
+        lower, upper = np.full(raw.shape[1], -np.inf), np.full(raw.shape[1], np.inf)
+        lower[known], upper[known] = np.nanmin(raw[:, known], 0), np.nanmax(raw[:, known], 0)
+        return clone(self).set_params(bounds=(lower, upper))
+
+    def resolve(self, n_features: int, feature_names: Any = None) -> FeatureBudget:
+        """Check the parameters against the data and return arrays.
+
+        Parameters
+        ----------
+        n_features : int
+        feature_names : array-like of str of shape (n_features,), default=None
+            Needed where parameters name features.
+
+        Returns
+        -------
+        FeatureBudget
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter is not as described; the message names it.
+        """
+        if not isinstance(self.norm, Real) or float(self.norm) not in _NORMS:
+            raise ValueError(f"norm must be 1, 2 or inf; got {self.norm!r}.")
+        if self.eps is not None:
+            check_one_eps(self.eps)
+        if self.outside not in ("error", "extend"):
+            raise ValueError(f"outside must be 'error' or 'extend'; got {self.outside!r}.")
+        names = None if feature_names is None else [str(name) for name in feature_names]
+        scale = self._scale(n_features, names)
+        lower, upper = self._bounds(n_features, names)
+        mutable = _mask(self.mutable, n_features, names, "mutable", everything=True)
+        return FeatureBudget(
+            norm=float(self.norm),
+            scale=np.where(mutable, scale, 0.0),
+            lower=lower,
+            upper=upper,
+            increasing=_mask(self.increasing, n_features, names, "increasing"),
+            integer=_mask(self.integers, n_features, names, "integers"),
+            groups=self._groups(n_features, names, mutable),
+            extend=self.outside == "extend",
+        )
+
+    def _scale(self, n_features: int, names: list[str] | None) -> np.ndarray:
+        scale = np.ones(n_features)
+        if isinstance(self.feature_scale, Mapping):
+            for name, value in self.feature_scale.items():
+                scale[_position(name, names, "feature_scale")] = value
+        elif self.feature_scale is not None:
+            scale = _vector(self.feature_scale, n_features, "feature_scale")
+        if not ((scale > 1e-100) & (scale < 1e100)).all():
+            raise ValueError(
+                "feature_scale must lie between 1e-100 and 1e100 everywhere; got "
+                f"{self.feature_scale!r}. "
+                "Features that cannot be changed are left out of `mutable`."
+            )
+        return scale
+
+    def _groups(
+        self, n_features: int, names: list[str] | None, mutable: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        groups, taken = [], np.zeros(n_features, dtype=int)
+        for given in [] if self.one_hot is None else self.one_hot:
+            mask = _mask(given, n_features, names, "one_hot")
+            group = np.flatnonzero(mask)
+            if len(group) < 2:
+                raise ValueError(f"one_hot must hold groups of two columns or more; got {given!r}.")
+            if mutable[group].any() and not mutable[group].all():
+                raise ValueError(
+                    f"mutable must hold all columns of a one-hot group or none; of {given!r} it "
+                    "holds some."
+                )
+            taken[group] += 1
+            groups.append(group)
+        if (taken > 1).any():
+            raise ValueError(
+                f"one_hot must hold each column once; column {int(np.argmax(taken))} is in two."
+            )
+        return tuple(groups)
+
+    def _bounds(self, n_features: int, names: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
+        lower, upper = np.full(n_features, -np.inf), np.full(n_features, np.inf)
+        if isinstance(self.bounds, str):
+            what = "are read when an attack is fitted; elsewhere use with_bounds_of(X_train)."
+            if self.bounds != "data":
+                what = "is not known; use a pair, a mapping or 'data'."
+            raise ValueError(f"bounds={self.bounds!r} {what}")
+        if isinstance(self.bounds, Mapping):
+            for name, (low, high) in self.bounds.items():
+                position = _position(name, names, "bounds")
+                lower[position], upper[position] = low, high
+        elif self.bounds is not None:
+            if len(self.bounds) != 2:
+                raise ValueError(f"bounds must be a pair (lower, upper); got {self.bounds!r}.")
+            lower = _vector(self.bounds[0], n_features, "bounds[0]")
+            upper = _vector(self.bounds[1], n_features, "bounds[1]")
+        if not (lower <= upper).all():  # also where one is NaN
+            raise ValueError(f"bounds must have lower <= upper everywhere; got {self.bounds!r}.")
+        return lower, upper
+
+
+def _mask(
+    given: Any, n_features: int, names: list[str] | None, parameter: str, everything: bool = False
+) -> np.ndarray:
+    """Return a mask from a mask, positions or names; all or nothing for None."""
+    if given is None:
+        return np.full(n_features, everything)
+    given = np.atleast_1d(np.asarray(given))
+    if given.dtype == bool:
+        if given.shape != (n_features,):
+            raise ValueError(
+                f"{parameter} as a mask must have shape ({n_features},); got {given.shape}."
+            )
+        return given
+    mask = np.zeros(n_features, dtype=bool)
+    if given.dtype.kind in "OUT":
+        mask[[_position(name, names, parameter) for name in given.tolist()]] = True
+    elif given.dtype.kind in "iu" or given.size == 0:
+        positions = given.astype(int)
+        if ((positions < -n_features) | (positions >= n_features)).any():
+            raise ValueError(
+                f"{parameter} must hold positions below {n_features}; got {given.tolist()!r}."
+            )
+        mask[positions] = True
+    else:
+        raise TypeError(f"{parameter} must be a mask, positions or names; got {given.tolist()!r}.")
+    return mask
+
+
+def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
+    vector = np.asarray(value, dtype=np.float64)
+    if vector.ndim == 0:
+        return np.full(n_features, float(vector))
+    if vector.shape != (n_features,):
+        raise ValueError(f"{name} must have shape ({n_features},); got {vector.shape}.")
+    return vector
+
+
+def _position(name: Any, names: list[str] | None, parameter: str) -> int:
+    if names is None:
+        raise ValueError(
+            f"{parameter} names the feature {name!r}, but the data have no feature names; fit on "
+            "a data frame, or give positions."
+        )
+    if name not in names:
+        raise ValueError(f"{parameter} names the feature {name!r}, which is not among {names}.")
+    return names.index(name)

@@ -1,0 +1,227 @@
+"""From a fitted scikit-learn object to differentiable scores or a differentiable embedding."""
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model._base import LinearClassifierMixin
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.validation import check_is_fitted
+
+from skrobust.utils._sklearn import BaseSearchCV
+from skrobust.victims._affine import AffineMap, NotAffineError
+from skrobust.victims._fold import as_nearest_neighbor_rule
+from skrobust.victims._scores import (
+    AffineScores,
+    CentroidScores,
+    ModuleScores,
+    NeighborScores,
+    NetworkScores,
+    Scores,
+)
+from skrobust.victims._steps import active_steps, affine_map, step_map
+
+__all__ = ["NotDifferentiableError", "differentiable_embedding", "differentiable_scores"]
+
+Embedding = Callable[[torch.Tensor], torch.Tensor]
+
+
+class NotDifferentiableError(TypeError):
+    """No gradients are known for an estimator."""
+
+
+@singledispatch
+def differentiable_scores(estimator: Any) -> Scores:
+    """Return class scores of a fitted classifier that can be differentiated by raw features.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        A linear model, `NearestCentroid`, k-NN (by a surrogate), `MLPClassifier`, a skorch net, a
+        :class:`skrobust.victims.TorchClassifier`, any of them behind affine steps in a
+        Pipeline, in a search or frozen. A type with a method ``_differentiable_scores()``, or
+        one registered with ``differentiable_scores.register``, works as well.
+
+    Returns
+    -------
+    Scores
+
+    Raises
+    ------
+    NotDifferentiableError
+        If no gradients are known; the message says what to use instead.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.neighbors import NearestCentroid
+    >>> from skrobust.victims import differentiable_scores
+    >>> model = NearestCentroid().fit([[-1.0], [1.0], [1.0], [3.0]], [0, 0, 1, 1])
+    >>> differentiable_scores(model)(torch.tensor([[0.5]], dtype=torch.float64))
+    tensor([[-0.2500, -2.2500]], dtype=torch.float64)
+    """
+    if hasattr(estimator, "_differentiable_scores"):
+        return estimator._differentiable_scores()
+    if hasattr(estimator, "_as_victim"):
+        return NeighborScores(as_nearest_neighbor_rule(estimator))
+    if isinstance(getattr(estimator, "module_", None), torch.nn.Module):  # a skorch net
+        return ModuleScores(estimator.module_, estimator.classes_)
+    raise NotDifferentiableError(
+        f"{type(estimator).__name__} has no gradients that are known; use a black-box attack "
+        "such as HopSkipJump, or register its scores with "
+        "skrobust.victims.differentiable_scores.register."
+    )
+
+
+@differentiable_scores.register(LinearClassifierMixin)
+@differentiable_scores.register(LinearDiscriminantAnalysis)
+@differentiable_scores.register(LinearSVC)
+def _(estimator: Any) -> Scores:
+    check_is_fitted(estimator)
+    coef = estimator.coef_
+    coef = coef.toarray() if hasattr(coef, "toarray") else coef
+    return AffineScores(coef, estimator.intercept_, estimator.classes_)
+
+
+@differentiable_scores.register
+def _(estimator: SVC) -> Scores:
+    check_is_fitted(estimator)
+    if estimator.kernel != "linear" or len(estimator.classes_) != 2:
+        raise NotDifferentiableError(
+            f"SVC(kernel={estimator.kernel!r}) with {len(estimator.classes_)} classes has no "
+            "gradients that are known; a linear one for two classes has, LinearSVC for more."
+        )
+    return AffineScores(estimator.coef_, estimator.intercept_, estimator.classes_)
+
+
+@differentiable_scores.register
+def _(estimator: NearestCentroid) -> Scores:
+    check_is_fitted(estimator)
+    if estimator.metric != "euclidean" or getattr(estimator, "priors", "uniform") != "uniform":
+        raise NotDifferentiableError(
+            f"NearestCentroid(metric={estimator.metric!r}) has no gradients that are known; use "
+            "metric='euclidean' with uniform priors."
+        )
+    return CentroidScores(estimator.centroids_, estimator.classes_)
+
+
+@differentiable_scores.register
+def _(estimator: KNeighborsClassifier) -> Scores:
+    return NeighborScores(as_nearest_neighbor_rule(estimator))
+
+
+@differentiable_scores.register
+def _(estimator: MLPClassifier) -> Scores:
+    check_is_fitted(estimator)
+    activations: dict[str, Embedding] = {
+        "relu": torch.relu,
+        "tanh": torch.tanh,
+        "logistic": torch.sigmoid,
+        "identity": lambda x: x,
+    }
+    layers = zip(estimator.coefs_, estimator.intercepts_, strict=True)
+    return NetworkScores(layers, activations[estimator.activation], estimator.classes_)
+
+
+@differentiable_scores.register
+def _(estimator: Pipeline) -> Scores:
+    check_is_fitted(estimator)
+    scores = differentiable_scores(estimator.steps[-1][1])
+    try:
+        if isinstance(scores, NeighborScores):
+            return NeighborScores(as_nearest_neighbor_rule(estimator))
+        for name, step in reversed(active_steps(estimator.steps[:-1])):
+            scores = scores.before(step_map(name, step))
+    except NotAffineError as error:
+        raise NotDifferentiableError(
+            f"{error} Attacks by gradients need affine steps; use a black-box attack such as "
+            "HopSkipJump."
+        ) from error
+    return scores
+
+
+@differentiable_scores.register
+def _(estimator: BaseSearchCV) -> Scores:
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "best_estimator_"):
+        raise ValueError(f"{type(estimator).__name__} must be fitted with refit; got refit=False.")
+    return differentiable_scores(estimator.best_estimator_)
+
+
+@differentiable_scores.register
+def _(estimator: FrozenEstimator) -> Scores:
+    return differentiable_scores(estimator.estimator)
+
+
+@singledispatch
+def differentiable_embedding(estimator: Any) -> Embedding:
+    """Return the map of a fitted transformer, as a function of torch tensors.
+
+    Parameters
+    ----------
+    estimator : fitted transformer
+        An affine one (see :func:`affine_map`), alone or in a Pipeline; a torch module or a
+        skorch net whose output is the embedding. A type with a method
+        ``_differentiable_embedding()``, or one registered, works as well.
+
+    Returns
+    -------
+    callable (Tensor of shape (n, n_features)) -> Tensor of shape (n, n_components)
+
+    Raises
+    ------
+    NotDifferentiableError
+        If no gradients are known.
+    """
+    if hasattr(estimator, "_differentiable_embedding"):
+        return estimator._differentiable_embedding()
+    module = getattr(estimator, "module_", None)
+    if isinstance(module, torch.nn.Module):
+        return _module_embedding(module)
+    try:
+        return _affine_embedding(affine_map(estimator))
+    except NotAffineError as error:
+        raise NotDifferentiableError(f"{error} Or use a black-box attack such as SPSA.") from error
+
+
+@differentiable_embedding.register
+def _(estimator: torch.nn.Module) -> Embedding:
+    return _module_embedding(estimator)
+
+
+@differentiable_embedding.register
+def _(estimator: FrozenEstimator) -> Embedding:
+    return differentiable_embedding(estimator.estimator)
+
+
+@differentiable_embedding.register
+def _(estimator: Pipeline) -> Embedding:
+    check_is_fitted(estimator)
+    parts = [differentiable_embedding(step) for _, step in active_steps(estimator.steps)]
+
+    def embed(x: torch.Tensor) -> torch.Tensor:
+        for part in parts:
+            x = part(x)
+        return x
+
+    return embed
+
+
+def _affine_embedding(step: AffineMap) -> Embedding:
+    matrix = torch.from_numpy(np.array(step.matrix.T))
+    offset = torch.from_numpy(np.array(step.offset))
+    return lambda x: x @ matrix.to(x) + offset.to(x)
+
+
+def _module_embedding(module: torch.nn.Module) -> Embedding:
+    asked = ModuleScores(module, [])
+    return lambda x: asked.outputs(x.to(asked.dtype)).to(x)

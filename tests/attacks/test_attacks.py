@@ -1,0 +1,440 @@
+"""Attacks against victims whose smallest perturbation is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_digits, load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
+
+from skrobust import RobustMahalanobis, ThreatModel
+from skrobust.attacks import (
+    APGD,
+    FGSM,
+    PGD,
+    ExactNeighborAttack,
+    GreedyNeighborAttack,
+    HopSkipJump,
+    MinimumNormAttack,
+    NeighborDirectionAttack,
+    NoiseAttack,
+    TransferAttack,
+    WorstCase,
+)
+from skrobust.certificates import exact_nearest_neighbor_radius
+
+NORMS = [1, 2, np.inf]
+DUAL = {1: np.inf, 2: 2, np.inf: 1}
+WITHIN_BUDGET = [FGSM(), PGD(random_state=0), APGD(random_state=0), NoiseAttack(random_state=0)]
+SMALLEST = [
+    MinimumNormAttack(random_state=0),
+    HopSkipJump(random_state=0),
+    ExactNeighborAttack(),
+    GreedyNeighborAttack(),
+    NeighborDirectionAttack(),
+]
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    return X[:1200], y[:1200], X[1200:1260], y[1200:1260]
+
+
+def linear_minimum(model, X, norm):
+    """The distance of each point to the nearest decision boundary of its prediction."""
+    coef, intercept = model.coef_, model.intercept_
+    if len(coef) == 1:
+        coef, intercept = np.vstack([0 * coef, coef]), np.r_[0, intercept]
+    scores = X @ coef.T + intercept
+    top = scores.argmax(1)
+    gap = scores[np.arange(len(X)), top][:, None] - scores
+    size = np.linalg.norm(coef[top][:, None] - coef, ord=DUAL[norm], axis=2)
+    distance = np.divide(gap, size, out=np.full(gap.shape, np.inf), where=size > 0)
+    return distance.min(1)
+
+
+LINEAR = [LogisticRegression(max_iter=5000), LinearSVC(max_iter=100000)]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", LINEAR, ids=repr)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_linear_models_minimum(iris, norm, model, scaled):
+    X, y = iris
+    victim = clone(model).fit(X, y)
+    X, y = X[::3], y[::3]
+    scale = np.array([1.0, 2.0, 0.5, 1.0]) if scaled else np.ones(4)
+    threat = ThreatModel(norm, feature_scale=scale)
+    unit = clone(victim)
+    unit.__dict__.update(victim.__dict__)
+    unit.coef_, shown = victim.coef_ * scale, X / scale
+    right = victim.predict(X) == y
+    minimum = linear_minimum(unit, shown, norm)[right]
+    hop = HopSkipJump(random_state=0, max_iter=15, n_restarts=4, starting_points=X)
+    for attack in (MinimumNormAttack(random_state=0), hop):
+        found = attack.set_params(threat_model=threat).run(victim, X, y)
+        ratio = found.minimal_norm[right] / minimum
+        assert ratio.max() <= 1.25, type(attack).__name__
+        assert ratio.min() >= 1 - 1e-6
+        assert (found.predicted[found.success] != y[found.success]).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_gradients_within_a_budget_find_what_there_is_in_linear_models(iris, norm):
+    X, y = iris
+    victim = LogisticRegression(max_iter=5000).fit(X, y)
+    right = victim.predict(X) == y
+    minimum = linear_minimum(victim, X, norm)
+    for attack in (PGD(random_state=0, n_restarts=2), APGD(random_state=0, n_restarts=2)):
+        for row in np.flatnonzero(right)[::15]:
+            attack.set_params(threat_model=ThreatModel(norm, 1.01 * minimum[row]))
+            assert attack.run(victim, X[row : row + 1], y[row : row + 1]).success[0]
+            attack.set_params(threat_model=ThreatModel(norm, 0.999 * minimum[row]))
+            assert not attack.run(victim, X[row : row + 1], y[row : row + 1]).success[0]
+
+
+@pytest.fixture(scope="module", params=NORMS)
+def neighbors(request, digits):
+    X_train, y_train, X, y = digits
+    victim = KNeighborsClassifier(1).fit(X_train, y_train)
+    exact = exact_nearest_neighbor_radius(victim, X, y, threat_model=ThreatModel(request.param))
+    return victim, request.param, exact
+
+
+@pytest.mark.parametrize(
+    ("attack", "worst"),
+    [
+        pytest.param(MinimumNormAttack(random_state=0), 1.25, marks=pytest.mark.slow),
+        (ExactNeighborAttack(), 1 + 1e-6),
+        (GreedyNeighborAttack(), 1.25),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_1nn_minimum(digits, neighbors, attack, worst):
+    _, _, X, y = digits
+    victim, norm, exact = neighbors
+    right = exact.correct
+    found = attack.set_params(threat_model=ThreatModel(norm)).run(victim, X, y)
+    ratio = found.minimal_norm[right] / exact.upper[right]
+    assert ratio.max() <= worst
+    assert (found.minimal_norm[right] >= exact.radius[right]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [PGD(n_restarts=8), APGD(n_restarts=8)], ids=repr)
+def test_1nn_flips_within_a_tenth_of_the_minimum(digits, neighbors, attack):
+    _, _, X, y = digits
+    victim, norm, exact = neighbors
+    attack = clone(attack).set_params(random_state=0, batch_size=1)
+    rows = np.flatnonzero(exact.correct)
+    flipped = []
+    for row in rows:
+        attack.set_params(threat_model=ThreatModel(norm, 1.1 * exact.upper[row]))
+        flipped.append(attack.run(victim, X[row : row + 1], y[row : row + 1]).success[0])
+    assert np.mean(flipped) >= 0.95
+
+
+def test_black_box_and_straight_attacks_on_1nn_are_above_the_minimum(digits, neighbors):
+    X_train, _, X, y = digits
+    victim, norm, exact = neighbors
+    right = exact.correct
+    hop = HopSkipJump(random_state=0, starting_points=X_train, max_iter=15)
+    straight = NeighborDirectionAttack()
+    for attack, median in ((hop, 1.4), (straight, 3.0)):
+        found = attack.set_params(threat_model=ThreatModel(norm)).run(victim, X, y)
+        ratio = found.minimal_norm[right] / exact.upper[right]
+        assert found.success[right].all()
+        assert ratio.min() >= 1 - 1e-6
+        assert np.median(ratio) <= median
+
+
+@pytest.mark.parametrize("K", [3, 5])
+def test_greedy_neighbors_for_more_than_one(iris, K):
+    X, y = iris
+    victim = KNeighborsClassifier(K).fit(X[::2], y[::2])
+    found = GreedyNeighborAttack(threat_model=ThreatModel()).run(victim, X[1::6], y[1::6])
+    exact = exact_nearest_neighbor_radius(victim, X[1::6], y[1::6])
+    right = exact.correct
+    assert found.success[right].all()
+    ratio = found.minimal_norm[right] / exact.upper[right]
+    assert ratio.min() >= 1 - 1e-3
+    assert np.median(ratio) <= 1.25
+
+
+VICTIMS = [
+    make_pipeline(StandardScaler(), LogisticRegression()),
+    make_pipeline(MinMaxScaler(), KNeighborsClassifier(3)),
+    make_pipeline(MinMaxScaler(), RobustMahalanobis(random_state=0), KNeighborsClassifier(1)),
+    NearestCentroid(),
+    make_pipeline(StandardScaler(), MLPClassifier((20,), random_state=0, max_iter=2000)),
+]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("victim", VICTIMS, ids=lambda v: str(v).replace("\n", ""))
+@pytest.mark.parametrize("attack", WITHIN_BUDGET, ids=lambda a: type(a).__name__)
+def test_victims_are_asked_again_in_raw_features(iris, victim, attack):
+    X, y = iris
+    victim = clone(victim).fit(X[::2], y[::2])
+    threat = ThreatModel(np.inf, 0.7, mutable=[0, 2, 3], bounds=(0, 8))
+    found = clone(attack).set_params(threat_model=threat).run(victim, X[1::2], y[1::2])
+    np.testing.assert_array_equal(found.predicted, victim.predict(found.X_adv))
+    right = victim.predict(X[1::2]) == y[1::2]
+    np.testing.assert_array_equal(found.correct, right)
+    np.testing.assert_array_equal(found.success, right & (found.predicted != y[1::2]))
+    delta = found.X_adv - X[1::2]
+    assert (delta[:, 1] == 0).all()
+    assert np.abs(delta).max() <= 0.7
+    assert (delta[~right] == 0).all()
+    if not isinstance(attack, NoiseAttack):
+        assert found.success.any()
+        assert found.n_gradient_calls > 0
+
+
+def test_one_run_makes_a_curve(iris):
+    X, y = iris
+    victim = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    budgets = [0.1, 0.3, 0.6, 1.0]
+    found = PGD(threat_model=ThreatModel(), n_restarts=2, random_state=0).run(
+        victim, X[1::2], y[1::2], eps=budgets
+    )
+    curve = found.robust_accuracy(budgets)
+    exact = exact_nearest_neighbor_radius(victim, X[1::2], y[1::2])
+    truth = [float((exact.correct & (exact.radius > eps)).mean()) for eps in budgets]
+    assert (curve >= np.array(truth) - 1e-12).all()
+    assert (curve - truth).max() <= 0.05
+    assert (np.diff(curve) <= 0).all()
+
+
+@pytest.mark.parametrize("attack", WITHIN_BUDGET + SMALLEST, ids=lambda a: type(a).__name__)
+def test_a_row_does_not_depend_on_its_batch(digits, attack):
+    X_train, y_train, X, y = digits
+    victim = KNeighborsClassifier(1).fit(X_train[:200], y_train[:200])
+    attack = clone(attack).set_params(threat_model=ThreatModel(2, 0.8), batch_size=16)
+    if "max_iter" in attack.get_params():
+        attack.set_params(max_iter=3)
+    if isinstance(attack, MinimumNormAttack):
+        attack.set_params(attack=PGD(max_iter=5, n_restarts=2))
+    whole = attack.run(victim, X[:40], y[:40])
+    order = np.random.default_rng(0).permutation(40)[:23]
+    part = attack.run(victim, X[order], y[order])
+    np.testing.assert_array_equal(part.X_adv, whole.X_adv[order])
+    np.testing.assert_array_equal(part.success, whole.success[order])
+
+
+def test_the_number_of_jobs_does_not_matter(digits):
+    X_train, y_train, X, y = digits
+    victim = KNeighborsClassifier(1).fit(X_train[:200], y_train[:200])
+    attack = PGD(threat_model=ThreatModel(2, 0.8), batch_size=8, random_state=0, max_iter=5)
+    one = attack.run(victim, X[:30], y[:30])
+    two = attack.set_params(n_jobs=2).run(victim, X[:30], y[:30])
+    np.testing.assert_array_equal(one.X_adv, two.X_adv)
+    assert (one.n_queries, one.n_gradient_calls) == (two.n_queries, two.n_gradient_calls)
+
+
+@pytest.mark.parametrize("attack", WITHIN_BUDGET + SMALLEST, ids=lambda a: type(a).__name__)
+def test_no_budget_returns_the_points_themselves(iris, attack):
+    X, y = iris
+    victim = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    found = clone(attack).set_params(threat_model=ThreatModel(2, 0.0)).run(victim, X, y)
+    np.testing.assert_array_equal(found.X_adv, X)
+    assert not found.success.any()
+    assert found.robust_accuracy(0.0) == victim.score(X, y)
+
+
+def test_transform_attacks_predictions_and_labels_come_by_routing(iris):
+    X, y = iris
+    attack = PGD(
+        FrozenEstimator(KNeighborsClassifier(5).fit(X[::2], y[::2])),
+        threat_model=ThreatModel(2, 0.6),
+        random_state=0,
+    ).fit(X)
+    wrong = attack.estimator_.predict(X) != y
+    assert wrong.any()
+    moved = attack.transform(X)
+    given = attack.transform(X, labels=y)
+    assert (given[wrong] == X[wrong]).all()  # these are wrong already
+    assert (moved[wrong] != X[wrong]).any()
+    with sklearn.config_context(enable_metadata_routing=True):
+        attack.set_transform_request(labels=True)
+        pipe = make_pipeline(StandardScaler(with_mean=False, with_std=False), attack).fit(X, y)
+        np.testing.assert_array_equal(pipe.transform(X, labels=y), given)
+
+
+def test_frames_keep_their_columns_and_types():
+    rng = np.random.default_rng(0)
+    n = 200
+    X = pd.DataFrame(
+        {
+            "amount": rng.exponential(size=n),
+            "country": rng.choice(["de", "fr"], n),
+            "visits": rng.poisson(5, n),
+            "age": rng.integers(18, 80, n),
+        },
+        index=np.arange(n) + 1000,
+    )
+    y = np.where(X["amount"] + 0.3 * X["visits"] > 2.4, "fraud", "fine")
+    encode = make_column_transformer(
+        (OneHotEncoder(), ["country"]), (StandardScaler(), ["amount", "visits", "age"])
+    )
+    forest = make_pipeline(encode, RandomForestClassifier(30, random_state=0)).fit(X, y)
+    threat = ThreatModel(
+        np.inf,
+        1.0,
+        feature_scale={"visits": 3.0},
+        mutable=["amount", "visits"],
+        integers=["visits"],
+        increasing=["visits"],
+        bounds={"amount": (0, np.inf)},
+    )
+    for attack in (
+        HopSkipJump(max_iter=2, n_evaluations=10, random_state=0),
+        NoiseAttack(random_state=0),
+        TransferAttack(surrogate=forest, attack=NoiseAttack(), random_state=0),
+    ):
+        found = attack.set_params(threat_model=threat).run(forest, X, y)
+        assert found.success.any()
+        assert list(found.X_adv.columns) == list(X.columns)
+        assert (found.X_adv.index == X.index).all()
+        assert found.X_adv["visits"].dtype == X["visits"].dtype
+        pd.testing.assert_frame_equal(found.X_adv[["country", "age"]], X[["country", "age"]])
+        assert (found.X_adv["visits"] >= X["visits"]).all()
+        assert (found.X_adv["amount"] >= 0).all()
+        np.testing.assert_array_equal(found.predicted, forest.predict(found.X_adv))
+    moved = HopSkipJump(forest, threat_model=threat, max_iter=2, random_state=0).fit(X, y)
+    assert isinstance(moved.transform(X), pd.DataFrame)
+
+
+def test_set_output(iris):
+    X, y = iris
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    attack = FGSM(threat_model=ThreatModel(2, 0.5)).set_output(transform="pandas").fit(frame, y)
+    assert list(attack.transform(frame).columns) == list("abcd")
+    assert list(attack.get_feature_names_out()) == list("abcd")
+
+
+def test_single_precision_stays_so(iris):
+    X, y = iris
+    X = X.astype(np.float32)
+    victim = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    threat = ThreatModel(np.inf, 0.3)
+    found = PGD(threat_model=threat, random_state=0).run(victim, X, y)
+    assert found.X_adv.dtype == np.float32
+    assert np.abs(found.X_adv.astype(float) - X.astype(float)).max() <= 0.3
+    assert found.success.any()
+
+
+def test_worst_case_is_the_best_of_each(iris):
+    X, y = iris
+    victim = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    threat = ThreatModel(2, 0.5)
+    parts = [("fgsm", FGSM()), ("greedy", GreedyNeighborAttack(n_candidates=2))]
+    worst = WorstCase(attacks=parts, threat_model=threat)
+    found = worst.run(victim, X, y)
+    single = [
+        attack.set_params(threat_model=threat).run(victim, X, y).minimal_norm for _, attack in parts
+    ]
+    np.testing.assert_array_equal(found.minimal_norm, np.minimum(*single))
+    worst.set_params(greedy__n_candidates=5)
+    assert worst.get_params()["greedy"].n_candidates == 5
+
+
+def test_transfer_needs_less_than_it_gets(iris):
+    X, y = iris
+    forest = RandomForestClassifier(20, random_state=0).fit(X, y)
+    surrogate = LogisticRegression(max_iter=5000).fit(X, y)
+    attack = TransferAttack(surrogate=surrogate, threat_model=ThreatModel(2, 1.5), random_state=0)
+    assert attack.run(forest, X, y).success.mean() > 0.2
+    fitted = attack.set_params(estimator=forest).fit(X, y)
+    assert fitted.surrogate_ is not surrogate
+    assert fitted.transform(X).shape == X.shape
+
+
+@pytest.mark.parametrize("attack", [PGD(), HopSkipJump(), ExactNeighborAttack()])
+def test_wrong_victims_and_data(iris, attack):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X, y)
+    with pytest.raises(NotFittedError):
+        attack.run(KNeighborsClassifier(1), X, y)
+    with pytest.raises(TypeError, match="regressor LinearRegression"):
+        attack.run(LinearRegression().fit(X, y), X, y)
+    with pytest.raises(TypeError, match="StandardScaler is a transformer"):
+        attack.run(StandardScaler().fit(X), X, y)
+    with pytest.raises(TypeError, match="neither predict nor transform"):
+        attack.run(object(), X, y)
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
+        attack.run(knn, sparse.csr_matrix(X), y)
+    with pytest.raises(ValueError, match="eps must be finite and >= 0; got -1"):
+        attack.run(knn, X, y, eps=-1)
+    with pytest.raises(ValueError, match="eps must be finite"):
+        clone(attack).set_params(threat_model=ThreatModel(eps=np.nan)).run(knn, X, y)
+    with pytest.raises(ValueError, match="lower <= upper"):
+        clone(attack).set_params(threat_model=ThreatModel(eps=1, bounds=(1, 0))).run(knn, X, y)
+    with pytest.raises(ValueError, match=r"mutable as a mask must have shape \(4,\)"):
+        clone(attack).set_params(threat_model=ThreatModel(eps=1, mutable=[True])).run(knn, X, y)
+    with pytest.raises(ValueError, match="both must be text, or both numbers"):
+        attack.run(knn, X, y.astype(str))
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        attack.run(knn, X, y[:-1])
+
+
+def test_a_missing_budget_and_missing_gradients_are_told(iris):
+    X, y = iris
+    with pytest.raises(ValueError, match="PGD needs a budget; got None"):
+        PGD(threat_model=ThreatModel()).run(KNeighborsClassifier(1).fit(X, y), X, y)
+    with pytest.raises(TypeError, match="use a black-box attack such as HopSkipJump"):
+        PGD().run(RandomForestClassifier(5).fit(X, y), X, y)
+
+
+def test_a_constant_feature_and_bounds_of_the_training_points(iris):
+    X, y = iris
+    X = np.hstack([X, np.full((len(X), 1), 7.0)])
+    threat = ThreatModel(np.inf, 1.0, bounds="data", outside="extend")
+    attack = PGD(make_pipeline(StandardScaler(), KNeighborsClassifier(1)), threat_model=threat)
+    moved = attack.set_params(random_state=0).fit(X[::2], y[::2]).transform(X[1::2])
+    assert (moved[:, 4] == 7).all()
+    assert (moved != X[1::2]).any()
+
+
+def test_an_interrupt_keeps_what_there_is(iris, monkeypatch):
+    X, y = iris
+    victim = KNeighborsClassifier(1).fit(X, y)
+    attack = PGD(threat_model=ThreatModel(2, 2.0), batch_size=50, random_state=0)
+    perturb, calls = PGD._perturb, []
+
+    def interrupted(self, problem):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return perturb(self, problem)
+
+    monkeypatch.setattr(PGD, "_perturb", interrupted)
+    with pytest.warns(UserWarning, match="Interrupted"):
+        found = attack.run(victim, X, y)
+    assert found.success[:50].any()
+    assert not found.diagnostics["reached"][50:].any()
+
+
+def test_progress_is_printed(iris, capsys):
+    X, y = iris
+    NoiseAttack(verbose=1).run(KNeighborsClassifier(1).fit(X, y), X, y)
+    assert "NoiseAttack, eps=0.1: 150 of 150 points" in capsys.readouterr().out

@@ -1,0 +1,185 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.tree import DecisionTreeClassifier
+
+import skrobust.inspection._report as report_module
+from skrobust import RobustMahalanobis, ThreatModel
+from skrobust.attacks import APGD, HopSkipJump, NoiseAttack
+from skrobust.certificates import exact_nearest_neighbor_radius
+from skrobust.inspection import SoundnessError, robustness_report
+from skrobust.victims import TorchClassifier
+
+FAST = {
+    "apgd": APGD(max_iter=10, random_state=0),
+    "hop": HopSkipJump(max_iter=3, n_evaluations=20, random_state=0),
+    "noise": NoiseAttack(random_state=0, max_iter=5),
+}
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return X, y
+
+
+def flags(report):
+    return {finding.name for finding in report.health if finding.flagged}
+
+
+def check_sandwich(model, X, y, eps):
+    report = robustness_report(model, X, y, eps=eps, random_state=0)
+    exact = exact_nearest_neighbor_radius(model, X, y)
+    truth = np.array([(exact.correct & (exact.upper > value)).mean() for value in report.eps])
+    assert (report.certified <= truth).all()
+    assert (truth <= report.worst + 1e-12).all()
+    for curve in report.robust_accuracy.values():
+        assert (report.worst <= curve + 1e-12).all()
+        assert (curve <= report.clean_accuracy).all()
+    np.testing.assert_allclose(report.robust_accuracy["nearest neighbors"], truth, atol=1e-12)
+    assert report.healthy, str(report)
+    return report
+
+
+def sandwich_model():
+    return make_pipeline(
+        MinMaxScaler(), RobustMahalanobis(random_state=0, max_iter=5), KNeighborsClassifier(1)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_certificate_exact_and_attacks_are_in_order():
+    X, y = load_digits(return_X_y=True)
+    model = sandwich_model().fit(X[:500], y[:500])
+    report = check_sandwich(model, X[500:540], y[500:540], [1, 4, 8])
+    frame = report.to_frame()
+    assert list(frame.index) == [1, 4, 8]
+    assert list(frame.columns)[-2:] == ["worst attack (upper bound)", "certified (lower bound)"]
+    assert "MinMaxScaler → RobustMahalanobis → KNeighborsClassifier" in str(report)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_same_on_pendigits(load_shared):
+    X, X_test, y, y_test = load_shared("pendigits")
+    model = sandwich_model().fit(X[:2000], y[:2000])
+    check_sandwich(model, X_test[:60], y_test[:60], [5, 10, 20, 40])
+
+
+def test_the_page_holds_everything_and_needs_nothing(iris):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    attacks = {"<script>": FAST["apgd"], "noise": FAST["noise"]}
+    report = robustness_report(knn, X[1::5], y[1::5], eps=[0.1, 0.4], attacks=attacks)
+    page = report._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "http" not in page
+    assert page.count("<polyline") == 2
+    for finding in report.health:
+        assert finding.name in page
+
+
+def test_an_unsound_certificate_is_found(iris, monkeypatch):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    certify = report_module.certify_nearest_neighbors
+
+    def too_large(*args, **kwargs):
+        found = certify(*args, **kwargs)
+        return dataclasses.replace(found, radius=found.radius * 1.01)
+
+    monkeypatch.setattr(report_module, "certify_nearest_neighbors", too_large)
+    with pytest.raises(SoundnessError, match=r"is certified up to .* changed it by"):
+        robustness_report(knn, X[1::5], y[1::5], eps=0.1)
+
+
+class Masked(torch.nn.Module):
+    """A network behind a rounding of its input: its gradient is 0 everywhere."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.weights = torch.nn.ParameterList(
+            [torch.nn.Parameter(torch.tensor(W)) for W in model.coefs_]
+        )
+        self.biases = [torch.tensor(b) for b in model.intercepts_]
+
+    def forward(self, x):
+        x = torch.round(x * 50) / 50
+        for k, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = (x if k == 0 else torch.relu(x)) @ W + b
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_masked_gradients_are_flagged(iris):
+    X, y = iris
+    network = MLPClassifier((16,), random_state=0, max_iter=500).fit(X, y)
+    honest = robustness_report(network, X[::3], y[::3], eps=[0.2, 1.0], attacks=FAST)
+    assert honest.healthy, str(honest)
+    masked = TorchClassifier(Masked(network), network.classes_)
+    report = robustness_report(masked, X[::3], y[::3], eps=[0.2, 1.0], attacks=FAST)
+    assert {
+        "zero gradients",
+        "black box against white box",
+        "robust accuracy reaches zero",
+    } <= flags(report)
+    assert report.certified is None
+    assert any("no certificate" in note for note in report.notes)
+
+
+class Random:
+    """A defence by randomness: now and then it says something else."""
+
+    def __init__(self, model):
+        self.model, self.rng = model, np.random.default_rng(0)
+
+    def predict(self, X):
+        found = self.model.predict(X)
+        changed = self.rng.random(len(found)) < 0.2
+        return np.where(changed, (found + 1) % 3, found)
+
+
+def test_random_predictions_are_flagged(iris):
+    X, y = iris
+    model = Random(LogisticRegression(max_iter=2000).fit(X, y))
+    report = robustness_report(model, X, y, eps=0.1, attacks={"noise": FAST["noise"]})
+    assert "randomness" in flags(report)
+
+
+def test_a_classifier_without_gradients(iris):
+    X, y = iris
+    tree = DecisionTreeClassifier(random_state=0).fit(X, y)
+    report = robustness_report(tree, X[::4], y[::4], eps=[0.1, 0.5])
+    assert set(report.results) == {"hop skip jump", "noise"}
+    assert any("no attack by gradients" in note for note in report.notes)
+    assert report.worst[1] < report.clean_accuracy
+
+
+def test_threat_models_are_handed_on(iris):
+    X, y = iris
+    knn = KNeighborsClassifier(3).fit(X[::2], y[::2])
+    threat = ThreatModel(np.inf, mutable=[2, 3], bounds=(0, 8))
+    report = robustness_report(knn, X[1::6], y[1::6], eps=[0.2], threat_model=threat, attacks=FAST)
+    for found in report.results.values():
+        assert (found.X_adv[:, :2] == X[1::6, :2]).all()
+    assert report.certified[0] <= report.worst[0]
+
+
+def test_wrong_parameters(iris):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X, y)
+    with pytest.raises(ValueError, match="eps must be finite and >= 0; got -1"):
+        robustness_report(knn, X, y, eps=[-1])
+    with pytest.raises(TypeError, match="must be an attack"):
+        robustness_report(knn, X, y, eps=0.1, attacks={"x": "pgd"})
+    with pytest.raises(ValueError, match="at least one attack"):
+        robustness_report(knn, X, y, eps=0.1, attacks={})

@@ -1,0 +1,111 @@
+"""Retrieval, verification, clusters and spectra against slow obvious definitions."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_curve
+
+from skrobust.metrics import (
+    embedding_density,
+    equal_error_rate,
+    mean_average_precision_at_r,
+    pairwise_f1,
+    r_precision,
+    recall_at_k,
+    spectral_decay,
+    tar_at_far,
+    verification_threshold,
+)
+
+
+def slow(Z, y, Q):
+    """Recall@1..n−1, mAP@R and R-precision, one query after the other."""
+    recall, ap, rp = [], [], []
+    for q in range(len(Z)):
+        others = [i for i in range(len(Z)) if i != q]
+        others.sort(key=lambda i: ((Z[i] - Q[q]) ** 2).sum())
+        relevant = np.array([y[i] == y[q] for i in others])
+        recall.append(np.cumsum(relevant) > 0)
+        R = relevant.sum()
+        if R:
+            precision = np.cumsum(relevant) / np.arange(1, len(others) + 1)
+            ap.append((precision * relevant)[:R].sum() / R)
+            rp.append(relevant[:R].mean())
+    return np.mean(recall, axis=0), np.mean(ap), np.mean(rp)
+
+
+@pytest.mark.parametrize("perturbed", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_retrieval(seed, perturbed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 5, 40)
+    y[0] = 9  # a class of its own
+    Z = rng.standard_normal((40, 3)) + y[:, None] * 0.3
+    Q = Z + 0.5 * rng.standard_normal(Z.shape) if perturbed else Z
+    recall, ap, rp = slow(Z, y, Q)
+    queries = Q if perturbed else None
+    np.testing.assert_allclose(recall_at_k(Z, y, np.arange(1, 40), queries=queries), recall)
+    assert recall_at_k(Z, y, queries=queries) == pytest.approx(recall[0])
+    assert mean_average_precision_at_r(Z, y, queries=queries) == pytest.approx(ap)
+    assert r_precision(Z, y, queries=queries) == pytest.approx(rp)
+
+
+def test_copies_of_a_query_stay_in_the_gallery():
+    Z, y = [[0.0], [0.0], [5.0], [6.0]], [0, 1, 0, 1]
+    assert recall_at_k(Z, y) == 0.0
+
+
+def test_wrong_input():
+    with pytest.raises(ValueError, match="k must be integers from 1 to 2; got 3"):
+        recall_at_k(np.zeros((3, 1)), [0, 1, 0], 3)
+    with pytest.raises(ValueError, match="queries must have the shape"):
+        recall_at_k(np.zeros((3, 1)), [0, 1, 0], queries=np.zeros((3, 2)))
+
+
+def test_pairwise_f1_over_all_pairs():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 4, 60), rng.integers(0, 6, 60)
+    together = [(a[i] == a[j], b[i] == b[j]) for i, j in combinations(range(60), 2)]
+    both = sum(x and z for x, z in together)
+    precision, recall = both / sum(z for _, z in together), both / sum(x for x, _ in together)
+    assert pairwise_f1(a, b) == pytest.approx(2 * precision * recall / (precision + recall))
+    assert pairwise_f1(a, a) == 1
+    assert pairwise_f1(np.arange(5), np.arange(5)) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_verification_agrees_with_the_roc_curve(seed):
+    rng = np.random.default_rng(seed)
+    alike = rng.random(300) < 0.4
+    score = np.round(rng.standard_normal(300) + alike, 1)  # with ties
+    far, tar, thresholds = roc_curve(alike, score, drop_intermediate=False)
+    for limit in (0.0, 0.01, 0.1, 0.5, 1.0):
+        assert tar_at_far(alike, score, limit) == pytest.approx(tar[far <= limit].max())
+        found = verification_threshold(alike, score, limit)
+        assert found == thresholds[far <= limit].min()
+        assert (score[~alike] >= found).mean() <= limit
+    grid = np.linspace(0, 1, 200001)
+    gap = np.interp(grid, far, tar)
+    crossing = grid[np.argmin(np.abs(1 - gap - grid))]
+    assert equal_error_rate(alike, score) == pytest.approx(crossing, abs=1e-4)
+
+
+def test_verification_needs_both_kinds():
+    with pytest.raises(ValueError, match="only one kind"):
+        equal_error_rate([True], [0.3])
+    with pytest.raises(ValueError, match=r"far must be in \[0, 1\]; got 2"):
+        tar_at_far([True, False], [0.3, 0.1], 2)
+
+
+def test_density_and_decay():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 4
+    wide = rng.standard_normal((200, 4)) + 3 * np.eye(4)[y]
+    tight = 0.1 * rng.standard_normal((200, 4)) + 3 * np.eye(4)[y]
+    assert embedding_density(tight, y) < embedding_density(wide, y)
+    assert embedding_density(np.zeros((4, 2)), [0, 0, 1, 1]) == np.inf
+    flat = rng.standard_normal((5000, 4))
+    assert spectral_decay(flat) == pytest.approx(0, abs=1e-3)
+    assert spectral_decay(flat * [1, 1, 1, 0.01]) > 0.5
+    assert spectral_decay(flat * [1, 1, 1, 0]) == np.inf

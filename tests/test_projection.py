@@ -1,0 +1,170 @@
+"""What a threat model returns satisfies it, on random models and points."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsClassifier
+
+from skrobust import ThreatModel
+from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
+
+
+@st.composite
+def models(draw):
+    """Return a threat model, clean points that satisfy it, and wild ones."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    n, d = 12, draw(st.integers(4, 8))
+    raw = rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-3, 3, d)
+    kind = rng.choice(["real", "integer", "increasing"], d)
+    raw[:, kind == "integer"] = np.rint(raw[:, kind == "integer"])
+    groups = []
+    if draw(st.booleans()):
+        raw[:, :3] = np.eye(3)[rng.integers(0, 3, n)]
+        kind[:3] = "real"
+        groups = [[0, 1, 2]]
+    mutable = rng.random(d) < 0.8
+    if groups:
+        mutable[:3] = draw(st.booleans())
+    bounds, outside = None, "error"
+    if draw(st.booleans()):
+        lower, upper = raw.min(0), raw.max(0)
+        if draw(st.booleans()):
+            outside = "extend"
+            lower, upper = lower + 0.2 * (upper - lower), upper - 0.2 * (upper - lower)
+        bounds = (lower, upper)
+    model = ThreatModel(
+        norm=draw(st.sampled_from([1, 2, np.inf])),
+        feature_scale=10.0 ** rng.uniform(-2, 2, d),
+        mutable=mutable,
+        bounds=bounds,
+        outside=outside,
+        increasing=kind == "increasing",
+        integers=kind == "integer",
+        one_hot=groups or None,
+    )
+    wild = raw + rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-3, 3, d)
+    return model, raw, wild, float(10.0 ** rng.uniform(-3, 3))
+
+
+def check_by_hand(model, raw, points, eps):
+    """Every line of the definition, written out again."""
+    budget = model.resolve(raw.shape[1])
+    delta = points - raw
+    movable = np.asarray(model.mutable)
+    assert (delta[:, ~movable] == 0).all()
+    scaled = delta[:, movable] / np.asarray(model.feature_scale)[movable]
+    if movable.any():
+        assert (np.linalg.norm(scaled, ord=model.norm, axis=1) <= eps).all()
+    assert (delta[:, model.increasing] >= 0).all()
+    whole = points[:, model.integers]
+    assert (np.rint(whole) == whole).all()
+    if model.bounds is not None:
+        lower, upper = model.bounds
+        moved = delta != 0
+        low, high = np.broadcast_arrays(lower, points)[0], np.broadcast_arrays(upper, points)[0]
+        if model.outside == "extend":
+            low, high = np.minimum(low, raw), np.maximum(high, raw)
+        assert (points >= low)[moved].all()
+        assert (points <= high)[moved].all()
+    for group in model.one_hot or []:
+        assert (points[:, group].sum(1) == 1).all()
+        assert np.isin(points[:, group], [0, 1]).all()
+    assert budget.satisfied(raw, points, eps).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(models())
+def test_every_projected_point_satisfies_the_model(case):
+    model, raw, wild, eps = case
+    budget = model.resolve(raw.shape[1])
+    budget.check_inside(raw)
+    found = budget.project(raw, wild, eps)
+    check_by_hand(model, raw, found, eps)
+    np.testing.assert_array_equal(budget.project(raw, found, eps), found)
+    np.testing.assert_array_equal(budget.project(raw, raw, eps), raw)
+    np.testing.assert_array_equal(budget.project(raw, wild, 0.0), raw)
+
+
+@settings(max_examples=100, deadline=None)
+@given(models())
+def test_points_in_single_precision_satisfy_it_after_rounding(case):
+    model, raw, wild, eps = case
+    raw = raw.astype(np.float32).astype(float)
+    model.set_params(outside="extend")
+    budget = model.resolve(raw.shape[1])
+    found = budget.project(raw, wild, eps, np.float32)
+    np.testing.assert_array_equal(found.astype(np.float32), found)
+    check_by_hand(model, raw, found, eps)
+
+
+def test_the_budget_is_used_up():
+    raw, wild = np.zeros((1, 2)), np.array([[30.0, 40.0]])
+    found = ThreatModel(2).resolve(2).project(raw, wild, 5.0)
+    np.testing.assert_allclose(found, [[3, 4]], rtol=1e-12)
+
+
+def test_whole_numbers_and_categories_go_to_the_nearest_that_is_allowed():
+    budget = ThreatModel(np.inf, integers=[0], one_hot=[[1, 2, 3]]).resolve(4)
+    raw = np.array([[2.0, 1, 0, 0]])
+    wild = np.array([[4.6, 0.2, 0.1, 0.9]])
+    np.testing.assert_array_equal(budget.project(raw, wild, 3.0), [[5, 0, 0, 1]])
+    np.testing.assert_array_equal(budget.project(raw, wild, 2.0), [[4, 0, 0, 1]])
+    # too little for another category
+    np.testing.assert_array_equal(budget.project(raw, wild, 0.9), raw)
+
+
+def test_bounds_of_the_training_points():
+    X = pd.DataFrame({"a": [1.0, 3.0], "kind": ["x", "y"], "b": [5, 2]})
+    budget = ThreatModel().with_bounds_of(X).resolve(3, list(X.columns))
+    np.testing.assert_array_equal(budget.lower, [1, -np.inf, 2])
+    np.testing.assert_array_equal(budget.upper, [3, np.inf, 5])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"outside": "clip"}, "outside must be 'error' or 'extend'; got 'clip'"),
+        ({"bounds": "data"}, "with_bounds_of"),
+        ({"bounds": "train"}, "bounds='train' is not known"),
+        ({"one_hot": [[0]]}, "groups of two columns or more"),
+        ({"one_hot": [[0, 1], [1, 2]]}, "column 1 is in two"),
+        ({"one_hot": [[0, 1]], "mutable": [0, 2]}, "all columns of a one-hot group or none"),
+        ({"integers": [True]}, r"integers as a mask must have shape \(3,\)"),
+        ({"increasing": [3]}, "increasing must hold positions below 3"),
+    ],
+)
+def test_wrong_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        ThreatModel(**parameters).resolve(3)
+
+
+def test_clean_points_that_break_the_model():
+    X = np.array([[0.5, 1.0, 0.0]])
+    with pytest.raises(ValueError, match=r"integers .* X\[0, 0\] is 0.5"):
+        ThreatModel(integers=[0]).resolve(3).check_inside(X)
+    with pytest.raises(ValueError, match=r"one_hot .* X\[0, \[0, 1\]\]"):
+        ThreatModel(one_hot=[[0, 1]]).resolve(3).check_inside(X)
+    with pytest.raises(ValueError, match="outside='extend'"):
+        ThreatModel(bounds=(1, 2)).resolve(3).check_inside(X)
+    ThreatModel(bounds=(1, 2), outside="extend").resolve(3).check_inside(X)
+
+
+def test_certificates_of_features_that_may_only_grow():
+    """In one dimension the answer is plain: only the point above can be reached."""
+    knn = KNeighborsClassifier(1).fit([[0.0], [1.0], [4.0]], [1, 0, 1])
+    point, label = [[1.0]], [0]
+    assert exact_nearest_neighbor_radius(knn, point, label).radius == pytest.approx(0.5)
+    growing = ThreatModel(increasing=[0])
+    found = exact_nearest_neighbor_radius(knn, point, label, threat_model=growing)
+    assert found.radius == pytest.approx(1.5)
+    bound = certify_nearest_neighbors(knn, point, label, threat_model=growing)
+    assert bound.radius[0] <= found.radius[0]
+
+
+def test_the_exact_search_refuses_whole_numbers():
+    knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    with pytest.raises(ValueError, match=r"integers and one_hot .* not searched exactly"):
+        exact_nearest_neighbor_radius(knn, [[0]], [0], threat_model=ThreatModel(integers=[0]))
