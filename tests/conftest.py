@@ -11,9 +11,16 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 matplotlib.use("Agg")
+
+# several processes of pytest-xdist share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 DATA = Path(
     os.environ.get("SKROBUST_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")

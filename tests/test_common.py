@@ -14,12 +14,15 @@ from skrobust.attacks import (
     APGD,
     FGSM,
     PGD,
+    EmbeddingShift,
+    EmbeddingTargets,
     ExactNeighborAttack,
     GreedyNeighborAttack,
     HopSkipJump,
     MinimumNormAttack,
     NeighborDirectionAttack,
     NoiseAttack,
+    RankingAttack,
     TransferAttack,
     WorstCase,
 )
@@ -48,6 +51,9 @@ ESTIMATORS = [
     NoiseAttack(random_state=0),
     TransferAttack(DecisionTreeClassifier(random_state=0), random_state=0),
     WorstCase(),
+    EmbeddingShift(max_iter=3, random_state=0),
+    EmbeddingTargets(n_targets=2, max_iter=3, random_state=0),
+    RankingAttack(max_iter=3, random_state=0),
 ]
 
 pytestmark = pytest.mark.filterwarnings(

@@ -88,15 +88,19 @@ class ExactRadius(_FashionMNIST):
 class ExactVotes:
     """Exact 3-NN radii of 50 test points on digits: seconds a point, and the share solved."""
 
+    n_points = 5 if SMOKE else 50
+
     timeout = 600
 
     def setup(self):
         X, y = load_digits(return_X_y=True)
         self.knn = KNeighborsClassifier(3).fit(X[:-50] / 16, y[:-50])
-        self.X, self.y = X[-50:] / 16, y[-50:]
+        self.X, self.y = X[-self.n_points :] / 16, y[-self.n_points :]
 
     def track_seconds_a_point(self):
-        return seconds(lambda: exact_nearest_neighbor_radius(self.knn, self.X, self.y)) / 50
+        return (
+            seconds(lambda: exact_nearest_neighbor_radius(self.knn, self.X, self.y)) / self.n_points
+        )
 
     def track_share_exact(self):
         found = exact_nearest_neighbor_radius(self.knn, self.X, self.y)

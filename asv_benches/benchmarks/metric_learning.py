@@ -17,7 +17,7 @@ PAPER = {"objective": "triplet", "validation_fraction": 0, "epoch_size": None, "
 class Fit:
     """Three epochs of the paper's settings; everything grows with their number."""
 
-    params = ([500, 1000], [8, 16]) if SMOKE else ([5000, 10000, 20000, 60000], [16, 64, 784])
+    params = ([200, 400], [8]) if SMOKE else ([5000, 10000, 20000, 60000], [16, 64, 784])
     param_names = ("n_samples", "n_features")
     timeout = 1800
     rounds = number = repeat = 1
@@ -45,7 +45,7 @@ class Epoch:
     unit = "ratio"
 
     def setup(self, dtype):
-        self.X, self.y = blobs(1000 if SMOKE else 20000, 64, dtype)
+        self.X, self.y = blobs(300 if SMOKE else 20000, 64, dtype)
 
     def track_ratio_to_kneighbors(self, dtype):
         search = NearestNeighbors(n_neighbors=10, algorithm="brute").fit(self.X)

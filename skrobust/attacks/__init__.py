@@ -6,6 +6,12 @@ An attack is an estimator. ``run(estimator, X, y)`` attacks a fitted one and ret
 
 from skrobust.attacks._apgd import APGD
 from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._embedding import (
+    BaseEmbeddingAttack,
+    EmbeddingAttackResult,
+    EmbeddingShift,
+    EmbeddingTargets,
+)
 from skrobust.attacks._hop_skip_jump import HopSkipJump
 from skrobust.attacks._minimum_norm import MinimumNormAttack
 from skrobust.attacks._nearest_neighbor import (
@@ -15,6 +21,7 @@ from skrobust.attacks._nearest_neighbor import (
 )
 from skrobust.attacks._noise import NoiseAttack
 from skrobust.attacks._pgd import FGSM, PGD
+from skrobust.attacks._ranking import RankingAttack
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._transfer import TransferAttack
 from skrobust.attacks._worst_case import WorstCase
@@ -25,12 +32,17 @@ __all__ = [
     "PGD",
     "AttackResult",
     "BaseAttack",
+    "BaseEmbeddingAttack",
+    "EmbeddingAttackResult",
+    "EmbeddingShift",
+    "EmbeddingTargets",
     "ExactNeighborAttack",
     "GreedyNeighborAttack",
     "HopSkipJump",
     "MinimumNormAttack",
     "NeighborDirectionAttack",
     "NoiseAttack",
+    "RankingAttack",
     "TransferAttack",
     "WorstCase",
 ]

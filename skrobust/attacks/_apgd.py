@@ -153,8 +153,8 @@ class APGD(BaseAttack):
             z = project(eta + rate[:, None] * steepest(gradient, norm))
             moved = _MOMENTUM * (z - eta) + (1 - _MOMENTUM) * (eta - before)
             eta, before = project(eta + moved), eta
-        better = (ascent.margin(eta) > best_margin) & (best_margin <= 0)
-        return problem.points(torch.where(better[:, None], eta, best))
+        # the last point has not been looked at; the victim will be asked
+        return problem.points(torch.where((best_margin > 0)[:, None], best, eta))
 
 
 def _checkpoints(max_iter: int) -> dict[int, int]:

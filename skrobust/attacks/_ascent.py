@@ -44,25 +44,29 @@ class Ascent:
         self.problem, self.loss, self.n_steps = problem, loss, max(n_steps - 1, 1)
         self.temperature = temperature
         self.rows, self.scores = problem.scaled, problem.victim.scores
+        self.plain = bool((self.rows.scale == 1).all())
         self.unit = self.target = None
-        with torch.no_grad():
-            clean = self.scores(self.rows.raw)
-        if problem.restart % 2 and not self.scores.annealed and clean.shape[1] > 2:
-            # the class of the largest score need not be the nearest one
-            others = clean.scatter(1, self.rows.labels[:, None], -torch.inf)
-            rank = (problem.restart + 1) // 2 % (clean.shape[1] - 1)
-            self.target = others.topk(rank + 1, dim=1).indices[:, -1]
+        aims = problem.restart % 2 == 1 and len(self.scores.classes) > 2
         if self.scores.annealed:
-            with torch.no_grad():
-                gap = margin(clean, self.rows.labels).abs()
+            clean = self._clean()
+            gap = margin(clean, self.rows.labels).abs()
             finite = torch.where(torch.isfinite(clean), clean.abs(), 0).amax(1)
             floor = 1e-12 * finite + torch.finfo(clean.dtype).tiny
             self.unit = torch.maximum(torch.where(torch.isfinite(gap), gap, finite), floor)
+        elif aims:
+            # the class of the largest score need not be the nearest one
+            others = self._clean().scatter(1, self.rows.labels[:, None], -torch.inf)
+            rank = (problem.restart + 1) // 2 % (others.shape[1] - 1)
+            self.target = others.topk(rank + 1, dim=1).indices[:, -1]
+
+    def _clean(self) -> torch.Tensor:
+        with torch.no_grad():
+            return self.scores(self.rows.raw)
 
     def at(self, eta: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return loss and margin, of shape (n,), and the loss's gradient, of the shape of η."""
         eta = eta.detach().requires_grad_()
-        x = self.rows.raw + self.rows.scale * eta
+        x = self.rows.raw + (eta if self.plain else self.rows.scale * eta)
         if self.unit is None:
             soft = hard = self.scores(x)
         else:
@@ -78,14 +82,9 @@ class Ascent:
             value = soft.gather(1, pair) @ torch.tensor([1.0, -1.0]).to(soft)
         (gradient,) = torch.autograd.grad(value.sum(), eta)
         self.problem.count_gradients()
-        gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
+        if self.unit is not None:  # a class without points has scores of −inf
+            gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
         return value.detach(), margin(hard.detach(), self.rows.labels), gradient
-
-    def margin(self, eta: torch.Tensor) -> torch.Tensor:
-        """Return the margin alone."""
-        with torch.no_grad():
-            scores = self.scores(self.rows.raw + self.rows.scale * eta)
-        return margin(scores, self.rows.labels)
 
     def start(self) -> torch.Tensor:
         """Return where to start: 0 first, then toward other classes or at random in turn.

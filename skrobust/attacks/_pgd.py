@@ -149,8 +149,8 @@ class PGD(BaseAttack):
                 gradient = average
             step = self._step(t) * rows.eps[:, None] * steepest(gradient, norm)
             eta = project_ball(eta + step, rows.eps, norm, *box)
-        better = (ascent.margin(eta) > best_margin) & (best_margin <= 0)
-        return problem.points(torch.where(better[:, None], eta, best))
+        # the last point has not been looked at; the victim will be asked
+        return problem.points(torch.where((best_margin > 0)[:, None], best, eta))
 
     def _step(self, t: int) -> float:
         if self.step_size is not None:

@@ -1,6 +1,6 @@
 r"""What an embedding looks like: how tight its classes are, how many directions it uses.
 
-    density = mean distance within classes / mean distance between classes,
+    density = mean cosine distance of the pairs within a class / of the classes' mean directions,
     spectral decay = KL( U ‖ s / Σ s ),    s the singular values of the embedding, U uniform
 
 (Roth, Milbich, Sinha, Gupta, Ommer and Cohen, *Revisiting training strategies and generalization
@@ -11,13 +11,14 @@ grows without bound.
 from typing import Any
 
 import numpy as np
+from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 __all__ = ["embedding_density", "spectral_decay"]
 
 
 def embedding_density(embedding: Any, y: Any) -> float:
-    """Mean distance of points of a class over the mean distance of classes' centres.
+    """Mean cosine distance within classes over that between the classes' mean directions.
 
     Parameters
     ----------
@@ -28,14 +29,14 @@ def embedding_density(embedding: Any, y: Any) -> float:
     Returns
     -------
     float
-        Distances are those from points to their centre and between centres, all in ℓ₂; inf
-        where all centres coincide.
+        Averaged over the pairs of points of a class, over the classes that have some, and over
+        the pairs of classes; inf where all mean directions coincide.
 
     Examples
     --------
     >>> from skrobust.metrics import embedding_density
-    >>> embedding_density([[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1])
-    0.1
+    >>> round(embedding_density([[1, 0], [0, 1], [-1, 0], [0, -1]], [0, 0, 1, 1]), 6)
+    0.5
     """
     Z = check_array(embedding, dtype=np.float64, input_name="embedding")
     y = column_or_1d(y)
@@ -43,11 +44,18 @@ def embedding_density(embedding: Any, y: Any) -> float:
     classes, inverse = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y must hold two classes or more; got {classes.tolist()}.")
-    centers = np.array([Z[inverse == c].mean(0) for c in range(len(classes))])
-    within = np.linalg.norm(Z - centers[inverse], axis=1).mean()
-    apart = np.linalg.norm(centers[:, None] - centers, axis=2)
-    between = apart[np.triu_indices(len(classes), 1)].mean()
-    return float(within / between) if between > 0 else float("inf")
+    Z = normalize(Z)
+    sums = np.zeros((len(classes), Z.shape[1]))
+    np.add.at(sums, inverse, Z)
+    n = np.bincount(inverse)
+    some = n > 1
+    # the mean cosine of the pairs of a class, from the norm of its sum
+    cosine = ((sums**2).sum(1) - n)[some] / (n * (n - 1))[some]
+    within = float((1 - cosine).mean()) if some.any() else 0.0
+    directions = normalize(sums)
+    apart = 1 - directions @ directions.T
+    between = float(apart[np.triu_indices(len(classes), 1)].mean())
+    return within / between if between > 0 else float("inf")
 
 
 def spectral_decay(embedding: Any) -> float:

@@ -46,8 +46,7 @@ def project_ball(
     """
     if norm == torch.inf:
         ends = radius[:, None]
-        inside = torch.minimum(torch.maximum(point, -ends), ends)
-        return _clip(inside, lower, upper)
+        return _clip(point.clamp(-ends, ends), lower, upper)
     clipped = _clip(point, lower, upper)
     outside = torch.linalg.vector_norm(clipped, ord=norm, dim=1) > radius
     if not outside.any():
@@ -70,7 +69,7 @@ def _clip(
 ) -> torch.Tensor:
     if lower is None or upper is None:
         return point
-    return torch.minimum(torch.maximum(point, lower), upper)
+    return point.clamp(lower, upper)
 
 
 def _euclidean(

@@ -223,25 +223,23 @@ class FeatureBudget:
         dtype: type,
     ) -> np.ndarray:
         """Return ``base + s ∘ η`` in floating point, drawn in until it satisfies the model."""
-        lower, upper = box
         moved = base.copy()
-        share = np.ones((len(raw), 1))
-        shrink = 2.0**-53
-        while True:
-            at = np.clip(
-                raw[:, free] + self.scale[free] * (eta * share), lower[:, free], upper[:, free]
-            )
-            at = at.astype(dtype)
-            low, high = lower[:, free], upper[:, free]
+        todo = np.arange(len(raw))
+        shrink = float(np.finfo(dtype).eps) / 2
+        share = 1.0
+        while len(todo):
+            clean, low, high = (array[todo][:, free] for array in (raw, *box))
+            at = np.clip(clean + self.scale[free] * (eta[todo] * share), low, high).astype(dtype)
             # rounding to a shorter type may leave the box again
             at = np.where(at > high, np.nextafter(at, dtype(-np.inf)), at)
             at = np.where(at < low, np.nextafter(at, dtype(np.inf)), at)
-            moved[:, free] = np.where(eta == 0, raw[:, free], at)
-            over = ~self.satisfied(raw, moved, eps)
-            if not over.any() or shrink > 1:
-                return np.where(over[:, None], raw, moved)
-            share[over] = max(0.0, 1 - shrink)
-            shrink *= 2
+            moved[np.ix_(todo, free)] = np.where(eta[todo] == 0, clean, at)
+            todo = todo[~self.satisfied(raw[todo], moved[todo], eps)]
+            if share == 0:
+                break
+            share, shrink = max(0.0, 1 - shrink), 2 * shrink
+        moved[todo] = raw[todo]
+        return moved
 
 
 def _one_hot(columns: np.ndarray) -> np.ndarray:

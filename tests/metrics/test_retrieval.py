@@ -104,7 +104,14 @@ def test_density_and_decay():
     wide = rng.standard_normal((200, 4)) + 3 * np.eye(4)[y]
     tight = 0.1 * rng.standard_normal((200, 4)) + 3 * np.eye(4)[y]
     assert embedding_density(tight, y) < embedding_density(wide, y)
-    assert embedding_density(np.zeros((4, 2)), [0, 0, 1, 1]) == np.inf
+    assert embedding_density(np.ones((4, 2)), [0, 0, 1, 1]) == np.inf
+    unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    means = np.array([unit[y == c].mean(0) for c in range(4)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    pairs = list(combinations(range(4), 2))
+    within = [np.mean([1 - a @ b for a, b in combinations(unit[y == c], 2)]) for c in range(4)]
+    between = np.mean([1 - means[a] @ means[b] for a, b in pairs])
+    assert embedding_density(wide, y) == pytest.approx(np.mean(within) / between)
     flat = rng.standard_normal((5000, 4))
     assert spectral_decay(flat) == pytest.approx(0, abs=1e-3)
     assert spectral_decay(flat * [1, 1, 1, 0.01]) > 0.5

@@ -1,0 +1,626 @@
+r"""Attacks on embeddings: move what a transformer says of a point, without labels.
+
+With x = x₀ + s ∘ η and the embedding z = f(x), a value v(z) is raised by projected steps
+
+    η ← Π( η + α u ),     u the steepest step of v along f.
+
+The gradient is that of torch, or, for a transformer that has none, the estimate of natural
+evolution strategies from antithetic pairs of points (Ilyas, Engstrom, Athalye and Lin, ICML 2018),
+
+    g = 1/(2 σ P) Σ_p [ v(x + σ s ∘ u_p) − v(x − σ s ∘ u_p) ] u_p.
+
+The start is random: at the clean point the gradient of a shift is undefined.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    MetaEstimatorMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skrobust.attacks._ascent import steepest
+from skrobust.attacks._base import read_table
+from skrobust.numerics import project_ball
+from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._frames import Table
+from skrobust.utils._row_noise import RowNoise
+from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skrobust.utils._validation import check_one_eps
+from skrobust.victims import differentiable_embedding
+
+__all__ = ["BaseEmbeddingAttack", "EmbeddingAttackResult", "EmbeddingShift", "EmbeddingTargets"]
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingAttackResult:
+    """Perturbed points, and where the transformer's own `transform` puts them.
+
+    Attributes
+    ----------
+    X_adv : array or data frame of shape (n_samples, ...)
+        Each row satisfies the threat model: that is checked apart from the attack.
+    embedding, embedding_adv : ndarray of shape (n_samples, n_components)
+        Of the clean and of the perturbed points, by the public `transform`.
+    value : ndarray of shape (n_samples,)
+        What the attack reports, from these embeddings; see there.
+    perturbation_norm : ndarray of shape (n_samples,)
+        ``‖δ / s‖_p``.
+    n_queries : int
+        Rows that the transformer was asked to transform.
+    n_gradient_calls : int
+        Rows whose gradient was computed.
+    diagnostics : dict
+    """
+
+    X_adv: Any
+    embedding: np.ndarray
+    embedding_adv: np.ndarray
+    value: np.ndarray
+    perturbation_norm: np.ndarray
+    n_queries: int
+    n_gradient_calls: int
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class EmbeddingRows:
+    """Some rows, and what an attack on them refers to.
+
+    Attributes
+    ----------
+    clean : Tensor of shape (n, n_components)
+        Embeddings of the clean points; of unit norm where the attack normalises.
+    gallery : Tensor of shape (n_gallery, n_components)
+        Items that they are compared with.
+    own : ndarray of shape (n,)
+        The row's own place in the gallery; -1 where it is not in it.
+    labels, gallery_labels : ndarray or None
+    noise : RowNoise
+    """
+
+    clean: torch.Tensor
+    gallery: torch.Tensor
+    own: np.ndarray
+    labels: np.ndarray | None
+    gallery_labels: np.ndarray | None
+    noise: RowNoise
+
+
+class BaseEmbeddingAttack(
+    MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
+):
+    """Base of the attacks on embeddings.
+
+    A subclass writes :meth:`_choose` (what a row is moved toward or away from) and
+    :meth:`_value` (what is raised).
+    """
+
+    normalizes: ClassVar[bool] = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "transform"]), None],
+        "threat_model": [ThreatModel, None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [Interval(Real, 0, None, closed="neither")],
+        "gradient": [StrOptions({"exact", "nes"})],
+        "n_evaluations": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    estimator: Any
+    threat_model: ThreatModel | None
+    max_iter: int
+    step_size: float
+    gradient: str
+    n_evaluations: int
+    batch_size: int
+    random_state: Any
+
+    @abstractmethod
+    def _choose(self, rows: EmbeddingRows) -> Any:
+        """Return what the value of these rows refers to."""
+
+    @abstractmethod
+    def _value(self, z: torch.Tensor, chosen: Any) -> torch.Tensor:
+        """Return what is raised, shape (n,), for embeddings of shape (n, n_components)."""
+
+    def _report(self, z: torch.Tensor, chosen: Any) -> torch.Tensor:
+        """Return what is reported of the perturbed rows, shape (n,)."""
+        return self._value(z, chosen)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit a clone of the transformer, unless it is frozen.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Training points; :meth:`transform` compares with them.
+        y : array-like of shape (n_samples,), default=None
+            Labels, where the transformer or the attack needs them.
+
+        Returns
+        -------
+        BaseEmbeddingAttack
+            Itself, fitted.
+        """
+        table = read_table(X)
+        validate_data(self, X, reset=True, skip_check_array=True)
+        victim = PCA() if self.estimator is None else self.estimator
+        self.threat_model_ = self._model()
+        if isinstance(self.threat_model_.bounds, str) and self.threat_model_.bounds == "data":
+            self.threat_model_ = self.threat_model_.with_bounds_of(X)
+        _budget(self.threat_model_, table)
+        frozen = isinstance(victim, FrozenEstimator)
+        if frozen:
+            check_is_fitted(victim)
+        self.estimator_ = victim if frozen else clone(victim).fit(X, y)
+        self.gallery_ = np.asarray(self.estimator_.transform(X), dtype=np.float64)
+        self.gallery_labels_ = None if y is None else column_or_1d(y)
+        self.n_iter_ = self.max_iter
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Perturb points against the fitted transformer and its training points.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array or data frame of shape (n_samples, n_features)
+            In the container of `X`.
+        """
+        check_is_fitted(self)
+        read_table(X)
+        validate_data(self, X, reset=False, skip_check_array=True)
+        found = self._attack(
+            self.estimator_, X, None, self.threat_model_, self.gallery_, self.gallery_labels_
+        )
+        return found.X_adv
+
+    def run(self, estimator: Any, X: Any, y: Any = None) -> EmbeddingAttackResult:
+        """Attack a fitted transformer; the clean points are the gallery.
+
+        Parameters
+        ----------
+        estimator : fitted transformer
+            The attack's own `estimator` is not used.
+        X : array-like or data frame of shape (n_samples, n_features)
+            Clean points.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for the attacks that choose by them.
+
+        Returns
+        -------
+        EmbeddingAttackResult
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no `transform`, or no gradients are known (``gradient="nes"``
+            does without).
+        ValueError
+            If a parameter or the data are not supported; the message names it.
+        """
+        self._validate_params()
+        if not hasattr(estimator, "transform"):
+            raise TypeError(
+                f"estimator must have a method transform; got {type(estimator).__name__}."
+            )
+        check_is_fitted(estimator)
+        labels = None if y is None else column_or_1d(y)
+        return self._attack(estimator, X, labels, self._model(), None, labels)
+
+    def _model(self) -> ThreatModel:
+        return ThreatModel(norm=2, eps=0.1) if self.threat_model is None else self.threat_model
+
+    def _attack(
+        self,
+        estimator: Any,
+        X: Any,
+        y: np.ndarray | None,
+        model: ThreatModel,
+        gallery: np.ndarray | None,
+        gallery_labels: np.ndarray | None,
+    ) -> EmbeddingAttackResult:
+        table = read_table(X)
+        if model.eps is None:
+            raise ValueError("eps must be given in the threat model of this attack; got None.")
+        eps = check_one_eps(model.eps)
+        if y is not None and len(y) != len(table):
+            raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
+        budget = _budget(model, table)
+        raw = np.nan_to_num(table.values)
+        budget.check_inside(raw)
+        view = _View(self, estimator, table, budget, eps)
+        clean = view.transform(raw, np.arange(len(raw)))
+        noise = RowNoise(
+            int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)), raw
+        )
+        points = raw.copy()
+        value = np.zeros(len(raw))
+        zero = np.zeros(len(raw), dtype=bool)
+        embedded = clean.copy()
+        for start in range(0, len(raw), self.batch_size):
+            some = np.arange(start, min(start + self.batch_size, len(raw)))
+            # filled up, so that rounding does not depend on the rows that come along
+            filled = np.resize(some, self.batch_size) if len(some) < self.batch_size else some
+            rows = EmbeddingRows(
+                clean=self._shown(torch.from_numpy(clean[filled])),
+                gallery=self._shown(torch.from_numpy(clean if gallery is None else gallery)),
+                own=filled if gallery is None else np.full(len(filled), -1),
+                labels=None if y is None else y[filled],
+                gallery_labels=gallery_labels,
+                noise=noise.take(filled),
+            )
+            chosen = self._choose(rows)
+            if eps > 0:
+                moved, none = view.ascend(filled, chosen, rows.noise, len(some))
+                points[some] = budget.project(raw[some], moved[: len(some)], eps, table.dtype)
+                zero[some] = none[: len(some)]
+            at = view.transform(points[filled], filled)
+            embedded[some] = at[: len(some)]
+            reported = self._report(self._shown(torch.from_numpy(at)), chosen)
+            value[some] = reported.numpy()[: len(some)]
+        if not budget.satisfied(raw, points, eps).all():  # a defect of the projection
+            raise RuntimeError("points break the threat model.")
+        return EmbeddingAttackResult(
+            X_adv=table.rebuild(points),
+            embedding=clean,
+            embedding_adv=embedded,
+            value=value,
+            perturbation_norm=budget.size(points - raw),
+            n_queries=view.n_queries,
+            n_gradient_calls=view.n_gradient_calls,
+            diagnostics={"zero_gradient": zero},
+        )
+
+    def _shown(self, z: torch.Tensor) -> torch.Tensor:
+        """Return embeddings as the attack compares them."""
+        return unit(z) if self.normalizes else z
+
+
+class _View:
+    """A transformer, seen from the rows of a table."""
+
+    def __init__(
+        self,
+        attack: BaseEmbeddingAttack,
+        estimator: Any,
+        table: Table,
+        budget: FeatureBudget,
+        eps: float,
+    ):
+        self.attack, self.estimator, self.table = attack, estimator, table
+        self.budget, self.eps = budget, eps
+        self.n_queries = self.n_gradient_calls = 0
+        self.embed = differentiable_embedding(estimator) if attack.gradient == "exact" else None
+        self.shape = np.shape(table.given)[1:]
+
+    def transform(self, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Ask the public `transform`."""
+        self.n_queries += len(np.unique(rows))
+        found = self.estimator.transform(self.table.rebuild(points, rows))
+        found = found.toarray() if hasattr(found, "toarray") else found
+        return np.asarray(found, dtype=np.float64).reshape(len(rows), -1)
+
+    def ascend(
+        self, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return perturbed rows, and where the first gradient was 0."""
+        attack, budget = self.attack, self.budget
+        raw = np.nan_to_num(self.table.values)[rows]
+        clean, scale = torch.from_numpy(raw), torch.from_numpy(budget.scale)
+        radius = torch.full((len(rows),), self.eps, dtype=torch.float64)
+        box: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+        if budget.bounded:
+            low, high = budget.box(raw)
+            step = np.where(budget.scale > 0, budget.scale, 1.0)
+            box = torch.from_numpy((low - raw) / step), torch.from_numpy((high - raw) / step)
+        start = torch.from_numpy(noise.in_ball(raw.shape[1], budget.norm, 1))
+        eta = project_ball(
+            torch.where(scale > 0, 0.1 * self.eps * start, 0), radius, budget.norm, *box
+        )
+        best, best_value = eta, torch.full_like(radius, -torch.inf)
+        zero = np.zeros(len(rows), dtype=bool)
+        for t in range(attack.max_iter):
+            value, gradient = self._slope(clean, scale, eta, rows, chosen, noise, t)
+            self.n_gradient_calls += n_meant
+            if t == 0:
+                zero = (gradient == 0).all(1).numpy()
+            better = value > best_value
+            best = torch.where(better[:, None], eta, best)
+            best_value = torch.where(better, value, best_value)
+            rate = attack.step_size * self.eps * (1 - t / attack.max_iter)
+            eta = project_ball(
+                eta + rate * steepest(gradient, budget.norm), radius, budget.norm, *box
+            )
+        return raw + (scale * best).numpy(), zero
+
+    def _slope(
+        self,
+        clean: torch.Tensor,
+        scale: torch.Tensor,
+        eta: torch.Tensor,
+        rows: np.ndarray,
+        chosen: Any,
+        noise: RowNoise,
+        t: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        attack = self.attack
+        if self.embed is not None:
+            eta = eta.detach().requires_grad_()
+            x = clean + scale * eta
+            z = self.embed(x.reshape(len(x), *self.shape) if len(self.shape) > 1 else x)
+            value = attack._value(attack._shown(z), chosen)
+            (gradient,) = torch.autograd.grad(value.sum(), eta)
+            return value.detach(), torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
+
+        def at(moved: torch.Tensor) -> torch.Tensor:
+            z = self.transform((clean + scale * moved).numpy(), rows)
+            return attack._value(attack._shown(torch.from_numpy(z)), chosen)
+
+        width, gradient = 0.05 * self.eps, torch.zeros_like(eta)
+        for p in range(attack.n_evaluations):
+            u = torch.from_numpy(noise.normal(eta.shape[1], 10_000 + t * attack.n_evaluations + p))
+            u = torch.where(scale > 0, u, 0)
+            gradient += (at(eta + width * u) - at(eta - width * u))[:, None] * u
+        return at(eta), gradient / (2 * width * attack.n_evaluations)
+
+
+def unit(z: torch.Tensor) -> torch.Tensor:
+    """Return rows of norm 1; a row of zeros stays one."""
+    return torch.nn.functional.normalize(z, dim=1)
+
+
+def _budget(model: ThreatModel, table: Table) -> FeatureBudget:
+    budget = model.resolve(table.values.shape[1], table.names)
+    budget.scale[~table.numeric] = 0.0
+    return budget
+
+
+class EmbeddingShift(BaseEmbeddingAttack):
+    """Move the embedding as far as possible from where it was.
+
+    Parameters
+    ----------
+    estimator : transformer, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``PCA()``. With ``gradient="exact"`` one of
+        :func:`skrobust.victims.differentiable_embedding`.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    normalize : bool, default=False
+        Whether embeddings are compared on the unit sphere.
+    max_iter : int, default=32
+        Steps.
+    step_size : float, default=0.25
+        First step as a share of the budget; it falls to 0.
+    gradient : {"exact", "nes"}, default="exact"
+        "nes" estimates it from `transform` alone.
+    n_evaluations : int, default=30
+        Pairs of points of an estimate.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    random_state : int, RandomState or None, default=None
+        For the random start; the same for a row in whatever batch it comes.
+
+    Attributes
+    ----------
+    estimator_ : transformer
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    gallery_ : ndarray of shape (n_samples, n_components)
+        Embeddings of the training points.
+    n_iter_ : int
+        Steps that are made: `max_iter`.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Notes
+    -----
+    The value that is reported is the shift ``‖f(x') − f(x)‖₂``.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import EmbeddingShift
+    >>> scaler = StandardScaler().fit([[0.0, 0.0], [2.0, 8.0]])
+    >>> attack = EmbeddingShift(threat_model=ThreatModel(eps=1.0), random_state=0)
+    >>> attack.run(scaler, [[1.0, 1.0]]).value.round(3)
+    array([1.])
+    """
+
+    normalizes = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseEmbeddingAttack._parameter_constraints,
+        "normalize": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        normalize: bool = False,
+        max_iter: int = 32,
+        step_size: float = 0.25,
+        gradient: str = "exact",
+        n_evaluations: int = 30,
+        batch_size: int = 128,
+        random_state: Any = None,
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.normalize = normalize
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.gradient = gradient
+        self.n_evaluations = n_evaluations
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def _shown(self, z: torch.Tensor) -> torch.Tensor:
+        return unit(z) if self.normalize else z
+
+    def _choose(self, rows: EmbeddingRows) -> torch.Tensor:
+        return rows.clean
+
+    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vector_norm(z - chosen, dim=1)
+
+
+class EmbeddingTargets(BaseEmbeddingAttack):
+    r"""Pull the embedding toward one or several items: STAX (one) and MTAX (several).
+
+    The mean distance to T targets ``1/T Σ_q ‖t_q − f(x')‖`` is lowered (the geometric median), or
+    the mean of its squares (the centroid).
+
+    Parameters
+    ----------
+    estimator : transformer, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``PCA()``.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    n_targets : int, default=1
+        T.
+    targets : {"any", "other_class"}, default="any"
+        Which items of the gallery are drawn.
+    aim : {"median", "centroid"}, default="median"
+        Distances, or their squares.
+    max_iter : int, default=32
+        Steps.
+    step_size : float, default=0.25
+        First step as a share of the budget; it falls to 0.
+    gradient : {"exact", "nes"}, default="exact"
+        "nes" estimates it from `transform` alone.
+    n_evaluations : int, default=30
+        Pairs of points of an estimate.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    random_state : int, RandomState or None, default=None
+        For the targets and the random start.
+
+    Attributes
+    ----------
+    estimator_ : transformer
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    gallery_ : ndarray of shape (n_samples, n_components)
+        Embeddings of the training points.
+    n_iter_ : int
+        Steps that are made: `max_iter`.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Notes
+    -----
+    The value that is reported is the mean cosine of the perturbed point and its targets.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import EmbeddingTargets
+    >>> X, y = load_iris(return_X_y=True)
+    >>> attack = EmbeddingTargets(threat_model=ThreatModel(eps=2.0), random_state=0)
+    >>> found = attack.run(StandardScaler().fit(X), X)
+    >>> bool(found.value.mean() > 0.5)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseEmbeddingAttack._parameter_constraints,
+        "n_targets": [Interval(Integral, 1, None, closed="left")],
+        "targets": [StrOptions({"any", "other_class"})],
+        "aim": [StrOptions({"median", "centroid"})],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        n_targets: int = 1,
+        targets: str = "any",
+        aim: str = "median",
+        max_iter: int = 32,
+        step_size: float = 0.25,
+        gradient: str = "exact",
+        n_evaluations: int = 30,
+        batch_size: int = 128,
+        random_state: Any = None,
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.n_targets = n_targets
+        self.targets = targets
+        self.aim = aim
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.gradient = gradient
+        self.n_evaluations = n_evaluations
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def _choose(self, rows: EmbeddingRows) -> torch.Tensor:
+        allowed = others(rows)
+        if self.targets == "other_class":
+            allowed &= ~same_class(rows, "targets='other_class'")
+        return rows.gallery[draw(allowed, self.n_targets, rows.noise)]
+
+    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        apart = (z[:, None] - chosen).square().sum(2)
+        if self.aim == "median":
+            apart = apart.clamp_min(1e-24).sqrt()
+        return -apart.mean(1)
+
+    def _report(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        return (z[:, None] * chosen).sum(2).mean(1)
+
+
+def others(rows: EmbeddingRows) -> np.ndarray:
+    """Return the mask, of shape (n, n_gallery), of the items that are not the row itself."""
+    allowed = np.ones((len(rows.own), len(rows.gallery)), dtype=bool)
+    inside = np.flatnonzero(rows.own >= 0)
+    allowed[inside, rows.own[inside]] = False
+    return allowed
+
+
+def same_class(rows: EmbeddingRows, what: str) -> np.ndarray:
+    """Return the mask of the items of each row's class; errors name what needs labels."""
+    if rows.labels is None or rows.gallery_labels is None:
+        raise ValueError(f"y must be given for {what}; got None.")
+    return rows.labels[:, None] == rows.gallery_labels
+
+
+def draw(allowed: np.ndarray, n: int, noise: RowNoise) -> np.ndarray:
+    """Return n random allowed items of each row, shape (n_rows, n); again where there are fewer."""
+    if not allowed.any(axis=1).all():
+        raise ValueError("X must hold other items to choose from; a row has none.")
+    counts = allowed.sum(axis=1)
+    place = (noise.uniform(n, 7) * counts[:, None]).astype(int)
+    order = np.argsort(~allowed, axis=1, kind="stable")
+    return np.take_along_axis(order, place, 1)
