@@ -34,7 +34,7 @@ from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_eps
 
-__all__ = ["BaseAttack", "read_table"]
+__all__ = ["BaseAttack", "check_fitted", "read_table"]
 
 
 class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -182,8 +182,7 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         """
         self._validate_params()
         _refuse_other_kinds(estimator)
-        if hasattr(estimator, "fit"):
-            check_is_fitted(estimator)
+        check_fitted(estimator)
         return self._attack(estimator, X, y, eps, self._model())
 
     # What follows is the same for every attack.
@@ -257,6 +256,12 @@ def read_table(X: Any) -> Table:
         check_array(X, dtype=[np.float64, np.float32], input_name="X")
         return table
     return Table.of(check_array(X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X"))
+
+
+def check_fitted(estimator: Any) -> None:
+    """Raise NotFittedError for an estimator that is not fitted; other objects pass."""
+    if hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__"):
+        check_is_fitted(estimator)
 
 
 def _refuse_other_kinds(estimator: Any) -> None:

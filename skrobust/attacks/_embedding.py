@@ -32,7 +32,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.attacks._ascent import steepest
-from skrobust.attacks._base import read_table
+from skrobust.attacks._base import check_fitted, read_table
 from skrobust.numerics import project_ball
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._frames import Table
@@ -223,7 +223,7 @@ class BaseEmbeddingAttack(
             raise TypeError(
                 f"estimator must have a method transform; got {type(estimator).__name__}."
             )
-        check_is_fitted(estimator)
+        check_fitted(estimator)
         labels = None if y is None else column_or_1d(y)
         return self._attack(estimator, X, labels, self._model(), None, labels)
 
