@@ -3,11 +3,15 @@
 from skrobust.inspection._certified_accuracy import CertifiedAccuracyDisplay
 from skrobust.inspection._directions import certified_directions
 from skrobust.inspection._health import HealthFinding, evaluation_health
+from skrobust.inspection._perturbation import PerturbationDisplay
 from skrobust.inspection._report import RobustnessReport, SoundnessError, robustness_report
+from skrobust.inspection._robustness_curve import RobustnessCurveDisplay
 
 __all__ = [
     "CertifiedAccuracyDisplay",
     "HealthFinding",
+    "PerturbationDisplay",
+    "RobustnessCurveDisplay",
     "RobustnessReport",
     "SoundnessError",
     "certified_directions",
