@@ -168,3 +168,43 @@ def test_the_exact_search_refuses_whole_numbers():
     knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
     with pytest.raises(ValueError, match=r"integers and one_hot .* not searched exactly"):
         exact_nearest_neighbor_radius(knn, [[0]], [0], threat_model=ThreatModel(integers=[0]))
+
+
+def test_a_point_outside_its_bounds_is_not_out_of_reach():
+    """Bounds of one value, widened by the point itself: it may move to that value."""
+    knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    threat = ThreatModel(bounds=(2.0, 2.0), outside="extend")
+    for certify in (certify_nearest_neighbors, exact_nearest_neighbor_radius):
+        assert certify(knn, [[0.5]], [0], threat_model=threat).radius[0] <= 0.5
+    inside = ThreatModel(bounds=(0.5, 0.5))
+    found = certify_nearest_neighbors(knn, [[0.5]], [0], threat_model=inside)
+    assert found.radius[0] == np.inf
+
+
+def test_a_category_of_whole_numbers_is_still_a_category():
+    budget = ThreatModel(integers=[0, 1, 2], one_hot=[[0, 1, 2]]).resolve(3)
+    raw, wild = np.array([[1.0, 0, 0]]), np.array([[0.6, 0.7, 0]])
+    np.testing.assert_array_equal(budget.project(raw, wild, 3.0), [[0, 1, 0]])
+
+
+def test_a_small_step_of_whole_numbers_becomes_one_unit():
+    budget = ThreatModel(1, integers=[0, 1, 2]).resolve(3)
+    raw, wild = np.zeros((1, 3)), np.array([[0.2, -0.4, 0.3]])
+    np.testing.assert_array_equal(budget.project(raw, wild, 1.0), [[0, -1, 0]])
+    np.testing.assert_array_equal(budget.project(raw, wild, 0.9), raw)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"bounds": 5}, ValueError, "bounds must be a pair"),
+        ({"bounds": {"a": 3}}, ValueError, r"bounds\['a'\] must be a pair"),
+        ({"bounds": ("a", "b")}, TypeError, r"bounds\[0\] must be made of numbers; got 'a'"),
+        ({"feature_scale": "abc"}, TypeError, "feature_scale must be made of numbers"),
+        ({"one_hot": 3}, TypeError, "one_hot must be a list of groups; got 3"),
+        ({"norm": True}, ValueError, "norm must be 1, 2 or inf; got True"),
+    ],
+)
+def test_wrong_kinds_name_the_parameter(parameters, error, message):
+    with pytest.raises(error, match=message):
+        ThreatModel(**parameters).resolve(3, ["a", "b", "c"])

@@ -6,7 +6,8 @@ With x = x₀ + s ∘ η and scores f, the loss to be raised is one of
     cross_entropy    −log softmax(f)_y
     dlr              (max_{c ≠ y} f_c − f_y) / (f_(1) − f_(3)),    f_(i) the i-th largest.
 
-The last is invariant to shift and scale of the scores (Croce and Hein, ICML 2020, equation 6).
+The last is invariant to shift and scale of the scores (Croce and Hein, ICML 2020, equation 6); with
+two classes it is the margin.
 """
 
 import torch
@@ -116,9 +117,8 @@ def attack_loss(scores: torch.Tensor, labels: torch.Tensor, name: str) -> torch.
     if name == "cross_entropy":
         return torch.nn.functional.cross_entropy(scores, labels, reduction="none")
     found = margin(scores, labels)
-    if name == "dlr":
-        third = min(3, scores.shape[1])
-        top = scores.topk(third, dim=1).values
+    if name == "dlr" and scores.shape[1] > 2:  # of two classes it would be ±1
+        top = scores.topk(3, dim=1).values
         found = found / (top[:, 0] - top[:, -1] + 1e-12)
     return found
 

@@ -34,7 +34,7 @@ from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_eps
 
-__all__ = ["BaseAttack", "check_fitted", "read_table"]
+__all__ = ["BaseAttack", "check_fitted", "read_table", "resolve_budget"]
 
 
 class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -117,7 +117,7 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         self.threat_model_ = self._model()
         if isinstance(self.threat_model_.bounds, str) and self.threat_model_.bounds == "data":
             self.threat_model_ = self.threat_model_.with_bounds_of(X)
-        self._budget(self.threat_model_, table)
+        resolve_budget(self.threat_model_, table)
         if frozen:
             check_is_fitted(victim)
             self.estimator_ = victim
@@ -130,6 +130,23 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
 
     def _fit_more(self, X: Any, y: Any) -> None:
         """Keep what the attack needs of the training points."""
+
+    def fit_transform(self, X: Any, y: Any = None, labels: Any = None) -> Any:
+        """Fit to data, then perturb them: ``fit(X, y).transform(X, labels)``.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            As of :meth:`fit`.
+        labels : array-like of shape (n_samples,), default=None
+            As of :meth:`transform`.
+
+        Returns
+        -------
+        array or data frame of shape (n_samples, n_features)
+        """
+        return self.fit(X, y).transform(X, labels)
 
     def transform(self, X: Any, labels: Any = None) -> Any:
         """Perturb points against the victim's own predictions.
@@ -195,19 +212,13 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         validate_data(self, X, reset=reset, skip_check_array=True)
         return table
 
-    def _budget(self, model: ThreatModel, table: Table) -> FeatureBudget:
-        """Resolve a threat model; columns that are not numbers do not move."""
-        budget = model.resolve(table.values.shape[1], table.names)
-        budget.scale[~table.numeric] = 0.0
-        return budget
-
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
         check_n_jobs(self.n_jobs)
         resolve_device(self.device)
         table = read_table(X)
         y = column_or_1d(y)
         check_consistent_length(table.values, y)
-        budget = self._budget(model, table)
+        budget = resolve_budget(model, table, estimator)
         budgets = self._budgets(eps, model)
         budget.check_inside(np.where(table.numeric, table.values, 0.0))
         victim = Victim(estimator, table, y, model, self.device)
@@ -240,6 +251,28 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         tags.target_tags.required = not isinstance(self.estimator, FrozenEstimator)
         tags.non_deterministic = False
         return tags
+
+
+def resolve_budget(model: ThreatModel, table: Table, estimator: Any = None) -> FeatureBudget:
+    """Resolve a threat model for a table.
+
+    Columns that are not numbers do not move; those of True and False stay so. Names are the
+    table's, or those that the estimator was fitted on.
+    """
+    names = table.names
+    if names is None:
+        names = getattr(estimator, "feature_names_in_", None)
+    n_features = table.values.shape[1]
+    if names is not None and len(names) != n_features:
+        names = None
+    budget = model.resolve(n_features, names)
+    budget.scale[~table.numeric] = 0.0
+    budget.lower[~table.numeric], budget.upper[~table.numeric] = -np.inf, np.inf
+    if table.binary is not None:
+        budget.integer[table.binary] = True
+        budget.lower[table.binary] = np.maximum(budget.lower[table.binary], 0.0)
+        budget.upper[table.binary] = np.minimum(budget.upper[table.binary], 1.0)
+    return budget
 
 
 def read_table(X: Any) -> Table:

@@ -32,7 +32,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.attacks._ascent import steepest
-from skrobust.attacks._base import check_fitted, read_table
+from skrobust.attacks._base import check_fitted, read_table, resolve_budget
 from skrobust.numerics import project_ball
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._frames import Table
@@ -164,7 +164,7 @@ class BaseEmbeddingAttack(
         self.threat_model_ = self._model()
         if isinstance(self.threat_model_.bounds, str) and self.threat_model_.bounds == "data":
             self.threat_model_ = self.threat_model_.with_bounds_of(X)
-        _budget(self.threat_model_, table)
+        resolve_budget(self.threat_model_, table)
         frozen = isinstance(victim, FrozenEstimator)
         if frozen:
             check_is_fitted(victim)
@@ -174,12 +174,31 @@ class BaseEmbeddingAttack(
         self.n_iter_ = self.max_iter
         return self
 
-    def transform(self, X: Any) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, labels: Any = None) -> Any:
+        """Fit to data, then perturb them; their labels are `y` unless others are given.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            As of :meth:`fit`.
+        labels : array-like of shape (n_samples,), default=None
+            As of :meth:`transform`.
+
+        Returns
+        -------
+        array or data frame of shape (n_samples, n_features)
+        """
+        return self.fit(X, y).transform(X, y if labels is None else labels)
+
+    def transform(self, X: Any, labels: Any = None) -> Any:
         """Perturb points against the fitted transformer and its training points.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
+        labels : array-like of shape (n_samples,), default=None
+            For the attacks that choose by them; in a Pipeline they come by metadata routing.
 
         Returns
         -------
@@ -190,7 +209,12 @@ class BaseEmbeddingAttack(
         read_table(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         found = self._attack(
-            self.estimator_, X, None, self.threat_model_, self.gallery_, self.gallery_labels_
+            self.estimator_,
+            X,
+            None if labels is None else column_or_1d(labels),
+            self.threat_model_,
+            self.gallery_,
+            self.gallery_labels_,
         )
         return found.X_adv
 
@@ -245,7 +269,7 @@ class BaseEmbeddingAttack(
         eps = check_one_eps(model.eps)
         if y is not None and len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
-        budget = _budget(model, table)
+        budget = resolve_budget(model, table, estimator)
         raw = np.nan_to_num(table.values)
         budget.check_inside(raw)
         view = _View(self, estimator, table, budget, eps)
@@ -387,12 +411,6 @@ class _View:
 def unit(z: torch.Tensor) -> torch.Tensor:
     """Return rows of norm 1; a row of zeros stays one."""
     return torch.nn.functional.normalize(z, dim=1)
-
-
-def _budget(model: ThreatModel, table: Table) -> FeatureBudget:
-    budget = model.resolve(table.values.shape[1], table.names)
-    budget.scale[~table.numeric] = 0.0
-    return budget
 
 
 class EmbeddingShift(BaseEmbeddingAttack):

@@ -36,7 +36,7 @@ class MinimumNormAttack(BaseAttack):
     estimator : classifier, default=None
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``.
-    attack : PGD, APGD or another attack within a budget, default=None
+    attack : FGSM, PGD or APGD, default=None
         None is ``APGD(max_iter=30, n_restarts=4)``. Its own `estimator`, `threat_model`,
         `batch_size`, `device`, `random_state`, `n_jobs` and `verbose` are not used.
     threat_model : ThreatModel, default=None
@@ -115,12 +115,12 @@ class MinimumNormAttack(BaseAttack):
         self.verbose = verbose
 
     def _prepare(self, estimator: Any, table: Any) -> None:
-        if self.attack is not None and (
-            not isinstance(self.attack, BaseAttack) or self.attack.minimum_norm
-        ):
+        given = self.attack
+        if given is None:
+            return
+        if not getattr(given, "uses_gradients", False) or given.minimum_norm:
             raise TypeError(
-                "attack must be an attack within a budget, such as PGD or APGD; got "
-                f"{self.attack!r}."
+                f"attack must be one by gradients within a budget: FGSM, PGD, APGD; got {given!r}."
             )
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:

@@ -288,6 +288,8 @@ class NeighborDirectionAttack(BaseAttack):
 
     def _prepare(self, estimator: Any, table: Table) -> None:
         as_nearest_neighbor_rule(estimator)
+        if not table.numeric.all():
+            raise TypeError("X must hold numbers in every column for this attack.")
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         view = _View(problem)
@@ -327,6 +329,8 @@ class _View:
     def bring_forward(self, t: int, j: int) -> np.ndarray | None:
         """Return the least η that brings point j and its like in front of the label's points."""
         K = self.rule.n_neighbors
+        if not (self.scale > 0).any():
+            return None
         needed = min(K // 2 + 1, K)
         same = np.flatnonzero(self.labels == self.labels[j])
         own = np.flatnonzero(self.labels != self.labels[j])

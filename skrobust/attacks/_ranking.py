@@ -153,7 +153,9 @@ class RankingAttack(BaseEmbeddingAttack):
             np.put_along_axis(near, order[:, :top], True, axis=1)
             items = draw(near & allowed, self.n_items, rows.noise)
         elif self.kind == "order":
-            m = min(max(self.n_items, 2), n_others)
+            m = max(self.n_items, 2)
+            if n_others < m:
+                raise ValueError(f"X must hold more than {m} points for kind='order'.")
             shuffled = rows.noise.uniform(m, 9).argsort(axis=1)
             items = np.take_along_axis(order[:, :m], shuffled, 1)
         else:

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.attacks._result import AttackResult
 from skrobust.threat_model import FeatureBudget
+from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress, run_parts
 from skrobust.utils._row_noise import RowNoise
 
@@ -91,11 +92,14 @@ class Search:
 
     def result(self, eps: float) -> AttackResult:
         """Check every row apart from the attack, and return what was found."""
-        satisfied = self.budget.satisfied(self.raw, self.points, eps)
+        X_adv = self.victim.table.rebuild(self.points)
+        # what is handed back, not what was meant
+        again = np.nan_to_num(Table.of(X_adv).values)
+        satisfied = self.budget.satisfied(self.raw, again, eps)
         if not satisfied.all():  # never seen; a defect of the projection
             raise RuntimeError(f"{int((~satisfied).sum())} points break the threat model.")
         return AttackResult(
-            X_adv=self.victim.table.rebuild(self.points),
+            X_adv=X_adv,
             success=self.success,
             perturbation_norm=self.size,
             n_queries=self.victim.n_queries,

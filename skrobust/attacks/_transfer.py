@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_is_fitted
 
@@ -12,7 +13,7 @@ from skrobust.attacks._pgd import PGD
 from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table
-from skrobust.utils._sklearn import HasMethods
+from skrobust.utils._sklearn import BaseComposition, HasMethods
 from skrobust.victims import differentiable_scores
 
 __all__ = ["TransferAttack"]
@@ -31,7 +32,8 @@ class TransferAttack(BaseAttack):
         is ``KNeighborsClassifier(1)``. Any classifier with `predict`.
     surrogate : classifier, default=None
         The model that is attacked in its place. :meth:`fit` fits a clone of it; :meth:`run`
-        without a fit needs a fitted one. None is ``KNeighborsClassifier(1)``.
+        without a fit needs a fitted one, in a ``FrozenEstimator`` where the attack is cloned (in
+        scorers). None is ``KNeighborsClassifier(1)``.
     attack : attack, default=None
         Of the surrogate; None is ``PGD(n_restarts=2)``. Its own `threat_model` is not used.
     threat_model : ThreatModel, default=None
@@ -111,8 +113,17 @@ class TransferAttack(BaseAttack):
         fitted = getattr(self, "surrogate_", self.surrogate)
         if fitted is None:
             raise ValueError("surrogate must be a fitted classifier for run without fit; got None.")
-        check_is_fitted(fitted)
-        if self._inner().uses_gradients:
+        try:
+            check_is_fitted(fitted)
+        except NotFittedError as error:
+            raise NotFittedError(
+                f"surrogate must be fitted for run without fit; got {fitted!r}. Where the attack "
+                "is cloned (scorers, reports, searches), it has to be in a FrozenEstimator."
+            ) from error
+        inner = self._inner()
+        if not isinstance(inner, BaseAttack) or isinstance(inner, TransferAttack | BaseComposition):
+            raise TypeError(f"attack must be a single attack, such as PGD; got {inner!r}.")
+        if inner.uses_gradients:
             differentiable_scores(fitted)  # an error comes before any work
         return fitted
 

@@ -115,6 +115,9 @@ class WorstCase(BaseComposition, BaseAttack):
         points = np.array([np.nan_to_num(table.values) for table in tables])[best, n]
         predicted = np.array([result.predicted for result in results])[best, n]
         reached = np.array([result.diagnostics["reached"] for result in results])
+        blind = [
+            r.diagnostics["zero_gradient"] for r in results if "zero_gradient" in r.diagnostics
+        ]
         return AttackResult(
             X_adv=tables[0].rebuild(points),
             success=np.array([result.success for result in results])[best, n],
@@ -126,5 +129,6 @@ class WorstCase(BaseComposition, BaseAttack):
             diagnostics={
                 "reached": reached.all(axis=0),
                 "attack": np.array([name for name, _ in self._each()])[best],
+                **({"zero_gradient": np.any(blind, axis=0)} if blind else {}),
             },
         )

@@ -132,7 +132,8 @@ class Request:
     @property
     def constant(self) -> bool:
         """Whether no perturbation changes any prediction: nothing moves, or all points vote."""
-        movable = (self.budget.scale > 0) & (self.budget.lower < self.budget.upper)
+        lower, upper = self.budget.box(self.queries.raw)
+        movable = (self.budget.scale > 0) & (lower < upper).any(axis=0)
         return not movable.any() or self.rule.n_neighbors == len(self.rule.points)
 
     def right(self) -> np.ndarray:

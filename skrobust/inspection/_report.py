@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from skrobust.attacks import (
     HopSkipJump,
     NoiseAttack,
 )
+from skrobust.attacks._base import read_table, resolve_budget
 from skrobust.certificates import Certificate, certify_nearest_neighbors
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._report_html import report_html
@@ -30,6 +32,9 @@ from skrobust.victims import (
 )
 
 __all__ = ["RobustnessReport", "SoundnessError", "robustness_report"]
+
+
+_COLUMNS = ("clean", "worst attack (upper bound)", "certified (lower bound)")
 
 
 class SoundnessError(RuntimeError):
@@ -91,10 +96,14 @@ class RobustnessReport:
 
     def to_html(self) -> str:
         """Return a page that needs nothing else: table, curve and checks."""
-        return report_html(self)
+        title = escape(self.estimator)
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f"</head><body>{report_html(self)}</body></html>"
+        )
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return report_html(self)
 
     def _columns(self) -> dict[str, np.ndarray]:
         columns = {"clean": np.full(len(self.eps), self.clean_accuracy)}
@@ -178,14 +187,19 @@ def robustness_report(
     """
     budgets = np.unique(check_eps(eps))
     y = column_or_1d(y)
-    model = ThreatModel() if threat_model is None else clone(threat_model)
-    model.set_params(eps=None)
+    model = _by_position(threat_model, X, estimator)
     notes: list[str] = []
-    chosen = _attacks(estimator, model, random_state, notes) if attacks is None else dict(attacks)
+    if attacks is not None and not isinstance(attacks, Mapping):
+        raise TypeError(f"attacks must be a mapping of names to attacks; got {attacks!r}.")
+    chosen = (
+        _attacks(estimator, X, model, random_state, notes) if attacks is None else dict(attacks)
+    )
     if not chosen:
         raise ValueError("attacks must hold at least one attack; got none.")
     results = {}
     for name, attack in chosen.items():
+        if not isinstance(name, str) or name in _COLUMNS:
+            raise ValueError(f"attacks must have names other than {_COLUMNS}; got {name!r}.")
         if not isinstance(attack, BaseAttack):
             raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
         one = clone(attack).set_params(threat_model=clone(model))
@@ -220,14 +234,36 @@ def robustness_report(
     )
 
 
+def _by_position(threat_model: Any, X: Any, estimator: Any) -> ThreatModel:
+    """Return a threat model without a budget that names no features.
+
+    The attacks know the names of X, the certificate those of the estimator: masks serve both.
+    """
+    if threat_model is not None and not isinstance(threat_model, ThreatModel):
+        raise TypeError(f"threat_model must be a ThreatModel or None; got {threat_model!r}.")
+    model = ThreatModel() if threat_model is None else clone(threat_model)
+    budget = resolve_budget(model, read_table(X), estimator)
+    return model.set_params(
+        eps=None,
+        feature_scale=np.where(budget.scale > 0, budget.scale, 1.0),
+        mutable=budget.scale > 0,
+        bounds=(budget.lower, budget.upper),
+        increasing=budget.increasing,
+        integers=budget.integer,
+        one_hot=[group.tolist() for group in budget.groups] or None,
+    )
+
+
 def _attacks(
-    estimator: Any, model: ThreatModel, random_state: Any, notes: list[str]
+    estimator: Any, X: Any, model: ThreatModel, random_state: Any, notes: list[str]
 ) -> dict[str, BaseAttack]:
     """Return the attacks that apply to an estimator."""
     chosen: dict[str, BaseAttack] = {}
     try:
         rule = as_nearest_neighbor_rule(estimator)
-        plain = model.integers is None and model.one_hot is None
+        if not read_table(X).numeric.all():
+            raise TypeError("columns that are not numbers")
+        plain = not np.any(model.integers) and model.one_hot is None
         exact = rule.n_neighbors == 1 and plain
         chosen["nearest neighbors"] = ExactNeighborAttack() if exact else GreedyNeighborAttack()
     except (TypeError, ValueError):
@@ -250,7 +286,9 @@ def _certificate(
     except (TypeError, NotAffineError, ValueError) as error:
         notes.append(f"no certificate: {error}")
         return None
-    # a point outside its bounds is no matter here: the bound does not use them
+    if not read_table(X).numeric.all():
+        notes.append("no certificate: X has columns that are not numbers.")
+        return None
     return certify_nearest_neighbors(estimator, X, y, threat_model=model)
 
 

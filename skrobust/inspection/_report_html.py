@@ -11,7 +11,7 @@ _STYLE = """
 .skrobust{font:14px/1.45 system-ui,sans-serif;color:#1c2733;max-width:760px;background:#fff;
 padding:12px 16px}
 .skrobust h3{margin:0 0 2px;font-size:17px}.skrobust p{margin:2px 0 10px;color:#55616d}
-.skrobust .wide{overflow-x:auto}.skrobust table{border-collapse:collapse;margin:8px 0}
+.skrobust .wide{overflow-x:auto}.skrobust table{font:inherit;border-collapse:collapse;margin:8px 0}
 .skrobust td,.skrobust th{padding:3px 10px;text-align:right;border-bottom:1px solid #e3e7eb;
 white-space:nowrap}
 .skrobust td:first-child,.skrobust th:first-child{text-align:left}
@@ -38,10 +38,12 @@ def report_html(report: Any) -> str:
         f"{escape(f.name)}</span>: {escape(f.message)}</li>"
         for f in report.health
     )
+    truth = "The truth lies between the certified accuracy and that under the worst attack."
+    if report.certified is None:
+        truth = "The truth is at most the accuracy under the worst attack; nothing is proved."
     return (
         f'<div class="skrobust"><style>{_STYLE}</style><h3>{escape(report.estimator)}</h3>'
-        f"<p>{report.n_samples} points, norm {escape(str(report.threat_model.norm))}. The truth "
-        "lies between the certified accuracy and that under the worst attack.</p>"
+        f"<p>{report.n_samples} points, norm {escape(str(report.threat_model.norm))}. {truth}</p>"
         f'<div class="wide"><table><tr><th>eps</th>{head}</tr>{"".join(rows)}</table></div>'
         f"{_curve(report)}{notes}<ul>{checks}</ul></div>"
     )

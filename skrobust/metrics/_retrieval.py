@@ -129,7 +129,8 @@ def _checked(embedding: Any, y: Any, queries: Any) -> tuple[np.ndarray, np.ndarr
     check_consistent_length(Z, y, Q)
     if Q.shape != Z.shape:
         raise ValueError(f"queries must have the shape of embedding, {Z.shape}; got {Q.shape}.")
-    return Z, y, Q
+    center = Z.mean(axis=0)  # an offset would cost digits
+    return Z - center, y, Q - center
 
 
 def _ranked(

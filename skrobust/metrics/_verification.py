@@ -9,6 +9,7 @@ the equal error rate is where 1 − TAR = FAR, and TAR@FAR=a is the largest TAR 
 under the ROC curve are scikit-learn's ``roc_auc_score(alike, score)``.
 """
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def verification_threshold(alike: Any, score: Any, far: float) -> float:
 
 
 def _share(far: Any) -> float:
-    if not isinstance(far, (int, float)) or not 0 <= far <= 1:
+    if not isinstance(far, Real) or not 0 <= float(far) <= 1:
         raise ValueError(f"far must be in [0, 1]; got {far!r}.")
     return float(far)
 

@@ -10,6 +10,7 @@ from skrobust.scorers._robust import (
     make_robust_scorer,
     robust_accuracy_scorer,
     robust_curve_scorer,
+    robust_recall_scorer,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "mean_certified_radius_scorer",
     "robust_accuracy_scorer",
     "robust_curve_scorer",
+    "robust_recall_scorer",
 ]

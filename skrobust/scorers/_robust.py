@@ -6,11 +6,16 @@ from typing import Any
 
 from sklearn.base import clone
 
-from skrobust.attacks import AttackResult, BaseAttack
-from skrobust.metrics import robust_accuracy_score
+from skrobust.attacks import AttackResult, BaseAttack, BaseEmbeddingAttack
+from skrobust.metrics import recall_at_k, robust_accuracy_score
 from skrobust.utils._validation import check_eps, check_one_eps
 
-__all__ = ["make_robust_scorer", "robust_accuracy_scorer", "robust_curve_scorer"]
+__all__ = [
+    "make_robust_scorer",
+    "robust_accuracy_scorer",
+    "robust_curve_scorer",
+    "robust_recall_scorer",
+]
 
 
 def _run(attack: BaseAttack, estimator: Any, X: Any, y: Any, eps: Any) -> AttackResult:
@@ -63,6 +68,53 @@ class _UnderAttack:
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
         found = _run(self.attack, estimator, X, y, self.eps)
         return self.sign * float(self.metric(y, found.predicted))
+
+
+@dataclass(frozen=True)
+class _RobustRecall:
+    """Scorer of Recall@K of perturbed queries in the clean gallery."""
+
+    attack: BaseEmbeddingAttack
+    k: int
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        found = clone(self.attack).run(estimator, X, y)
+        return float(recall_at_k(found.embedding, y, self.k, queries=found.embedding_adv))
+
+
+def robust_recall_scorer(attack: BaseEmbeddingAttack, k: int = 1) -> _RobustRecall:
+    """Make a scorer of the Recall@K of a transformer whose queries are attacked.
+
+    Parameters
+    ----------
+    attack : EmbeddingShift, EmbeddingTargets or RankingAttack
+        With a budget in its threat model.
+    k : int, default=1
+        K.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> float``
+        Picklable. Every point in turn is the query, perturbed; the others are clean. An upper
+        bound on the robust recall, larger is better.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import EmbeddingTargets
+    >>> from skrobust.scorers import robust_recall_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> attack = EmbeddingTargets(
+    ...     threat_model=ThreatModel(eps=2.0), targets="other_class", random_state=0
+    ... )
+    >>> bool(robust_recall_scorer(attack)(PCA(2).fit(X), X, y) < 0.8)
+    True
+    """
+    if not isinstance(attack, BaseEmbeddingAttack):
+        raise TypeError(f"attack must be an attack on embeddings; got {attack!r}.")
+    return _RobustRecall(attack, k)
 
 
 def robust_accuracy_scorer(attack: BaseAttack, eps: float) -> _RobustAccuracy:
@@ -167,4 +219,7 @@ def make_robust_scorer(
     if not callable(metric):
         raise TypeError(f"metric must be callable; got {metric!r}.")
     budget = None if eps is None else check_one_eps(eps)
+    model = _check(attack).threat_model
+    if budget is None and model is not None and model.eps is None:
+        raise ValueError("eps must be given, here or in the attack's threat model; got None.")
     return _UnderAttack(metric, _check(attack), budget, 1 if greater_is_better else -1)

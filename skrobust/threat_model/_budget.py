@@ -186,6 +186,8 @@ class FeatureBudget:
         """Return `raw` with the discrete features at allowed values near those of `points`."""
         movable = self.scale > 0
         integer = self.integer & movable
+        for group in self.groups:
+            integer[group] = False  # a category is a whole number already
         bounded = np.clip(points, lower, upper)
         switched = raw.copy()
         for group in self.groups:
@@ -210,6 +212,17 @@ class FeatureBudget:
             fits = open_ & (self.size(attempt - raw) <= eps)
             settled[fits] = attempt[fits]
             open_ &= ~fits
+        # where rounding took all movement away, one unit of what moved most
+        rows = np.flatnonzero((settled == raw).all(axis=1) & integer.any())
+        if len(rows):
+            step = np.where(integer, bounded[rows] - raw[rows], 0.0)
+            most = np.abs(step).argmax(axis=1)
+            bumped = raw[rows].copy()
+            each = np.arange(len(rows))
+            bumped[each, most] += np.sign(step[each, most])
+            fits = (lower[rows] <= bumped) & (bumped <= upper[rows])
+            fine = fits.all(axis=1) & (self.size(bumped - raw[rows]) <= eps)
+            settled[rows[fine]] = bumped[fine]
         return settled
 
     def _rounded(

@@ -9,7 +9,7 @@ grow, stay whole numbers, or form one-hot groups. The dual norm, which certifica
 ``‖s ∘ w‖_q`` with 1/p + 1/q = 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
 
@@ -132,7 +132,11 @@ class ThreatModel(BaseEstimator):
         ValueError, TypeError
             If a parameter is not as described; the message names it.
         """
-        if not isinstance(self.norm, Real) or float(self.norm) not in _NORMS:
+        if (
+            isinstance(self.norm, bool)
+            or not isinstance(self.norm, Real)
+            or float(self.norm) not in _NORMS
+        ):
             raise ValueError(f"norm must be 1, 2 or inf; got {self.norm!r}.")
         if self.eps is not None:
             check_one_eps(self.eps)
@@ -172,6 +176,8 @@ class ThreatModel(BaseEstimator):
         self, n_features: int, names: list[str] | None, mutable: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         groups, taken = [], np.zeros(n_features, dtype=int)
+        if self.one_hot is not None and not isinstance(self.one_hot, list | tuple):
+            raise TypeError(f"one_hot must be a list of groups; got {self.one_hot!r}.")
         for given in [] if self.one_hot is None else self.one_hot:
             mask = _mask(given, n_features, names, "one_hot")
             group = np.flatnonzero(mask)
@@ -198,11 +204,15 @@ class ThreatModel(BaseEstimator):
                 what = "is not known; use a pair, a mapping or 'data'."
             raise ValueError(f"bounds={self.bounds!r} {what}")
         if isinstance(self.bounds, Mapping):
-            for name, (low, high) in self.bounds.items():
+            for name, pair in self.bounds.items():
                 position = _position(name, names, "bounds")
-                lower[position], upper[position] = low, high
+                if np.shape(pair) != (2,):
+                    raise ValueError(
+                        f"bounds[{name!r}] must be a pair (lower, upper); got {pair!r}."
+                    )
+                lower[position], upper[position] = pair
         elif self.bounds is not None:
-            if len(self.bounds) != 2:
+            if not isinstance(self.bounds, Sequence) or len(self.bounds) != 2:
                 raise ValueError(f"bounds must be a pair (lower, upper); got {self.bounds!r}.")
             lower = _vector(self.bounds[0], n_features, "bounds[0]")
             upper = _vector(self.bounds[1], n_features, "bounds[1]")
@@ -240,7 +250,10 @@ def _mask(
 
 
 def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
-    vector = np.asarray(value, dtype=np.float64)
+    try:
+        vector = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be made of numbers; got {value!r}.") from error
     if vector.ndim == 0:
         return np.full(n_features, float(vector))
     if vector.shape != (n_features,):

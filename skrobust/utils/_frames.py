@@ -36,6 +36,8 @@ class Table:
         perturbed values are rounded to.
     names : list of str or None
         Names of the columns of a data frame.
+    binary : ndarray of shape (n_features,) of bool or None
+        Which columns of a data frame hold True and False.
     """
 
     given: Any
@@ -43,6 +45,7 @@ class Table:
     numeric: np.ndarray
     dtype: type
     names: list[str] | None = None
+    binary: np.ndarray | None = None
 
     @classmethod
     def of(cls, X: Any) -> Self:
@@ -56,14 +59,23 @@ class Table:
         if sparse.issparse(X):
             raise TypeError("X must be dense; got a sparse matrix: use X.toarray().")
         if hasattr(X, "columns"):
+            if len(set(X.columns)) < len(X.columns):
+                raise ValueError(f"X must have columns of different names; got {list(X.columns)}.")
             columns = [np.asarray(X[name]) for name in X.columns]
-            kinds = np.array([column.dtype.kind in "fiub" for column in columns], dtype=bool)
+            kinds = np.array(
+                [
+                    column.dtype.kind in "fiub" and not _is_categorical(X[name].dtype)
+                    for name, column in zip(X.columns, columns, strict=True)
+                ],
+                dtype=bool,
+            )
             values = np.full((len(X), len(columns)), np.nan)
             for k in np.flatnonzero(kinds):
                 values[:, k] = columns[k]
             floats = [c.dtype for c, kind in zip(columns, kinds, strict=True) if kind]
             names = [str(name) for name in X.columns]
-            return cls(X, values, kinds, _working_type(floats), names)
+            binary = np.array([column.dtype.kind == "b" for column in columns], dtype=bool)
+            return cls(X, values, kinds, _working_type(floats), names, binary)
         array = np.asarray(X)
         if array.dtype.kind not in "fiub":
             try:
@@ -103,9 +115,7 @@ class Table:
         for k, name in enumerate(self.given.columns):
             old = np.asarray(self.given[name])[rows]
             if self.numeric[k]:
-                new: np.ndarray = points[:, k].astype(self.dtype)
-                whole = old.dtype.kind in "iub" and bool((np.rint(new) == new).all())
-                columns[name] = new.astype(old.dtype) if whole else new
+                columns[name] = _replaced(old, self.values[rows, k], points[:, k], self.dtype)
             else:
                 columns[name] = old
         if not hasattr(self.given, "iloc"):
@@ -122,3 +132,23 @@ def _working_type(dtypes: list[Any]) -> type:
     """Return float32 where every column is a float of 32 bits or fewer."""
     short = bool(dtypes) and all(d.kind == "f" and d.itemsize <= 4 for d in dtypes)
     return np.float32 if short else np.float64
+
+
+def _replaced(old: np.ndarray, before: np.ndarray, after: np.ndarray, dtype: type) -> np.ndarray:
+    """Return a column with new values, in its own type where they fit."""
+    changed = after != before
+    if not changed.any():
+        return old  # to the last bit, also where float64 is too short for it
+    if old.dtype.kind in "iub":
+        new = old.copy()
+        with np.errstate(invalid="ignore"):
+            new[changed] = after[changed].astype(old.dtype)
+        if (new[changed].astype(np.float64) == after[changed]).all():
+            return new
+    return after.astype(dtype)
+
+
+def _is_categorical(dtype: Any) -> bool:
+    """Whether a column holds categories, of numbers perhaps."""
+    name = str(dtype).lower()
+    return name.startswith(("category", "categorical", "enum"))

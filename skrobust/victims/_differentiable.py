@@ -106,10 +106,11 @@ def _(estimator: SVC) -> Scores:
 @differentiable_scores.register
 def _(estimator: NearestCentroid) -> Scores:
     check_is_fitted(estimator)
-    if estimator.metric != "euclidean" or getattr(estimator, "priors", "uniform") != "uniform":
+    priors = getattr(estimator, "priors", "uniform")
+    if estimator.metric != "euclidean" or not isinstance(priors, str) or priors != "uniform":
         raise NotDifferentiableError(
-            f"NearestCentroid(metric={estimator.metric!r}) has no gradients that are known; use "
-            "metric='euclidean' with uniform priors."
+            f"NearestCentroid(metric={estimator.metric!r}, priors={priors!r}) has no gradients "
+            "that are known; use metric='euclidean' with priors='uniform'."
         )
     return CentroidScores(estimator.centroids_, estimator.classes_)
 
@@ -190,7 +191,7 @@ def differentiable_embedding(estimator: Any) -> Embedding:
     try:
         return _affine_embedding(affine_map(estimator))
     except NotAffineError as error:
-        raise NotDifferentiableError(f"{error} Or use a black-box attack such as SPSA.") from error
+        raise NotDifferentiableError(f"{error} Or use gradient='nes', which needs none.") from error
 
 
 @differentiable_embedding.register

@@ -438,3 +438,92 @@ def test_progress_is_printed(iris, capsys):
     X, y = iris
     NoiseAttack(verbose=1).run(KNeighborsClassifier(1).fit(X, y), X, y)
     assert "NoiseAttack, eps=0.1: 150 of 150 points" in capsys.readouterr().out
+
+
+class Threshold:
+    """Predicts 1 where the first column is below 100."""
+
+    def predict(self, X):
+        return (np.asarray(X["a"]).astype(float) < 100).astype(int)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool, np.int64])
+def test_columns_of_short_types_do_not_wrap_around(dtype):
+    frame = pd.DataFrame({"a": np.array([1, 1, 0]).astype(dtype), "b": [0.0, 1.0, 2.0]})
+    frame["big"] = np.array([2**53 + 1] * 3)
+    threat = ThreatModel(np.inf, 2.0, mutable=["a"], integers=["a"])
+    found = NoiseAttack(threat_model=threat, random_state=0).run(
+        Threshold(), frame, np.ones(3, int)
+    )
+    assert not found.success.any()
+    moved = found.X_adv["a"].astype(float) - frame["a"].astype(float)
+    assert moved.abs().max() <= 2
+    assert (found.X_adv["big"] == 2**53 + 1).all()
+    if dtype is bool:
+        assert found.X_adv["a"].dtype == bool
+
+
+def test_columns_that_are_not_numbers():
+    frame = pd.DataFrame(
+        {
+            "a": np.linspace(1, 10, 12),
+            "kind": pd.Categorical([1, 2, 3] * 4),
+            "word": list("uv" * 6),
+        }
+    )
+    y = (frame["a"] > 5).astype(int).to_numpy()
+    encode = make_column_transformer((OneHotEncoder(), ["kind"]), ("passthrough", ["a"]))
+    forest = make_pipeline(encode, RandomForestClassifier(10, random_state=0)).fit(frame, y)
+    threat = ThreatModel(2, 3.0, bounds=(1, 10))
+    found = NoiseAttack(threat_model=threat, random_state=0).run(forest, frame, y)
+    pd.testing.assert_frame_equal(found.X_adv[["kind", "word"]], frame[["kind", "word"]])
+    assert found.success.any()
+    doubled = pd.DataFrame(np.zeros((3, 2)), columns=["a", "a"])
+    with pytest.raises(ValueError, match="columns of different names"):
+        NoiseAttack().run(forest, doubled, [0, 0, 0])
+
+
+def test_two_classes_in_single_precision_by_every_loss(iris):
+    X, y = iris
+    X, y = X[50:].astype(np.float32), y[50:]
+    victim = MLPClassifier((8,), random_state=0, max_iter=50, tol=1.0).fit(X, y)
+    shares = [
+        PGD(threat_model=ThreatModel(2, 0.7), loss=loss).run(victim, X, y).success.mean()
+        for loss in ("margin", "cross_entropy", "dlr")
+    ]
+    assert min(shares) >= 0.9 * max(shares)
+
+
+def test_attacks_in_attacks(iris):
+    X, y = iris
+    tree = RandomForestClassifier(5, random_state=0).fit(X, y)
+    knn = KNeighborsClassifier(1).fit(X, y)
+    with pytest.raises(TypeError, match="one by gradients within a budget"):
+        MinimumNormAttack(attack=NoiseAttack()).run(knn, X, y)
+    with pytest.raises(TypeError, match="must be a single attack"):
+        TransferAttack(surrogate=knn, attack=WorstCase()).run(tree, X, y)
+    attack = clone(TransferAttack(surrogate=knn))
+    with pytest.raises(NotFittedError, match="has to be in a FrozenEstimator"):
+        attack.run(tree, X, y)
+    clone(TransferAttack(surrogate=FrozenEstimator(knn))).run(tree, X, y)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_nothing_to_move(iris, norm):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    threat = ThreatModel(norm, 5.0, mutable=[False] * 4)
+    for attack in (PGD(), GreedyNeighborAttack(), NeighborDirectionAttack(), NoiseAttack()):
+        found = attack.set_params(threat_model=threat).run(knn, X[1::2], y[1::2])
+        np.testing.assert_array_equal(found.X_adv, X[1::2])
+        assert not found.success.any()
+
+
+def test_labels_in_fit_transform(iris):
+    X, y = iris
+    attack = PGD(KNeighborsClassifier(5), threat_model=ThreatModel(2, 0.6), random_state=0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        attack.set_transform_request(labels=True)
+        pipe = make_pipeline(StandardScaler(with_mean=False, with_std=False), attack)
+        found = pipe.fit_transform(X, y, labels=y)
+    np.testing.assert_array_equal(found, attack.fit(X, y).transform(X, labels=y))

@@ -210,3 +210,12 @@ def test_wrong_parameters(data):
         RankingAttack(kind="LTM").run(scaler, X)
     with pytest.raises(ValueError, match="y must have 150 labels; got 3"):
         RankingAttack(kind="LTM").run(scaler, X, y[:3])
+
+
+def test_labels_in_transform(data):
+    X, y = data
+    attack = RankingAttack(StandardScaler(), kind="LTM", threat_model=ThreatModel(eps=0.5))
+    attack.set_params(random_state=0)
+    np.testing.assert_array_equal(attack.fit_transform(X, y), attack.transform(X, labels=y))
+    with pytest.raises(ValueError, match="y must be given"):
+        attack.transform(X)

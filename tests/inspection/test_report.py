@@ -1,19 +1,21 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import skrobust.inspection._report as report_module
 from skrobust import RobustMahalanobis, ThreatModel
-from skrobust.attacks import APGD, HopSkipJump, NoiseAttack
+from skrobust.attacks import APGD, HopSkipJump, NoiseAttack, WorstCase
 from skrobust.certificates import exact_nearest_neighbor_radius
 from skrobust.inspection import SoundnessError, robustness_report
 from skrobust.victims import TorchClassifier
@@ -183,3 +185,44 @@ def test_wrong_parameters(iris):
         robustness_report(knn, X, y, eps=0.1, attacks={"x": "pgd"})
     with pytest.raises(ValueError, match="at least one attack"):
         robustness_report(knn, X, y, eps=0.1, attacks={})
+
+
+def test_an_evaluation_without_gradients_that_could_have_them_is_flagged(iris):
+    X, y = iris
+    model = LogisticRegression(max_iter=2000).fit(X, y)
+    only = robustness_report(model, X[::5], y[::5], eps=0.3, attacks={"n": FAST["noise"]})
+    assert flags(only) == {"attacks by gradients"}
+    worst = robustness_report(model, X[::5], y[::5], eps=0.3, attacks={"w": WorstCase()})
+    assert worst.healthy, str(worst)
+    assert "zero_gradient" in worst.results["w"].diagnostics
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names, but")
+def test_names_of_either_side_and_columns_of_text(iris):
+    X, y = iris
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    threat = ThreatModel(mutable=["a", "c"])
+    few = {"apgd": FAST["apgd"]}
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    report = robustness_report(knn, frame[1::6], y[1::6], eps=0.3, threat_model=threat, attacks=few)
+    assert report.certified[0] <= report.worst[0]
+    named = make_pipeline(
+        make_column_transformer((StandardScaler(), list("abcd"))), KNeighborsClassifier(1)
+    )
+    frame["word"] = "x"
+    report = robustness_report(
+        named.fit(frame[::2], y[::2]), frame[1::6], y[1::6], eps=0.3, threat_model=threat
+    )
+    assert any("columns that are not numbers" in note for note in report.notes)
+    assert report.healthy, str(report)
+
+
+def test_wrong_attacks_and_threat_models(iris):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X, y)
+    with pytest.raises(TypeError, match="attacks must be a mapping"):
+        robustness_report(knn, X, y, eps=0.1, attacks=[FAST["noise"]])
+    with pytest.raises(ValueError, match="attacks must have names other than"):
+        robustness_report(knn, X, y, eps=0.1, attacks={"clean": FAST["noise"]})
+    with pytest.raises(TypeError, match="threat_model must be a ThreatModel or None; got 'l2'"):
+        robustness_report(knn, X, y, eps=0.1, threat_model="l2")
