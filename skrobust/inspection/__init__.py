@@ -4,6 +4,7 @@ from skrobust.inspection._certified_accuracy import CertifiedAccuracyDisplay
 from skrobust.inspection._directions import certified_directions
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._perturbation import PerturbationDisplay
+from skrobust.inspection._ranking_report import RankingReport, ranking_report
 from skrobust.inspection._report import RobustnessReport, SoundnessError, robustness_report
 from skrobust.inspection._robustness_curve import RobustnessCurveDisplay
 
@@ -11,10 +12,12 @@ __all__ = [
     "CertifiedAccuracyDisplay",
     "HealthFinding",
     "PerturbationDisplay",
+    "RankingReport",
     "RobustnessCurveDisplay",
     "RobustnessReport",
     "SoundnessError",
     "certified_directions",
     "evaluation_health",
+    "ranking_report",
     "robustness_report",
 ]

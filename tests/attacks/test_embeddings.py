@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.attacks import EmbeddingShift, EmbeddingTargets, RankingAttack
-from skrobust.metrics import empirical_robustness_score, recall_at_k
+from skrobust.metrics import recall_at_k
 
 
 @pytest.fixture(scope="module")
@@ -130,28 +130,6 @@ def test_ranks_as_they_are_counted_one_by_one(data):
         d = np.linalg.norm(Z - Q[row], axis=1)
         rank = sum(d[j] < d[item] for j in range(len(X)) if j != row)
         assert found.value[row] == pytest.approx(100 * rank / (len(X) - 2))
-
-
-def ers(embedding, X, y, eps):
-    """The nine runs and the score."""
-    results = {}
-    for kind in ("CA+", "CA-", "QA+", "QA-"):
-        results[kind] = run(RankingAttack(kind=kind), embedding, X, y, eps).value.mean()
-    for kind in ("LTM", "GTM", "GTT"):
-        results[kind] = 100 * run(RankingAttack(kind=kind), embedding, X, y, eps).value.mean()
-    results["TMA"] = run(EmbeddingTargets(), embedding, X, y, eps).value.mean()
-    shift = run(EmbeddingShift(normalize=True), embedding, X, y, eps)
-    results["ES:D"] = shift.value.mean()
-    unit = [Z / np.linalg.norm(Z, axis=1)[:, None] for Z in (shift.embedding, shift.embedding_adv)]
-    results["ES:R"] = 100 * recall_at_k(unit[0], y, queries=unit[1])
-    return empirical_robustness_score(results)
-
-
-def test_the_score_falls_with_the_budget(data):
-    X, y = data
-    embedding = StandardScaler().fit(X)
-    scores = [ers(embedding, X, y, eps) for eps in (0.02, 0.2, 1.0)]
-    assert scores[0] > scores[1] > scores[2]
 
 
 def test_a_learned_metric_and_a_module(data):

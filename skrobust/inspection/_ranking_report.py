@@ -1,0 +1,111 @@
+"""The ten numbers of the ranking literature, and their mean."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skrobust.attacks import EmbeddingShift, EmbeddingTargets, RankingAttack
+from skrobust.metrics import empirical_robustness_score, recall_at_k
+from skrobust.threat_model import ThreatModel
+
+__all__ = ["RankingReport", "ranking_report"]
+
+_UNIT = 1e-3
+
+
+@dataclass(frozen=True)
+class RankingReport:
+    """How an embedding holds up as a ranking.
+
+    Attributes
+    ----------
+    recall : float
+        Recall@1 of the clean embedding, without which the score says nothing.
+    score : float
+        The empirical robustness score, 0 to 100.
+    results : dict of str to float
+        The ten results that it is the mean of.
+    """
+
+    recall: float
+    score: float
+    results: dict[str, float]
+
+    def __str__(self) -> str:
+        parts = "  ".join(f"{name} {value:.2f}" for name, value in self.results.items())
+        return f"Recall@1 {self.recall:.3f} (clean)  ERS {self.score:.1f}\n{parts}"
+
+
+def ranking_report(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    threat_model: ThreatModel,
+    max_iter: int = 32,
+    gradient: str = "exact",
+    random_state: Any = 0,
+) -> RankingReport:
+    """Attack an embedding in the nine ways of the ranking literature, and score it.
+
+    Parameters
+    ----------
+    estimator : fitted transformer
+        Its embeddings must have norm 1.
+    X : array-like of shape (n_samples, n_features)
+        Points; each in turn is perturbed, the others are the clean gallery.
+    y : array-like of shape (n_samples,)
+        Labels.
+    threat_model : ThreatModel
+        With a budget.
+    max_iter : int, default=32
+        Steps of each attack.
+    gradient : {"exact", "nes"}, default="exact"
+        "nes" estimates it from `transform` alone.
+    random_state : int, RandomState or None, default=0
+
+    Returns
+    -------
+    RankingReport
+
+    Raises
+    ------
+    ValueError
+        If the embeddings have another norm than 1: the score is not defined for them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.inspection import ranking_report
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ranking_report(StandardScaler().fit(X), X, y, threat_model=ThreatModel(eps=0.1))
+    Traceback (most recent call last):
+    ...
+    ValueError: estimator must give embeddings of norm 1; got norms from 0.333 to 3.54.
+    """
+    clean = np.asarray(estimator.transform(X), dtype=np.float64)
+    norms = np.linalg.norm(clean, axis=1)
+    if not (np.abs(norms - 1) <= _UNIT).all():
+        raise ValueError(
+            "estimator must give embeddings of norm 1; got norms from "
+            f"{norms.min():.3g} to {norms.max():.3g}."
+        )
+    common = {
+        "threat_model": threat_model,
+        "max_iter": max_iter,
+        "gradient": gradient,
+        "random_state": random_state,
+    }
+    results = {}
+    for kind in ("CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT"):
+        value = RankingAttack(kind=kind, **common).run(estimator, X, y).value.mean()
+        # the last three report hits
+        results[kind] = float(value if kind[1] == "A" else 100 * value)
+    results["TMA"] = float(EmbeddingTargets(**common).run(estimator, X, y).value.mean())
+    shift = EmbeddingShift(**common).run(estimator, X, y)
+    results["ES:D"] = float(shift.value.mean())
+    results["ES:R"] = 100 * float(recall_at_k(clean, y, queries=shift.embedding_adv))
+    return RankingReport(float(recall_at_k(clean, y)), empirical_robustness_score(results), results)
