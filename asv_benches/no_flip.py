@@ -16,12 +16,13 @@ from sklearn.neighbors import KNeighborsClassifier
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests" / "helpers")]
 
 from attempts import flips
-from benchmarks.common import DATA
+from benchmarks.common import DATA, SMOKE
 
 from skrobust import ThreatModel
 from skrobust.certificates import exact_nearest_neighbor_radius
 
 NAMES = ("pendigits", "usps", "satimage", "optdigits", "spambase")
+N_POINTS = 5 if SMOKE else 60
 SETTINGS = ((1, 2), (3, 2), (1, np.inf), (11, 2))
 
 
@@ -42,7 +43,7 @@ def main(each):
     total = tried = 0
     for name in NAMES:
         X_train, y_train, X, y = load(name)
-        X, y = X[:60], y[:60]
+        X, y = X[:N_POINTS], y[:N_POINTS]
         for K, norm in SETTINGS:
             started = time.perf_counter()
             model = KNeighborsClassifier(K).fit(X_train, y_train)
