@@ -6,12 +6,8 @@ An attack is an estimator. ``run(estimator, X, y)`` attacks a fitted one and ret
 
 from skrobust.attacks._apgd import APGD
 from skrobust.attacks._base import BaseAttack
-from skrobust.attacks._embedding import (
-    BaseEmbeddingAttack,
-    EmbeddingAttackResult,
-    EmbeddingShift,
-    EmbeddingTargets,
-)
+from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult
+from skrobust.attacks._embedding_moves import EmbeddingShift, EmbeddingTargets
 from skrobust.attacks._hop_skip_jump import HopSkipJump
 from skrobust.attacks._minimum_norm import MinimumNormAttack
 from skrobust.attacks._nearest_neighbor import (

@@ -34,7 +34,14 @@ from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_eps
 
-__all__ = ["BaseAttack", "check_fitted", "read_table", "resolve_budget"]
+__all__ = [
+    "BaseAttack",
+    "check_fitted",
+    "model_or_default",
+    "read_table",
+    "resolve_budget",
+    "training_model",
+]
 
 
 class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -114,10 +121,7 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        self.threat_model_ = self._model()
-        if isinstance(self.threat_model_.bounds, str) and self.threat_model_.bounds == "data":
-            self.threat_model_ = self.threat_model_.with_bounds_of(X)
-        resolve_budget(self.threat_model_, table)
+        self.threat_model_ = training_model(self.threat_model, X, table)
         if frozen:
             check_is_fitted(victim)
             self.estimator_ = victim
@@ -200,12 +204,9 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         self._validate_params()
         _refuse_other_kinds(estimator)
         check_fitted(estimator)
-        return self._attack(estimator, X, y, eps, self._model())
+        return self._attack(estimator, X, y, eps, model_or_default(self.threat_model))
 
     # What follows is the same for every attack.
-
-    def _model(self) -> ThreatModel:
-        return ThreatModel(norm=2, eps=0.1) if self.threat_model is None else self.threat_model
 
     def _read(self, X: Any, reset: bool) -> Table:
         table = read_table(X)
@@ -249,8 +250,21 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = not isinstance(self.estimator, FrozenEstimator)
-        tags.non_deterministic = False
         return tags
+
+
+def model_or_default(model: ThreatModel | None) -> ThreatModel:
+    """Return the threat model of an attack; None is ℓ₂ with 0.1."""
+    return ThreatModel(norm=2, eps=0.1) if model is None else model
+
+
+def training_model(model: ThreatModel | None, X: Any, table: Table) -> ThreatModel:
+    """Return the threat model of a fit, checked; bounds ``"data"`` are read from X."""
+    found = model_or_default(model)
+    if isinstance(found.bounds, str) and found.bounds == "data":
+        found = found.with_bounds_of(X)
+    resolve_budget(found, table)
+    return found
 
 
 def resolve_budget(model: ThreatModel, table: Table, estimator: Any = None) -> FeatureBudget:

@@ -211,8 +211,7 @@ class _Walk:
         self.norm, self.scale = budget.norm, budget.scale
         self.movable = self.scale > 0
         self.unit = np.where(self.movable, self.scale, 1.0)
-        low, high = budget.box(self.raw)
-        self.box = (low - self.raw) / self.unit, (high - self.raw) / self.unit
+        self.box = budget.scaled_box(self.raw)
         self.d = max(int(self.movable.sum()), 1)
         # as published: the width of the boundary that is told apart
         self.theta = self.d ** (-1.5 if self.norm == 2 else -2.0)

@@ -107,9 +107,7 @@ class ExactNeighborAttack(BaseAttack):
         self.verbose = verbose
 
     def _prepare(self, estimator: Any, table: Table) -> None:
-        as_nearest_neighbor_rule(estimator)
-        if not table.numeric.all():
-            raise TypeError("X must hold numbers in every column for this attack.")
+        _check_neighbors(estimator, table)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         victim = problem.victim
@@ -201,9 +199,7 @@ class GreedyNeighborAttack(BaseAttack):
         self.verbose = verbose
 
     def _prepare(self, estimator: Any, table: Table) -> None:
-        as_nearest_neighbor_rule(estimator)
-        if not table.numeric.all():
-            raise TypeError("X must hold numbers in every column for this attack.")
+        _check_neighbors(estimator, table)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         view = _View(problem)
@@ -287,9 +283,7 @@ class NeighborDirectionAttack(BaseAttack):
         self.verbose = verbose
 
     def _prepare(self, estimator: Any, table: Table) -> None:
-        as_nearest_neighbor_rule(estimator)
-        if not table.numeric.all():
-            raise TypeError("X must hold numbers in every column for this attack.")
+        _check_neighbors(estimator, table)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         view = _View(problem)
@@ -300,6 +294,13 @@ class NeighborDirectionAttack(BaseAttack):
             steps = (view.Z[toward] - view.z[t]) @ back.T
             candidates[: len(toward), t] += view.scale * steps
         return candidates
+
+
+def _check_neighbors(estimator: Any, table: Table) -> None:
+    """Raise where an estimator is no nearest-neighbour rule, or a column holds no numbers."""
+    as_nearest_neighbor_rule(estimator)
+    if not table.numeric.all():
+        raise TypeError("X must hold numbers in every column for this attack.")
 
 
 class _View:
@@ -316,9 +317,7 @@ class _View:
         self.V = self.Z @ self.rows
         self.box = None
         if problem.budget.bounded:
-            low, high = problem.budget.box(problem.raw)
-            unit = np.where(self.scale > 0, self.scale, 1.0)
-            self.box = (low - problem.raw) / unit, (high - problem.raw) / unit
+            self.box = problem.budget.scaled_box(problem.raw)
 
     def others(self, t: int) -> np.ndarray:
         """Return the training points of other classes, the nearest to row t first."""

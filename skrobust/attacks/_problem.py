@@ -162,9 +162,7 @@ class AttackProblem:
 
         lower = upper = None
         if self.budget.bounded:
-            low, high = self.budget.box(self.raw)
-            scale = np.where(self.budget.scale > 0, self.budget.scale, 1.0)
-            lower, upper = tensor((low - self.raw) / scale), tensor((high - self.raw) / scale)
+            lower, upper = (tensor(end) for end in self.budget.scaled_box(self.raw))
         return ScaledRows(
             tensor(self.raw),
             tensor(self.budget.scale),

@@ -21,13 +21,8 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from skrobust.attacks._embedding import (
-    BaseEmbeddingAttack,
-    EmbeddingRows,
-    draw,
-    others,
-    same_class,
-)
+from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingRows
+from skrobust.attacks._embedding_moves import draw, others, same_class
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 

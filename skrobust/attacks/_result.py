@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.utils._validation import check_eps
+from skrobust.metrics import robust_accuracy_score
 
 __all__ = ["AttackResult"]
 
@@ -68,7 +68,4 @@ class AttackResult:
         float, or ndarray of shape (n_eps,) for several budgets
             An upper bound on the truth.
         """
-        budgets = check_eps(eps)
-        held = self.correct & (self.minimal_norm > budgets[:, None])
-        shares = held.mean(axis=1)
-        return float(shares[0]) if np.ndim(eps) == 0 else shares
+        return robust_accuracy_score(self.minimal_norm, self.correct, eps)

@@ -14,7 +14,7 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress, run_parts
 from skrobust.utils._row_noise import RowNoise
 
-__all__ = ["Search", "shorten"]
+__all__ = ["Search", "audited", "shorten"]
 
 # halvings of a perturbation that is longer than it has to be
 _HALVINGS = 24
@@ -92,12 +92,7 @@ class Search:
 
     def result(self, eps: float) -> AttackResult:
         """Check every row apart from the attack, and return what was found."""
-        X_adv = self.victim.table.rebuild(self.points)
-        # what is handed back, not what was meant
-        again = np.nan_to_num(Table.of(X_adv).values)
-        satisfied = self.budget.satisfied(self.raw, again, eps)
-        if not satisfied.all():  # never seen; a defect of the projection
-            raise RuntimeError(f"{int((~satisfied).sum())} points break the threat model.")
+        X_adv = audited(self.victim.table, self.budget, self.points, eps)
         return AttackResult(
             X_adv=X_adv,
             success=self.success,
@@ -159,6 +154,19 @@ def _attack_rows(
         after[0] - before[0],
         after[1] - before[1],
     )
+
+
+def audited(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float) -> Any:
+    """Return points in the container of the table, checked apart from the attack.
+
+    What is handed back is checked, not what was meant.
+    """
+    X_adv = table.rebuild(points)
+    again = np.nan_to_num(Table.of(X_adv).values)
+    satisfied = budget.satisfied(np.nan_to_num(table.values), again, eps)
+    if not satisfied.all():  # never seen; a defect of the projection
+        raise RuntimeError(f"{int((~satisfied).sum())} points break the threat model.")
+    return X_adv
 
 
 def shorten(

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from skrobust.certificates import certify_nearest_neighbors
+from skrobust.inspection._pyplot import axes_or_new
 from skrobust.metrics import certified_accuracy_score
 from skrobust.utils._validation import check_eps
 
@@ -144,13 +145,7 @@ class CertifiedAccuracyDisplay:
         -------
         CertifiedAccuracyDisplay
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError('Displays need matplotlib: pip install "skrobust[plot]".') from error
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = axes_or_new(ax)
         self.lines_ = [
             ax.plot(self.eps, curve, **{"label": name, "drawstyle": "steps-pre", **kwargs})[0]
             for name, curve in zip(self.names, self.certified_accuracy, strict=True)

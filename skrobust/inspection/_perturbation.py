@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from skrobust.attacks import AttackResult
+from skrobust.inspection._pyplot import pyplot
 from skrobust.utils._frames import Table
 
 __all__ = ["PerturbationDisplay"]
@@ -117,10 +118,7 @@ class PerturbationDisplay:
         -------
         PerturbationDisplay
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError('Displays need matplotlib: pip install "skrobust[plot]".') from error
+        plt = pyplot()
         n = len(self.clean)
         if self.image_shape is None:
             figure, axes = plt.subplots(1, n, figsize=(3.4 * n, 3.2), squeeze=False)

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from skrobust.inspection._pyplot import axes_or_new
 from skrobust.inspection._report import RobustnessReport
 
 __all__ = ["RobustnessCurveDisplay"]
@@ -104,7 +105,7 @@ class RobustnessCurveDisplay:
         -------
         RobustnessCurveDisplay
         """
-        ax = _axes(ax)
+        ax = axes_or_new(ax)
         for name, values in self.attacks.items():
             style = {"label": name, "linewidth": 1, "linestyle": ":", **kwargs}
             ax.plot(self.eps, values, **style)
@@ -122,13 +123,3 @@ class RobustnessCurveDisplay:
         ax.legend(fontsize="small")
         self.ax_, self.figure_ = ax, ax.figure
         return self
-
-
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError('Displays need matplotlib: pip install "skrobust[plot]".') from error
-    return plt.subplots()[1]

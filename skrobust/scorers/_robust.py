@@ -7,7 +7,7 @@ from typing import Any
 from sklearn.base import clone
 
 from skrobust.attacks import AttackResult, BaseAttack, BaseEmbeddingAttack
-from skrobust.metrics import recall_at_k, robust_accuracy_score
+from skrobust.metrics import recall_at_k
 from skrobust.utils._validation import check_eps, check_one_eps
 
 __all__ = [
@@ -50,7 +50,7 @@ class _RobustCurve:
     def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
         found = _run(self.attack, estimator, X, y, self.eps)
         scores = {"accuracy": float(found.correct.mean())}
-        shares = robust_accuracy_score(found.minimal_norm, found.correct, self.eps)
+        shares = found.robust_accuracy(self.eps)
         for eps, share in zip(self.eps, shares, strict=True):
             scores[f"robust@{eps:g}"] = float(share)
         return scores

@@ -79,6 +79,15 @@ class FeatureBudget:
             lower, upper = np.minimum(lower, raw), np.maximum(upper, raw)
         return np.where(self.increasing, np.maximum(lower, raw), lower), upper
 
+    def scaled_box(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of η's box, ``x = raw + s ∘ η``, both of the shape of `raw`.
+
+        Features that do not move are left in their own units.
+        """
+        lower, upper = self.box(raw)
+        unit = np.where(self.scale > 0, self.scale, 1.0)
+        return (lower - raw) / unit, (upper - raw) / unit
+
     def check_inside(self, X: np.ndarray) -> None:
         """Raise a ValueError where a clean point does not satisfy the model itself."""
         outside = (self.lower > X) | (self.upper < X)

@@ -1,0 +1,20 @@
+"""The one place that imports matplotlib, which is optional."""
+
+from typing import Any
+
+__all__ = ["axes_or_new", "pyplot"]
+
+
+def pyplot() -> Any:
+    """Return ``matplotlib.pyplot``; the error says how to install it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError('Displays need matplotlib: pip install "skrobust[plot]".') from error
+    return plt
+
+
+def axes_or_new(ax: Any) -> Any:
+    """Return the axes that were given, or those of a new figure."""
+    plt = pyplot()
+    return plt.subplots()[1] if ax is None else ax
