@@ -10,12 +10,15 @@ from typing import Any
 from skrobust._version import __version__
 
 _PUBLIC = {
+    "AdversarialDeepMetric": "skrobust.deep",
     "RobustMahalanobis": "skrobust.metric_learning",
     "ThreatModel": "skrobust.threat_model",
 }
 _SUBMODULES = (
     "attacks",
     "certificates",
+    "datasets",
+    "deep",
     "inspection",
     "metric_learning",
     "metrics",
@@ -28,7 +31,7 @@ _SUBMODULES = (
     "victims",
 )
 
-__all__ = ["RobustMahalanobis", "ThreatModel", "__version__"]
+__all__ = ["AdversarialDeepMetric", "RobustMahalanobis", "ThreatModel", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["as_tensor", "exact_matmul", "make_generator", "resolve_device", "to_numpy"]
+__all__ = [
+    "as_tensor",
+    "exact_matmul",
+    "isolated_rng",
+    "make_generator",
+    "resolve_device",
+    "to_numpy",
+]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -75,3 +82,23 @@ def exact_matmul() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def isolated_rng(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Torch's global random state, seeded inside a ``with`` block and restored afterwards.
+
+    Initial weights, dropout and loaders draw from it.
+
+    Parameters
+    ----------
+    seed : int or None
+        None leaves the state as it is inside.
+    device : torch.device
+        A CUDA device has a state of its own.
+    """
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield

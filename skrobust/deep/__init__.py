@@ -1,0 +1,39 @@
+"""Deep embeddings trained adversarially, on skorch."""
+
+try:
+    import pytorch_metric_learning  # noqa: F401
+    import safetensors  # noqa: F401
+    import skorch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"skrobust.deep needs the package {error.name}: pip install 'skrobust[deep]'."
+    ) from error
+
+from skrobust.deep._adversarial_deep_metric import AdversarialDeepMetric
+from skrobust.deep._adversarial_training import AdversarialTraining
+from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
+from skrobust.deep._batch_norm_bank import add_branches, branches_of, route
+from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
+from skrobust.deep._hardness_manipulation import HardnessManipulation
+from skrobust.deep._mdprop import MDProp
+from skrobust.deep._modules import MLP, ConvNet
+from skrobust.deep._standard_training import StandardTraining
+from skrobust.deep._training import AdversarialStrategy, Training, TrainingStep
+
+__all__ = [
+    "MLP",
+    "AdversarialDeepMetric",
+    "AdversarialStrategy",
+    "AdversarialTraining",
+    "AntiCollapseTriplet",
+    "ConvNet",
+    "EmbeddingShiftTraining",
+    "HardnessManipulation",
+    "MDProp",
+    "StandardTraining",
+    "Training",
+    "TrainingStep",
+    "add_branches",
+    "branches_of",
+    "route",
+]

@@ -1,0 +1,604 @@
+r"""A deep embedding that is trained adversarially.
+
+    min_f  E[ L( f(x'), y ) ],
+
+with f a network, L a metric loss and x' what a training strategy makes of a batch: clean rows,
+adversarial ones, or both. A skorch net does the training.
+"""
+
+import copy
+import inspect
+import warnings
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, validate_data
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from skrobust.datasets import LazyImages
+from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
+from skrobust.deep._adversary import training_adversary
+from skrobust.deep._callbacks import OneCycle
+from skrobust.deep._checkpoint import Checkpoint, check_same, describe, read_checkpoint
+from skrobust.deep._embedding_mixin import EmbeddingMixin
+from skrobust.deep._layout import InputLayout
+from skrobust.deep._losses import LOSSES, MINERS, MetricLoss, make_criterion
+from skrobust.deep._model import build_model, check_output
+from skrobust.deep._net import MetricNet, Rows, Session
+from skrobust.deep._persistence import PersistenceMixin
+from skrobust.deep._sampling import check_batch
+from skrobust.deep._standard_training import StandardTraining
+from skrobust.deep._statistics import moments
+from skrobust.deep._training import AdversarialStrategy, Training
+from skrobust.deep._validation import check_labels, split_rows
+from skrobust.utils._sklearn import Interval, StrOptions, fit_context
+from skrobust.utils._torch import isolated_rng, resolve_device
+
+__all__ = ["AdversarialDeepMetric"]
+
+_PREFIXES = (
+    "callbacks__",
+    "compile__",
+    "iterator_train__",
+    "iterator_valid__",
+    "loss__",
+    "miner__",
+    "module__",
+    "optimizer__",
+)
+
+class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, BaseEstimator):
+    """Deep embedding trained with a metric loss and an adversary.
+
+    `transform` gives embeddings whose Euclidean distances are the learned metric; put it in
+    front of k-NN, retrieval or clustering. Training runs in a skorch net, ``net_``.
+
+    Parameters
+    ----------
+    module : torch.nn.Module class or object, default=None
+        The network. None is :class:`~skrobust.deep.MLP` for tables, and
+        :class:`~skrobust.deep.ConvNet` for images. A class gets `input_shape` and
+        `embedding_dim` where its constructor names them, and ``module__…``. An object is
+        copied, with its weights, and never changed. It maps (n, n_features) or
+        (n, channels, height, width) to (n, embedding_dim).
+    embedding_dim : int, default=None
+        Dimensions of the embedding. None is 64, or what an object or a class that does not name
+        it gives.
+    normalize : bool, default=True
+        Divide embeddings by their norm.
+    loss : {"multi_similarity", "proxy_anchor", "triplet", "contrastive", "arcface"}, class or \
+object, default="multi_similarity"
+        Of pytorch-metric-learning, with ``loss__…``; a loss with proxies gets its sizes from the
+        data.
+    miner : {"auto", "multi_similarity", "semihard", "hard"}, class, object or None, default="auto"
+        Which pairs or triplets of a batch the loss looks at, with ``miner__…``. "auto" is
+        "multi_similarity" for the loss of that name, "semihard" for "triplet", else None: all.
+    training : training strategy, default=None
+        How a batch becomes a loss; None is :class:`~skrobust.deep.StandardTraining`. The others
+        have a `threat_model`.
+    optimizer : torch.optim.Optimizer class, default=None
+        With ``optimizer__…``; None is ``torch.optim.AdamW``. Proxies of the loss are among its
+        parameters: ``optimizer__param_groups=[("*proxies", {"lr": 0.1})]``.
+    learning_rate : float, default=2e-3
+        The highest one of the schedule.
+    schedule : {"one_cycle"} or None, default="one_cycle"
+        Up and down again over `max_iter` epochs, or constant. For others use skorch's
+        ``LRScheduler`` as a callback, with None here.
+    max_iter : int, default=20
+        Epochs of `fit`.
+    batch_size : int, default=128
+        Rows of a batch, before a strategy adds to them.
+    samples_per_class : int, default=4
+        Points of each class in a batch, at least; with few classes there are more.
+    image_shape : tuple of int, default=None
+        Shape of an image, (height, width), (channels, height, width) or (height, width,
+        channels), where the rows of X are flat.
+    standardize : bool, default=True
+        Subtract the mean of the training points and divide by their standard deviation, of each
+        feature or each channel, inside the module. The network sees X as it is otherwise.
+    validation_fraction : float, default=0.0
+        Share of the points, or of the classes, in [0, 1), whose Recall@1 is recorded after each
+        epoch as ``valid_recall``.
+    validate_on : {"points", "classes"}, default="points"
+        Points of all classes, or all points of some classes that are not trained on.
+    n_iter_no_change : int, default=None
+        Stop after so many epochs in which ``valid_recall`` did not improve, and keep the best
+        weights. None trains for `max_iter` epochs.
+    callbacks : list of skorch callbacks, default=None
+        As in skorch: objects, classes or pairs (name, callback), with ``callbacks__…``. They are
+        copied.
+    checkpoint : path-like, default=None
+        A file that is written after each epoch.
+    resume : bool, default=False
+        Go on from `checkpoint`, if it is there; the result is that of a training that was not
+        interrupted.
+    device : str, default="auto"
+        "auto" (CUDA where present), "cpu", "cuda" or "cuda:N".
+    precision : {"auto", "full", "mixed"}, default="auto"
+        "mixed" computes the network in bfloat16 where that is safe; "auto" does so on CUDA.
+    compile : bool, default=False
+        Compile the module by ``torch.compile``, with ``compile__…``.
+    accelerator : accelerate.Accelerator or bool, default=None
+        Train in the processes that ``accelerate launch`` started. True makes one.
+    verbose : int, default=0
+        1 prints a line an epoch. For a progress bar use skorch's ``ProgressBar``.
+    random_state : int, RandomState or None, default=None
+        For weights, batches and the adversary. Global random states are left as they were.
+    **kwargs : dict
+        Parameters with the prefixes ``module__``, ``loss__``, ``miner__``, ``optimizer__``,
+        ``iterator_train__``, ``iterator_valid__``, ``callbacks__`` and ``compile__``.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The trained model: raw rows in, embeddings out.
+    net_ : skorch.NeuralNet
+        Absent after :meth:`load`.
+    criterion_ : torch.nn.Module
+        Loss and miner.
+    layout_ : InputLayout
+        How a row of X becomes an input of the module.
+    embedding_dim_ : int
+    classes_ : ndarray of shape (n_classes,)
+    history_ : list of dict
+        One an epoch: losses, seconds, recall of the validation.
+    loss_curve_ : list of float
+        Training loss of each epoch.
+    n_iter_ : int
+        Epochs done.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where the columns of X had names.
+
+    See Also
+    --------
+    skrobust.RobustMahalanobis : A linear metric with certificates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skrobust import AdversarialDeepMetric, ThreatModel
+    >>> from skrobust.deep import EmbeddingShiftTraining
+    >>> X, y = load_digits(n_class=4, return_X_y=True)
+    >>> metric = AdversarialDeepMetric(
+    ...     image_shape=(8, 8),
+    ...     training=EmbeddingShiftTraining(ThreatModel(float("inf"), 1.0), max_iter=3),
+    ...     max_iter=3,
+    ...     random_state=0,
+    ... ).fit(X[::2], y[::2])
+    >>> metric.transform(X[1::2]).shape
+    (360, 64)
+    >>> bool(metric.score(X[1::2], y[1::2]) > 0.9)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "module": [nn.Module, type, callable, None],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "normalize": ["boolean"],
+        "loss": [StrOptions(set(LOSSES)), callable],
+        "miner": [StrOptions({"auto", *MINERS}), callable, None],
+        "training": [Training, None],
+        "optimizer": [callable, None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "schedule": [StrOptions({"one_cycle"}), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 4, None, closed="left")],
+        "samples_per_class": [Interval(Integral, 2, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "standardize": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "validate_on": [StrOptions({"points", "classes"})],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "callbacks": [list, tuple, None],
+        "checkpoint": [str, PathLike, None],
+        "resume": ["boolean"],
+        "device": [str],
+        "precision": [StrOptions({"auto", "full", "mixed"})],
+        "compile": ["boolean"],
+        "accelerator": [object, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        module: Any = None,
+        *,
+        embedding_dim: int | None = None,
+        normalize: bool = True,
+        loss: Any = "multi_similarity",
+        miner: Any = "auto",
+        training: Training | None = None,
+        optimizer: Any = None,
+        learning_rate: float = 2e-3,
+        schedule: str | None = "one_cycle",
+        max_iter: int = 20,
+        batch_size: int = 128,
+        samples_per_class: int = 4,
+        image_shape: Any = None,
+        standardize: bool = True,
+        validation_fraction: float = 0.0,
+        validate_on: str = "points",
+        n_iter_no_change: int | None = None,
+        callbacks: Any = None,
+        checkpoint: Any = None,
+        resume: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,
+        accelerator: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        **kwargs: Any,
+    ):
+        self.module = module
+        self.embedding_dim = embedding_dim
+        self.normalize = normalize
+        self.loss = loss
+        self.miner = miner
+        self.training = training
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.samples_per_class = samples_per_class
+        self.image_shape = image_shape
+        self.standardize = standardize
+        self.validation_fraction = validation_fraction
+        self.validate_on = validate_on
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.accelerator = accelerator
+        self.verbose = verbose
+        self.random_state = random_state
+        wrong = [name for name in kwargs if not name.startswith(_PREFIXES)]
+        if wrong:
+            raise TypeError(
+                f"{type(self).__name__} got unexpected parameters {wrong}; others than those of "
+                f"the signature must begin with one of {', '.join(_PREFIXES)}."
+            )
+        vars(self).update(kwargs)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those with prefixes included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            With those of `training`.
+        """
+        return super().get_params(deep) | {
+            name: value for name, value in vars(self).items() if name.startswith(_PREFIXES)
+        }
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those with prefixes included.
+
+        Parameters
+        ----------
+        **params : dict
+        """
+        own = {name: value for name, value in params.items() if name.startswith(_PREFIXES)}
+        super().set_params(**{name: params[name] for name in params if name not in own})
+        vars(self).update(own)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Training points: a table, flat images with `image_shape`, images, or the
+            :class:`~skrobust.datasets.LazyImages` of a folder. Integers and float64 are cast,
+            a batch at a time.
+        y : array-like of shape (n_samples,)
+            Class labels: at least two classes, at least two points of each.
+
+        Returns
+        -------
+        AdversarialDeepMetric
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the data or a parameter is not as described, before training starts.
+
+        Warns
+        -----
+        UserWarning
+            If the training was interrupted; what was learned until then is kept.
+        """
+        X, y = self._read(X, y)
+        described = describe(self.get_params(deep=False), X, y)
+        state = None
+        if self.resume:
+            if self.checkpoint is None:
+                raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
+            state = read_checkpoint(self.checkpoint, described)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seed = self._seed = seed if state is None else state["seed"]
+        train, valid = split_rows(
+            y, self.validation_fraction, self.validate_on, np.random.RandomState(seed)
+        )
+        # the classes that are trained on come first
+        kept = np.unique(y[train])
+        order = np.r_[kept, np.setdiff1d(np.arange(len(self.classes_)), kept)]
+        y = np.argsort(order)[y]
+        with isolated_rng(seed, resolve_device(self.device)):
+            self._start(X, len(kept))
+            callback = None
+            if self.checkpoint is not None:
+                if state is not None:
+                    check_same(self.checkpoint, self.net_.bare_module, state["module"])
+                callback = Checkpoint(self.checkpoint, described, seed, state)
+            self._train(X, y, train, valid, seed, callback)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """Train for one epoch, from where the last call ended.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+        y : array-like of shape (n_samples,)
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will come; None takes those of the first call. The learning rate
+            is constant, and nothing is held out.
+
+        Returns
+        -------
+        AdversarialDeepMetric
+            Itself, trained further.
+        """
+        first = not hasattr(self, "net_")
+        if not first and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"classes must be those of the first call, {self.classes_}; got {classes}."
+            )
+        X, y = self._read(X, y, reset=first, classes=classes if first else self.classes_)
+        if first:
+            random_state = check_random_state(self.random_state)
+            self._seed = int(random_state.randint(np.iinfo(np.int32).max))
+        with isolated_rng(self._seed + (0 if first else self.n_iter_), resolve_device(self.device)):
+            if first:
+                self._start(X, len(self.classes_))
+            seed = self._seed + self.n_iter_
+            self._train(X, y, np.arange(len(y)), np.arange(0), seed, epochs=1)
+        return self
+
+    def _read(self, X: Any, y: Any, reset: bool = True, classes: Any = None) -> Any:
+        """Check the data; return X and labels 0, 1, …."""
+        if isinstance(X, LazyImages):
+            check_consistent_length(X, y)
+            self.n_features_in_ = X.shape[1]
+        else:
+            X = validate_data(
+                self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_min_samples=2
+            )
+            if X.dtype == np.float64 and np.abs(X).max() > np.finfo(np.float32).max:
+                raise ValueError("X must hold values that float32 can; got larger ones.")
+        if y is None:
+            raise ValueError(
+                f"requires y to be passed, but the target y is None: {type(self).__name__} "
+                "learns from labels."
+            )
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        check_classification_targets(y)
+        found = np.unique(y if classes is None else classes)
+        encoded = np.searchsorted(found, y).clip(max=len(found) - 1)
+        if (found[encoded] != y).any():
+            new = np.unique(y[found[encoded] != y])
+            raise ValueError(
+                f"y must hold labels of the first call; got {new}. Give all of them as classes "
+                "in the first call of partial_fit."
+            )
+        counts = np.bincount(encoded, minlength=len(found))
+        present = counts > 0
+        check_labels(found[present], counts[present])
+        layout = InputLayout.of(tuple(X.shape[1:]), self.image_shape)
+        if not reset and layout.shape != self.layout_.shape:
+            raise ValueError(
+                f"X has rows of shape {layout.shape}; the first call had {self.layout_.shape}."
+            )
+        if reset:
+            self.layout_ = layout
+        self.classes_ = found
+        return X, encoded.astype(np.int64)
+
+    def _start(self, X: Any, n_classes: int) -> None:
+        """Make module, criterion and net, and check that they fit together."""
+        check_batch(self.batch_size, self.samples_per_class)
+        device = resolve_device(self.device)
+        self.training_ = StandardTraining() if self.training is None else clone(self.training)
+        self.training_.check()
+        if self.n_iter_no_change is not None and self.validation_fraction == 0:
+            raise ValueError(
+                f"n_iter_no_change={self.n_iter_no_change} needs rows to judge by: set "
+                "validation_fraction > 0."
+            )
+        self._moments = moments(X, self.layout_)
+        model = build_model(
+            self.module,
+            self._given("module__"),
+            self.layout_,
+            self.embedding_dim,
+            self._moments if self.standardize else None,
+            self.normalize,
+        )
+        self.embedding_dim_ = check_output(model, self.layout_, self.embedding_dim)
+        criterion = make_criterion(
+            self.loss,
+            self.miner,
+            n_classes,
+            self.embedding_dim_,
+            self._given("loss__"),
+            self._given("miner__"),
+        )
+        self.net_ = self._make_net(self.training_.prepare(model), criterion, device)
+        self.net_.initialize()
+        self.n_iter_ = 0
+
+    def _make_net(self, model: nn.Module, criterion: MetricLoss, device: torch.device) -> MetricNet:
+        mixed = self.precision == "mixed" or (self.precision == "auto" and device.type == "cuda")
+        given: dict[str, Any] = {
+            "criterion": criterion,
+            "optimizer": torch.optim.AdamW if self.optimizer is None else self.optimizer,
+            "lr": self.learning_rate,
+            "max_epochs": self.max_iter,
+            "batch_size": self.batch_size,
+            "samples_per_class": self.samples_per_class,
+            "precision": "mixed" if mixed else "full",
+            "callbacks": self._callbacks(),
+            "compile": self.compile,
+            "device": str(device),
+            "verbose": int(self.verbose),
+        }
+        for prefix in ("callbacks__", "compile__", "iterator_train__", "iterator_valid__"):
+            given |= {prefix + k: copy.deepcopy(v) for k, v in self._given(prefix).items()}
+        given |= {"optimizer__" + k: v for k, v in self._given("optimizer__").items()}
+        if self.accelerator is None or self.accelerator is False:
+            return MetricNet(model, **given)
+        if self.checkpoint is not None:
+            raise ValueError("checkpoint is for a single process; got an accelerator as well.")
+        del given["device"]
+        return AcceleratedNet(
+            model, accelerator=resolve_accelerator(self.accelerator), **given
+        )
+
+    def _callbacks(self) -> list[Any]:
+        found: list[Any] = []
+        if self.schedule == "one_cycle":
+            found.append(("one_cycle", OneCycle()))
+        found += copy.deepcopy(list(self.callbacks or []))
+        if self.n_iter_no_change is not None:
+            stop = EarlyStopping(
+                monitor="valid_recall",
+                patience=self.n_iter_no_change,
+                threshold=0,
+                lower_is_better=False,
+                load_best=True,
+                sink=print if self.verbose else _silent,
+            )
+            found.append(("early_stopping", stop))
+        return found
+
+    def _given(self, prefix: str) -> dict[str, Any]:
+        """Return the parameters with a prefix, without it."""
+        return {
+            name[len(prefix) :]: value
+            for name, value in vars(self).items()
+            if name.startswith(prefix)
+        }
+
+    def _train(
+        self,
+        X: Any,
+        y: np.ndarray,
+        train: np.ndarray,
+        valid: np.ndarray,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        epochs: int | None = None,
+    ) -> None:
+        """Train the net on some rows; `epochs` None goes on to `max_iter`."""
+        net, device = self.net_, self.net_.step_device
+        adversary = None
+        if isinstance(self.training_, AdversarialStrategy):
+            rank = getattr(getattr(net, "accelerator", None), "process_index", 0)
+            adversary = training_adversary(
+                self.training_.threat_model,
+                self.layout_,
+                self._moments,
+                getattr(self, "feature_names_in_", None),
+                device,
+                torch.Generator(device).manual_seed(seed + 1 + rank),
+                X,
+            )
+        session = Session(
+            self.training_,
+            adversary,
+            seed,
+            schedule=epochs is None,
+            validation=Rows(X, y, self.layout_, valid) if len(valid) else None,
+        )
+        own = [] if checkpoint is None else [("checkpoint", checkpoint)]
+        net.callbacks_ += own
+        try:
+            net.train(Rows(X, y, self.layout_, train), session, epochs)
+        finally:
+            net.callbacks_ = [pair for pair in net.callbacks_ if pair not in own]
+        self._finish()
+
+    def _finish(self) -> None:
+        """Take from the net what the fitted estimator has."""
+        net = self.net_
+        self.module_, self.criterion_ = net.bare_module, net.criterion_
+        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+        done = [row for row in self.history_ if "train_loss" in row]
+        self.loss_curve_ = [row["train_loss"] for row in done]
+        self.n_iter_ = len(done)
+        if net.interrupted:
+            warnings.warn(
+                f"the training was interrupted after {self.n_iter_} whole epochs; what was "
+                "learned is kept.",
+                UserWarning,
+                stacklevel=4,
+            )
+        if not np.isfinite(self.loss_curve_).all():
+            warnings.warn(
+                "the training loss is not finite; use a smaller learning_rate, or check the loss.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "net_" in state:  # the net brings its modules to a device that is there
+            state = {k: v for k, v in state.items() if k not in ("module_", "criterion_")}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "net_" in state:
+            self.module_, self.criterion_ = self.net_.bare_module, self.net_.criterion_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+# **kwargs is no parameter of that name, which tools that go through a signature would try
+_signature = inspect.signature(AdversarialDeepMetric)
+AdversarialDeepMetric.__signature__ = _signature.replace(  # type: ignore[attr-defined]
+    parameters=[p for p in _signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+)
+
+
+def _silent(text: str) -> None:
+    """Print nothing."""

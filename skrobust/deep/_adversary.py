@@ -1,0 +1,210 @@
+r"""The adversary inside training: projected steps on a batch.
+
+With x' = x + s ∘ η, ‖η‖_p ≤ ε and x' in the box of the threat model, a value is raised by
+
+    η ← Π( η + α ε u ),    u the steepest step (signs in ℓ∞, else the direction),
+
+with the network in evaluation mode, so that its statistics stay what they are. Whole numbers and
+one-hot groups are relaxed to intervals here: the adversary of training is not weaker than that of
+the threat model.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from skrobust.attacks._ascent import steepest
+from skrobust.deep._layout import InputLayout
+from skrobust.deep._statistics import Moments
+from skrobust.numerics import project_ball
+from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._torch import as_tensor
+from skrobust.utils._validation import check_one_eps
+
+__all__ = ["Adversary", "frozen", "training_adversary"]
+
+DEFAULT_EPS = 0.1
+
+
+@dataclass(eq=False)
+class Adversary:
+    """A threat model on the batches of a module.
+
+    Attributes
+    ----------
+    norm : float
+    eps : float
+    scale : Tensor of shape (n_values,)
+        s, in the order of a module's flattened input.
+    lower, upper : Tensor of shape (n_values,) or None
+    increasing : Tensor of shape (n_values,) of bool or None
+    extend : bool
+        Clean points outside the bounds widen them.
+    generator : torch.Generator
+        For starts and targets, on the device of the batches.
+    """
+
+    norm: float
+    eps: float
+    scale: torch.Tensor
+    lower: torch.Tensor | None
+    upper: torch.Tensor | None
+    increasing: torch.Tensor | None
+    generator: torch.Generator
+
+    def box(self, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the ends of η for flat clean rows, or two None.
+
+        A clean row outside the bounds widens them for itself.
+        """
+        if self.lower is None or self.upper is None:
+            return None, None
+        unit = torch.where(self.scale > 0, self.scale, 1)
+        low = ((self.lower - x) / unit).clamp_max(0)
+        if self.increasing is not None:
+            low = torch.where(self.increasing, 0, low)
+        return low, ((self.upper - x) / unit).clamp_min(0)
+
+    def draw(self, x: torch.Tensor, share: float) -> torch.Tensor:
+        """Return random points of the ball of radius share · ε, of the shape of flat rows."""
+        if self.norm == np.inf:
+            drawn = 2 * torch.rand(x.shape, generator=self.generator, device=x.device) - 1
+        else:
+            drawn = torch.randn(x.shape, generator=self.generator, device=x.device)
+            depth = torch.rand((len(x), 1), generator=self.generator, device=x.device)
+            size = torch.linalg.vector_norm(drawn, ord=self.norm, dim=1, keepdim=True)
+            drawn = drawn / size.clamp_min(1e-12) * depth ** (1 / x.shape[1])
+        return torch.where(self.scale > 0, share * self.eps * drawn, 0)
+
+    def noise(self, x: torch.Tensor) -> torch.Tensor:
+        """Return rows moved at random to the surface of the ball (ℓ∞: random signs)."""
+        flat = x.flatten(1)
+        drawn = torch.randn(flat.shape, generator=self.generator, device=x.device)
+        eta = self.eps * torch.where(self.scale > 0, steepest(drawn, self.norm), 0)
+        return (flat + self.scale * self._project(eta, self.box(flat))).reshape(x.shape)
+
+    def ascend(
+        self,
+        x: torch.Tensor,
+        value: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        max_iter: int,
+        step_size: float,
+        start: float,
+    ) -> torch.Tensor:
+        """Return rows moved so that a value is larger.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Clean rows.
+        value : callable
+            From perturbed rows to a number, or one for each row.
+        max_iter : int
+            Steps.
+        step_size : float
+            α, a share of ε.
+        start : float
+            Radius of the random start, a share of ε.
+        """
+        flat = x.detach().flatten(1)
+        box = self.box(flat)
+        eta = self._project(self.draw(flat, start), box)
+        for _ in range(max_iter):
+            eta = eta.requires_grad_()
+            raised = value((flat + self.scale * eta).reshape(x.shape)).sum()
+            (gradient,) = torch.autograd.grad(raised, eta)
+            step = step_size * self.eps * steepest(gradient, self.norm)
+            eta = self._project(eta.detach() + step, box)
+        return (flat + self.scale * eta).reshape(x.shape)
+
+    def _project(self, eta: torch.Tensor, box: Any) -> torch.Tensor:
+        if self.norm == np.inf:  # the common case, without the tensors of radii
+            eta = eta.clamp(-self.eps, self.eps)
+            return eta if box[0] is None else eta.clamp(*box)
+        return project_ball(eta, eta.new_full((len(eta),), self.eps), self.norm, *box)
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode inside a ``with`` block."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def training_adversary(
+    model: ThreatModel | None,
+    layout: InputLayout,
+    known: Moments,
+    feature_names: Any,
+    device: torch.device,
+    generator: torch.Generator,
+    X: Any,
+) -> Adversary:
+    """Resolve the threat model of a training strategy for the batches of a module.
+
+    Parameters
+    ----------
+    model : ThreatModel or None
+        None is ℓ∞ with a tenth of the standard deviation of the training points, inside their
+        range: of each feature for tables, of all values for images.
+    layout : InputLayout
+    known : Moments
+        Of the training points.
+    feature_names : array-like of str or None
+    device : torch.device
+    generator : torch.Generator
+    X : array-like of shape (n_samples, ...)
+        Training points, which have to satisfy the model.
+
+    Raises
+    ------
+    ValueError
+        If the model does not fit the data, or has no budget.
+    """
+    if model is None:
+        model = ThreatModel(np.inf, DEFAULT_EPS, bounds="data", outside="extend")
+        scale: np.ndarray | None = known.spread
+    else:
+        scale = None
+    if model.eps is None:
+        raise ValueError("threat_model of training must have a budget eps; got eps=None.")
+    eps = check_one_eps(model.eps)
+    if isinstance(model.bounds, str) and model.bounds == "data":
+        model = clone(model).set_params(bounds=(known.lower, known.upper))
+    budget = model.resolve(len(known.spread), feature_names)
+    if scale is not None:
+        budget.scale[:] = scale
+    _check_inside(budget, X)
+
+    def turned(values: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        rows = layout.to_module(as_tensor(values[None], device, dtype))
+        return rows.flatten()
+
+    return Adversary(
+        norm=budget.norm,
+        eps=eps,
+        scale=turned(budget.scale),
+        lower=turned(budget.lower) if budget.bounded else None,
+        upper=turned(budget.upper) if budget.bounded else None,
+        increasing=turned(budget.increasing, torch.bool) if budget.increasing.any() else None,
+        generator=generator,
+    )
+
+
+def _check_inside(budget: FeatureBudget, X: Any) -> None:
+    """Check the clean points, some at a time: they may be images that are decoded on demand."""
+    for start in range(0, len(X), 1024):
+        rows = np.asarray(X[start : start + 1024])
+        budget.check_inside(rows.reshape(len(rows), -1).astype(np.float64))

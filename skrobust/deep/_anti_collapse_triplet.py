@@ -1,0 +1,96 @@
+r"""Anti-collapse triplets (ACT).
+
+For a triplet (a, p, n) the adversary draws the positive and the negative together,
+
+    (p*, n*) = argmin ‖f(p') − f(n')‖,
+
+and the loss is that of the triplet (a, p*, n*) with its clean anchor: to pull p* and push n* apart
+again the embedding has to spread, where a min–max over all three points can be met by
+collapsing it (Zhou, Wang, Niu, Zhang, Xu, Zheng and Hua, *Practical relative order attack …*
+and *Adversarial attack and defense in deep ranking*, arXiv:2106.03614).
+"""
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+
+from skrobust.deep._training import AdversarialStrategy, TrainingStep, distances
+from skrobust.deep._triplets import SOURCES, triplets
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import Interval, StrOptions
+
+__all__ = ["AntiCollapseTriplet"]
+
+
+class AntiCollapseTriplet(AdversarialStrategy):
+    """Train on triplets whose positive and negative are drawn together by the adversary.
+
+    The loss of the estimator is taken on these triplets; its miner is not used. The paper uses
+    ``loss="triplet"``.
+
+    Parameters
+    ----------
+    threat_model : ThreatModel, default=None
+        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
+        of the standard deviation of the training values (of each feature for tables).
+    source : {"random", "semihard", "softhard", "hard"}, default="random"
+        Which triplets are taken, one for each row of a batch.
+    margin : float, default=0.2
+        For ``source="semihard"``.
+    max_iter : int, default=7
+        Steps of the adversary.
+    step_size : float, default=None
+        Of one step, as a share of the budget; None is 2.5 / max_iter, at most 1.
+    start : float, default=1.0
+        Radius of the random start, as a share of the budget.
+
+    Examples
+    --------
+    >>> from skrobust.deep import AntiCollapseTriplet
+    >>> AntiCollapseTriplet(source="softhard")
+    AntiCollapseTriplet(source='softhard')
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **AdversarialStrategy._parameter_constraints,
+        "source": [StrOptions(set(SOURCES))],
+        "margin": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        threat_model: ThreatModel | None = None,
+        *,
+        source: str = "random",
+        margin: float = 0.2,
+        max_iter: int = 7,
+        step_size: float | None = None,
+        start: float = 1.0,
+    ):
+        self.threat_model = threat_model
+        self.source = source
+        self.margin = margin
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.start = start
+
+    def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of a batch and its embeddings; see :class:`Training`.
+
+        Parameters
+        ----------
+        step : TrainingStep
+        """
+        clean = step.look(step.x)
+        generator = step.need_adversary().generator
+        a, p, n = triplets(clean, step.y, self.source, generator, self.margin)
+        if len(a) == 0:
+            return step.embed(step.x).sum() * 0, clean
+        pair = torch.cat([step.x[p], step.x[n]])
+        moved = step.attack(pair, lambda z: -distances(*z.chunk(2)), self)
+        z = step.embed(torch.cat([step.x[a], moved]))
+        own = torch.arange(len(a), device=z.device)
+        chosen = (own, own + len(a), own + 2 * len(a))
+        labels = torch.cat([step.y[a], step.y[p], step.y[n]])
+        return step.criterion(z, labels, chosen), clean

@@ -1,0 +1,45 @@
+"""Callbacks of the net: the learning-rate schedule."""
+
+import math
+from typing import Any
+
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+__all__ = ["OneCycle"]
+
+_RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
+
+
+class OneCycle(Callback):
+    """One cycle of the learning rate: up over three tenths of the steps, then down, by cosines.
+
+    It depends on the number of the step alone, so that a training that was interrupted goes on
+    as it would have. The rates that the optimizer starts with are the highest ones.
+    """
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Note the highest rates."""
+        for group in net.optimizer_.param_groups:
+            group.setdefault("highest_lr", group["lr"])
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Note how many steps were made."""
+        self.step_ = sum(row.get("train_batch_count", 0) for row in net.history)
+
+    def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        """Set the rate of a step."""
+        if not training or not net.session.schedule:
+            return
+        share = self.step_ / max(net.session.n_batches * net.max_epochs - 1, 1)
+        if share < _RISE:
+            factor = _between(_FIRST, 1, share / _RISE)
+        else:
+            factor = _between(1, _FIRST * _LAST, min(1, (share - _RISE) / (1 - _RISE)))
+        for group in net.optimizer_.param_groups:
+            group["lr"] = group["highest_lr"] * factor
+        self.step_ += 1
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

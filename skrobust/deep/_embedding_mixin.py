@@ -1,0 +1,161 @@
+"""What a fitted deep metric offers: embeddings, distances, gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from skrobust.datasets import LazyImages
+from skrobust.deep._adversary import frozen
+from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
+from skrobust.deep._layout import InputLayout
+from skrobust.metrics import recall_at_k
+from skrobust.utils._pairs import split_pairs
+
+__all__ = ["EmbeddingMixin"]
+
+_CHUNK_CPU, _CHUNK_CUDA = 64, 512
+
+
+class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """Methods of an estimator whose ``module_`` embeds what ``layout_`` hands it."""
+
+    module_: nn.Module
+    layout_: InputLayout
+    embedding_dim_: int
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed points.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            As they were at `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, embedding_dim_), float32
+            Of norm 1 unless ``normalize=False``.
+        """
+        check_is_fitted(self)
+        return self._embed(self._check_rows(X))
+
+    def pair_distance(self, X: Any, Y: Any = None) -> np.ndarray:
+        """Return the learned distance of each pair.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_pairs, ...), or (n_pairs, 2, ...)
+            The first points; or, where `Y` is not given, both points of every pair.
+        Y : array-like of shape (n_pairs, ...), default=None
+            The second points.
+
+        Returns
+        -------
+        ndarray of shape (n_pairs,)
+            The Euclidean distance of the embeddings, smaller is more alike.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not match.
+        """
+        check_is_fitted(self)
+        first, second = split_pairs(X, Y)
+        u = self._embed(self._check_rows(first)).astype(np.float64)
+        v = self._embed(self._check_rows(second)).astype(np.float64)
+        return np.linalg.norm(u - v, axis=1)
+
+    def pair_score(self, X: Any, Y: Any = None) -> np.ndarray:
+        """Return minus :meth:`pair_distance`: larger is more alike."""
+        return -self.pair_distance(X, Y)
+
+    def score(self, X: Any, y: Any) -> float:
+        """Return Recall@1: the share of points whose nearest other point has their label.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,)
+        """
+        return float(recall_at_k(self.transform(X), y))
+
+    def embed_branch(self, X: Any, branch: str = CLEAN) -> np.ndarray:
+        """Embed points through another branch of the batch norms.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        branch : str, default="clean"
+            ``"clean"`` is what :meth:`transform` uses.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, embedding_dim_), float32
+        """
+        check_is_fitted(self)
+        self._check_branch(branch)
+        with route(self.module_, branch):
+            return self._embed(self._check_rows(X))
+
+    def _check_branch(self, branch: str) -> None:
+        known = (CLEAN, *branches_of(self.module_))
+        if branch not in known:
+            raise ValueError(f"branch must be one of {list(known)}; got {branch!r}.")
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.embedding_dim_
+
+    @property
+    def _device(self) -> torch.device:
+        first = next(self.module_.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+
+    def _check_rows(self, X: Any) -> Any:
+        if isinstance(X, LazyImages):
+            rows: Any = X
+        else:
+            rows = validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
+        shape, whole = tuple(rows.shape[1:]), int(np.prod(self.layout_.shape))
+        if shape != self.layout_.row_shape and int(np.prod(shape)) != whole:
+            raise ValueError(
+                f"X has rows of shape {shape}; the estimator was fitted on rows of shape "
+                f"{self.layout_.row_shape}."
+            )
+        return rows
+
+    def _embed(self, rows: Any) -> np.ndarray:
+        """Return embeddings, by chunks of one size: a row's result is that of a chunk anywhere."""
+        device = self._device
+        default = _CHUNK_CUDA if device.type == "cuda" else _CHUNK_CPU
+        size = int(getattr(self, "iterator_valid__batch_size", default))
+        found = np.empty((len(rows), self.embedding_dim_), dtype=np.float32)
+        with torch.inference_mode(), frozen(self.module_):
+            for start in range(0, len(rows), size):
+                chunk = np.asarray(rows[start : start + size], dtype=np.float32)
+                n = len(chunk)
+                if n < size:
+                    chunk = np.concatenate([chunk, np.repeat(chunk[-1:], size - n, axis=0)])
+                x = self.layout_.to_module(torch.from_numpy(np.ascontiguousarray(chunk)))
+                found[start : start + n] = self.module_(x.to(device))[:n].float().cpu().numpy()
+        return found
+
+    def _differentiable_embedding(
+        self, branch: str = CLEAN
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Tell the victims package how a point becomes an embedding."""
+        check_is_fitted(self)
+        self._check_branch(branch)
+        module, layout, device = self.module_, self.layout_, self._device
+
+        def embed(x: torch.Tensor) -> torch.Tensor:
+            rows = layout.to_module(x.to(device, torch.float32))
+            with frozen(module), route(module, branch):
+                return module(rows).to(x)
+
+        return embed

@@ -1,0 +1,89 @@
+"""From rows as they are handed in to what a torch module is given."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+__all__ = ["InputLayout"]
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class InputLayout:
+    """How one row of X becomes one input of a module.
+
+    Images of shape (H, W) get a channel, (H, W, C) with C of 1, 3 or 4 has its channels
+    last and is turned, (C, H, W) stays; (d,) is a table. Other shapes stay as they are.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of one row as it is handed in; the same number of values in another shape
+        is accepted too.
+    shape : tuple of int
+        Shape of one row before it is turned.
+    channels_last : bool
+    """
+
+    row_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    channels_last: bool
+
+    @classmethod
+    def of(cls, row_shape: tuple[int, ...], image_shape: Any = None) -> Self:
+        """Decide by the shape of a row and the parameter `image_shape`.
+
+        Raises
+        ------
+        ValueError
+            If `image_shape` is not two or three positive integers, or does not hold as many
+            values as a row.
+        """
+        shape = row_shape
+        if image_shape is not None:
+            shape = _checked(image_shape)
+            if math.prod(shape) != math.prod(row_shape):
+                raise ValueError(
+                    f"image_shape={image_shape!r} holds {math.prod(shape)} values; a row of X "
+                    f"has shape {row_shape} and holds {math.prod(row_shape)}."
+                )
+        last = len(shape) == 3 and shape[-1] in _CHANNELS and shape[0] not in _CHANNELS
+        return cls(tuple(row_shape), tuple(shape), last)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a row is an image."""
+        return len(self.shape) in (2, 3)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input of the module."""
+        if len(self.shape) == 2:
+            return (1, *self.shape)
+        if self.channels_last:
+            return (self.shape[2], *self.shape[:2])
+        return self.shape
+
+    def to_module(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return rows of any shape, of shape (n, *input_shape)."""
+        x = rows.reshape(len(rows), *self.shape)
+        if len(self.shape) == 2:
+            return x[:, None]
+        return x.movedim(-1, 1) if self.channels_last else x
+
+
+def _checked(image_shape: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(n) for n in image_shape)
+        whole = all(int(n) == n for n in image_shape)
+    except (TypeError, ValueError):
+        shape, whole = (), False
+    if not whole or len(shape) not in (2, 3) or min(shape) < 1:
+        raise ValueError(
+            "image_shape must be (height, width), (channels, height, width) or (height, width, "
+            f"channels); got {image_shape!r}."
+        )
+    return shape

@@ -1,0 +1,112 @@
+"""From the parameter `module` to a model that embeds raw rows."""
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from skrobust.deep._adversary import frozen
+from skrobust.deep._layout import InputLayout
+from skrobust.deep._modules import MLP, ConvNet, EmbeddingModel
+from skrobust.deep._statistics import Moments
+
+__all__ = ["build_model", "check_output"]
+
+_DIM = 64
+
+
+def build_model(
+    module: Any,
+    params: dict[str, Any],
+    layout: InputLayout,
+    embedding_dim: int | None,
+    scaling: Moments | None,
+    normalize: bool,
+) -> EmbeddingModel:
+    """Return an untrained model.
+
+    Parameters
+    ----------
+    module : torch.nn.Module class or object, callable, or None
+    params : dict
+        Of the class.
+    layout : InputLayout
+    embedding_dim : int or None
+    scaling : Moments or None
+    normalize : bool
+
+    Raises
+    ------
+    TypeError
+        If parameters do not fit, or no module comes of it.
+    ValueError
+        If there is no default network for rows of this shape.
+    """
+    if isinstance(module, nn.Module):
+        if params:
+            raise TypeError(f"module__… parameters need a class; got {params} with an object.")
+        backbone = copy.deepcopy(module)
+    else:
+        kind = _default(layout) if module is None else module
+        offered = {
+            "input_shape": layout.input_shape,
+            "embedding_dim": _DIM if embedding_dim is None else embedding_dim,
+        }
+        named = inspect.signature(kind).parameters
+        given = {name: value for name, value in offered.items() if name in named} | params
+        try:
+            backbone = kind(**given)
+        except TypeError as error:
+            raise TypeError(
+                f"module={getattr(kind, '__name__', kind)} cannot be made with {given}: {error}"
+            ) from error
+        if not isinstance(backbone, nn.Module):
+            raise TypeError(f"module must make a torch.nn.Module; got {type(backbone).__name__}.")
+    mean, std = (None, None) if scaling is None else (scaling.mean, scaling.std)
+    return EmbeddingModel(backbone, mean, std, normalize)
+
+
+def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | None) -> int:
+    """Return the dimensions of the embedding, found by trying two rows of zeros.
+
+    Raises
+    ------
+    ValueError
+        If the output is not of shape (n, embedding_dim), or the input was refused.
+    """
+    x = torch.zeros(2, *layout.input_shape)
+    try:
+        with torch.no_grad(), frozen(model):
+            z = model(x)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"module refused an input of shape {tuple(x.shape)}, two rows of X as it gets them: "
+            f"{error}"
+        ) from error
+    shape = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
+    wanted = "embedding_dim" if embedding_dim is None else embedding_dim
+    if (
+        not isinstance(z, torch.Tensor)
+        or z.ndim != 2
+        or len(z) != 2
+        or not z.is_floating_point()
+        or embedding_dim not in (None, z.shape[1])
+    ):
+        raise ValueError(
+            f"module must return embeddings of shape (n, {wanted}) for n rows; got {shape} for "
+            "2 rows of zeros."
+        )
+    return z.shape[1]
+
+
+def _default(layout: InputLayout) -> type[nn.Module]:
+    if len(layout.shape) == 1:
+        return MLP
+    if layout.is_image:
+        return ConvNet
+    raise ValueError(
+        f"module must be given for rows of shape {layout.shape}: the default networks are for "
+        "tables and images."
+    )

@@ -1,0 +1,267 @@
+"""The skorch net that trains an embedding with a strategy."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.dataset import unpack_data
+from torch import nn
+from torch.utils.data import Dataset, Sampler
+
+from skrobust.deep._adversary import Adversary
+from skrobust.deep._layout import InputLayout
+from skrobust.deep._sampling import ClassBatches
+from skrobust.deep._training import Training, TrainingStep
+from skrobust.metrics import recall_at_k
+
+__all__ = ["MetricNet", "Rows", "Session", "ValidationRecall", "as_given"]
+
+
+class Rows(Dataset[Any]):
+    """Rows of X and their labels, cast a batch at a time.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Anything that an array of positions can be taken from: X may be larger than memory.
+    y : ndarray of shape (n_samples,), int64
+    layout : InputLayout
+    rows : ndarray of int, default=None
+        The positions that belong to the data set; None for all.
+    """
+
+    def __init__(self, X: Any, y: np.ndarray, layout: InputLayout, rows: Any = None):
+        self.X, self.y, self.layout = X, y, layout
+        self.rows = np.arange(len(y)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = self.__getitems__([place])
+        return x[0], y[0]
+
+    def __getitems__(self, places: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = self.rows[np.asarray(places)]
+        x = torch.from_numpy(np.ascontiguousarray(self.X[rows], dtype=np.float32))
+        return self.layout.to_module(x), torch.from_numpy(self.y[rows])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the rows."""
+        return self.y[self.rows]
+
+
+def as_given(batch: Any) -> Any:
+    """Return a batch that was collated already, or collate rows."""
+    if isinstance(batch, list):
+        return torch.utils.data.default_collate(batch)
+    return batch
+
+
+@dataclass(eq=False)
+class Session:
+    """What a net needs while it trains, and not afterwards.
+
+    Attributes
+    ----------
+    strategy : Training
+    adversary : Adversary or None
+    seed : int
+        Of the batches.
+    n_batches : int
+        Of an epoch.
+    first_epoch : int
+        Epochs that were made before.
+    memory : dict
+        Of the strategy.
+    validation : Rows or None
+        Rows that are not trained on.
+    schedule : bool
+        Whether the length of the training is known, so that the learning rate may follow it.
+    """
+
+    strategy: Training
+    adversary: Adversary | None
+    seed: int
+    n_batches: int = 0
+    first_epoch: int = 0
+    memory: dict[str, float] = field(default_factory=dict)
+    validation: Rows | None = None
+    schedule: bool = True
+
+
+class ValidationRecall(Callback):
+    """Record Recall@1 of the validation rows after each epoch, as ``valid_recall``."""
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget the last epoch."""
+        self.found_: list[np.ndarray] = []
+        self.labels_: list[np.ndarray] = []
+
+    def on_batch_end(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        """Keep the embeddings of a validation batch."""
+        if not training:
+            self.found_.append(kwargs["y_pred"].detach().float().cpu().numpy())
+            self.labels_.append(unpack_data(batch)[1].cpu().numpy())
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Record the recall."""
+        if not self.found_:
+            return
+        recall = recall_at_k(np.concatenate(self.found_), np.concatenate(self.labels_))
+        before = net.history[:-1, ("valid_recall",)] if len(net.history) > 1 else []
+        best = not any(recall <= old for (old,) in before)
+        net.history.record("valid_recall", recall)
+        net.history.record("valid_recall_best", bool(best))
+        self.found_, self.labels_ = [], []
+
+
+class MetricNet(NeuralNet):
+    """A skorch net whose training step is that of a strategy.
+
+    Parameters
+    ----------
+    module : callable
+        Makes the model.
+    samples_per_class : int
+    precision : {"full", "mixed"}
+        "mixed" computes the network in bfloat16 where autograd allows.
+    **kwargs
+        Of ``skorch.NeuralNet``.
+    """
+
+    def __init__(
+        self,
+        module: Callable[..., nn.Module],
+        *args: Any,
+        samples_per_class: int = 4,
+        precision: str = "full",
+        **kwargs: Any,
+    ):
+        self.samples_per_class = samples_per_class
+        self.precision = precision
+        super().__init__(module, *args, **kwargs)
+
+    session: Session
+
+    @property
+    def _default_callbacks(self) -> list[Any]:
+        return [*super()._default_callbacks[:-1], ("valid_recall", ValidationRecall()),
+                super()._default_callbacks[-1]]
+
+    def torch_compile(self, module: Any, name: str) -> Any:
+        """Compile in place: keys stay, and the criterion, which breaks graphs, is left alone."""
+        if self.compile and name == "module":
+            module.compile(**self.get_params_for("compile"))
+        return module
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Do what the strategy does with a batch, and compute gradients."""
+        self._set_training(True)
+        x, y = unpack_data(batch)
+        session = self.session
+        step = TrainingStep(
+            model=self.module_,
+            module=self.bare_module,
+            criterion=self.criterion_,
+            x=x.to(self.step_device, non_blocking=True),
+            y=y.to(self.step_device, non_blocking=True),
+            adversary=session.adversary,
+            memory=session.memory,
+        )
+        with self._autocast():
+            loss, z = session.strategy.loss(step)
+        self.backward(loss)
+        return {"loss": loss, "y_pred": z.detach()}
+
+    @property
+    def bare_module(self) -> nn.Module:
+        """The module without the wrapper of several processes."""
+        return getattr(self.module_, "module", self.module_)
+
+    @property
+    def step_device(self) -> torch.device:
+        """Where batches go."""
+        return torch.device(self.device)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Compute gradients."""
+        loss.backward()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "mixed":
+            return torch.autocast(self.step_device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Embed a validation batch; there is no loss of rows whose classes may be new."""
+        self._set_training(False)
+        x, _ = unpack_data(batch)
+        with torch.no_grad():
+            z = self.module_(x.to(self.step_device))
+        return {"loss": torch.tensor(float("nan")), "y_pred": z}
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Return the rows to train on, and those of the validation."""
+        return X, self.session.validation
+
+    def train(self, rows: Rows, session: Session, epochs: int | None = None) -> "MetricNet":
+        """Train; an interrupt ends it and keeps what there is.
+
+        Parameters
+        ----------
+        rows : Rows
+        session : Session
+        epochs : int, default=None
+            None trains up to `max_epochs`, those of a checkpoint included.
+        """
+        self.session, self.interrupted = session, False
+        try:
+            self.notify("on_train_begin", X=rows, y=None)
+            try:
+                left = self.max_epochs - session.first_epoch if epochs is None else epochs
+                self.fit_loop(rows, epochs=max(left, 0))
+            except KeyboardInterrupt:
+                self.interrupted = not self._stopped_early()
+            self.notify("on_train_end", X=rows, y=None)
+        finally:
+            del self.session
+        return self
+
+    def _stopped_early(self) -> bool:
+        """Return whether a callback ended the training, and not the user."""
+        return any(
+            isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+            for _, callback in self.callbacks_
+        )
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return a loader; of batches with m points a class, unless a sampler was given."""
+        if not training:
+            kwargs = {"batch_size": self.batch_size} | self.get_params_for("iterator_valid")
+            return self.iterator_valid(dataset, **{"collate_fn": as_given} | kwargs)
+        kwargs = {"collate_fn": as_given} | self.get_params_for("iterator_train")
+        sampler = kwargs.get("sampler")
+        if callable(sampler) and not isinstance(sampler, Sampler):
+            kwargs["sampler"] = sampler(dataset.labels)
+        if kwargs.get("batch_sampler") is None and kwargs.get("sampler") is None:
+            kwargs["batch_sampler"] = ClassBatches(
+                dataset.labels,
+                self.batch_size,
+                self.samples_per_class,
+                self.session.seed,
+                self.session.first_epoch,
+            )
+        elif kwargs.get("batch_sampler") is None:
+            kwargs.setdefault("batch_size", self.batch_size)
+        loader = self.iterator_train(dataset, **kwargs)
+        self.session.n_batches = len(loader)
+        return loader

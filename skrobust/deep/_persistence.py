@@ -1,0 +1,190 @@
+"""Saving and loading by safetensors, without pickle."""
+
+import inspect
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skrobust._version import __version__
+from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
+from skrobust.deep._adversarial_training import AdversarialTraining
+from skrobust.deep._batch_norm_bank import add_branches, branches_of
+from skrobust.deep._checkpoint import check_same
+from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
+from skrobust.deep._hardness_manipulation import HardnessManipulation
+from skrobust.deep._layout import InputLayout
+from skrobust.deep._mdprop import MDProp
+from skrobust.deep._model import build_model
+from skrobust.deep._standard_training import StandardTraining
+from skrobust.deep._statistics import Moments
+from skrobust.deep._tree import read_tree, write_tree
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._torch import isolated_rng, resolve_device
+
+__all__ = ["PersistenceMixin"]
+
+_FORMAT = 1
+_KNOWN: dict[str, type[BaseEstimator]] = {
+    kind.__name__: kind
+    for kind in (
+        AdversarialTraining,
+        AntiCollapseTriplet,
+        EmbeddingShiftTraining,
+        HardnessManipulation,
+        MDProp,
+        StandardTraining,
+        ThreatModel,
+    )
+}
+
+
+class PersistenceMixin:
+    """`save` and `load` of a fitted deep metric."""
+
+    def save(self, path: Any) -> None:
+        """Write the fitted estimator to a safetensors file.
+
+        It holds weights, classes, the shape of the input, and the parameters that are
+        numbers, text, training strategies or threat models. Others (a loss given as an object, say)
+        are left out, and :meth:`load` has their defaults. The optimizer is not saved: see
+        `checkpoint` for trainings that go on.
+
+        Parameters
+        ----------
+        path : path-like
+        """
+        check_is_fitted(self)
+        kept, left = {}, []
+        for name, value in self.get_params(deep=False).items():  # type: ignore[attr-defined]
+            try:
+                kept[name] = _to_tree(value)
+            except TypeError:
+                left.append(name)
+        own: Any = self
+        module = own.module
+        kind = module if module is None or inspect.isclass(module) else type(module)
+        write_tree(
+            path,
+            {
+                "format": _FORMAT,
+                "version": __version__,
+                "class": type(self).__name__,
+                "module": None if kind is None else f"{kind.__module__}.{kind.__qualname__}",
+                "params": kept,
+                "left_out": [name for name in left if name != "module"],
+                "row_shape": own.layout_.row_shape,
+                "branches": branches_of(own.module_),
+                "embedding_dim": own.embedding_dim_,
+                "classes": own.classes_,
+                "n_features_in": own.n_features_in_,
+                "feature_names_in": getattr(own, "feature_names_in_", None),
+                "history": own.history_,
+                "weights": dict(own.module_.state_dict()),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Any, *, module: Any = None, device: str = "auto") -> Self:
+        """Read an estimator that :meth:`save` wrote.
+
+        The file is data: nothing in it is run, and no class is imported by a name in it.
+
+        Parameters
+        ----------
+        path : path-like
+        module : torch.nn.Module class or object, default=None
+            The network, where the estimator was given one: files hold weights, not code.
+        device : str, default="auto"
+            Where it is put.
+
+        Returns
+        -------
+        AdversarialDeepMetric
+            It transforms, and can be fitted anew; `net_` and `partial_fit`'s state are not saved.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is broken, was written by another class, or its weights do not fit
+            the module.
+        """
+        target = resolve_device(device)
+        state = read_tree(path)
+        if not isinstance(state, dict) or state.get("class") != cls.__name__:
+            raise ValueError(f"the file {str(path)!r} does not hold an {cls.__name__}.")
+        if state["format"] > _FORMAT:
+            warnings.warn(
+                f"the file {str(path)!r} was written by skrobust {state['version']}, newer than "
+                f"{__version__}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if state["module"] is not None and module is None:
+            raise ValueError(
+                f"the file {str(path)!r} holds weights of a {state['module']}; give it as module=."
+            )
+        params = {name: _from_tree(value) for name, value in state["params"].items()}
+        own: Any = cls(**params | {"module": module, "device": device})
+        own.layout_ = InputLayout.of(tuple(state["row_shape"]), own.image_shape)
+        weights = state["weights"]
+        scaling = None
+        if "mean" in weights:
+            scaling = Moments(weights["mean"], weights["std"], *(np.zeros(0),) * 3)
+        with isolated_rng(0, torch.device("cpu")):
+            model = build_model(
+                module,
+                own._given("module__"),
+                own.layout_,
+                state["embedding_dim"],
+                scaling,
+                own.normalize,
+            )
+        if state["branches"]:
+            add_branches(model, state["branches"])
+        check_same(path, model, weights)
+        model.load_state_dict(weights)
+        own.module_ = model.to(target).eval()
+        own.embedding_dim_ = state["embedding_dim"]
+        own.classes_, own.n_features_in_ = state["classes"], state["n_features_in"]
+        if state["feature_names_in"] is not None:
+            own.feature_names_in_ = state["feature_names_in"]
+        own.history_ = state["history"]
+        done = [row for row in own.history_ if "train_loss" in row]
+        own.loss_curve_, own.n_iter_ = [row["train_loss"] for row in done], len(done)
+        return own
+
+
+def _to_tree(value: Any) -> Any:
+    """Return a parameter as something that can be written; TypeError for others."""
+    if isinstance(value, BaseEstimator):
+        name = type(value).__name__
+        if _KNOWN.get(name) is not type(value):
+            raise TypeError(name)
+        given = value.get_params(deep=False)
+        return {"made_by": name, "given": {k: _to_tree(v) for k, v in given.items()}}
+    if isinstance(value, dict):
+        return {"plain": {k: _to_tree(v) for k, v in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to_tree(part) for part in value)
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiubUO":
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def _from_tree(value: Any) -> Any:
+    if isinstance(value, dict) and "made_by" in value:
+        given = {k: _from_tree(v) for k, v in value["given"].items()}
+        return _KNOWN[value["made_by"]](**given)
+    if isinstance(value, dict):
+        return {k: _from_tree(v) for k, v in value["plain"].items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_from_tree(part) for part in value)
+    return value

@@ -1,0 +1,97 @@
+"""Means and standard deviations of training points, of features or channels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from skrobust.deep._layout import InputLayout
+
+__all__ = ["Moments", "moments"]
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What is known of the values of training points.
+
+    Attributes
+    ----------
+    mean, std : Tensor
+        Broadcast to inputs of the module; 1 in place of a deviation of 0.
+    spread : ndarray of shape (n_values,)
+        Standard deviation in the order of X: of each feature for tables, of all values
+        otherwise.
+    lower, upper : ndarray of shape (n_values,)
+        Smallest and largest values.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    spread: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def moments(X: Any, layout: InputLayout) -> Moments:
+    """Compute them, some rows at a time.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+    layout : InputLayout
+    """
+    n, width = len(X), int(np.prod(layout.shape))
+    # about the first row, so that squares do not cancel
+    origin = np.asarray(X[:1]).reshape(width).astype(np.float64)
+    total, squares = np.zeros(width), np.zeros(width)
+    lower, upper = np.zeros(width), np.zeros(width)
+    for start in range(0, n, _ROWS):
+        rows = np.asarray(X[start : start + _ROWS]).reshape(-1, width) - origin
+        total += rows.sum(axis=0)
+        squares += np.einsum("ij,ij->j", rows, rows)
+        lower, upper = np.minimum(lower, rows.min(axis=0)), np.maximum(upper, rows.max(axis=0))
+    mean, square = total / n, squares / n
+    ends = lower + origin, upper + origin
+    if len(layout.shape) == 1:
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+        # what rounding leaves of a constant
+        std[std <= 1e-7 * np.sqrt(square)] = 0.0
+        return Moments(_tensor(mean + origin), _tensor(np.where(std > 0, std, 1.0)), std, *ends)
+    # E x and E x² about 0 may be averaged over pixels
+    first = mean + origin
+    second = square + 2 * mean * origin + origin**2
+    axes = _pixels(layout)
+    shape = layout.shape
+    channel_mean = first.reshape(shape).mean(axis=axes, keepdims=True)
+    channel_var = second.reshape(shape).mean(axis=axes, keepdims=True) - channel_mean**2
+    channel_std = np.sqrt(np.maximum(channel_var, 0))
+    overall = float(np.sqrt(max(second.mean() - first.mean() ** 2, 0.0)))
+    turned = [
+        layout.to_module(torch.from_numpy(np.broadcast_to(values, shape).copy()[None]))[0]
+        for values in (channel_mean, np.where(channel_std > 0, channel_std, 1.0))
+    ]
+    small = [values[_corner(values, layout)].float() for values in turned]
+    return Moments(small[0], small[1], np.full(width, overall), *ends)
+
+
+def _pixels(layout: InputLayout) -> tuple[int, ...]:
+    """Return the axes of a row that are not channels."""
+    axes = range(len(layout.shape))
+    if len(layout.shape) != 3:
+        return tuple(axes)
+    return (0, 1) if layout.channels_last else (1, 2)
+
+
+def _corner(values: torch.Tensor, layout: InputLayout) -> tuple[slice, ...]:
+    """Return the index of one value a channel, axes kept."""
+    one = slice(0, 1)
+    if layout.is_image:
+        return (slice(None), one, one)
+    return (one,) * values.ndim
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,147 @@
+"""What a training strategy is given, and what it has to do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from skrobust.deep._adversary import Adversary, frozen
+from skrobust.deep._batch_norm_bank import CLEAN, route
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import Interval
+
+__all__ = ["AdversarialStrategy", "Training", "TrainingStep"]
+
+
+@dataclass(eq=False)
+class TrainingStep:
+    """One batch, and what a strategy may do with it.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        In training mode; perhaps wrapped for several processes.
+    module : torch.nn.Module
+        The same without a wrapper.
+    criterion : callable
+        ``criterion(embeddings, labels, chosen=None)``.
+    x : Tensor of shape (n, ...)
+        Inputs of the module.
+    y : Tensor of shape (n,)
+        Labels 0, 1, ….
+    adversary : Adversary or None
+    memory : dict of str to float
+        What a strategy keeps from step to step; it is part of a checkpoint.
+    """
+
+    model: nn.Module
+    module: nn.Module
+    criterion: Callable[..., torch.Tensor]
+    x: torch.Tensor
+    y: torch.Tensor
+    adversary: Adversary | None
+    memory: dict[str, float] = field(default_factory=dict)
+
+    def embed(self, x: torch.Tensor, branches: Any = CLEAN) -> torch.Tensor:
+        """Return embeddings in training mode, through branches of batch norms (see `route`)."""
+        with route(self.module, branches):
+            return self.model(x)
+
+    def attack(
+        self,
+        x: torch.Tensor,
+        value: Callable[[torch.Tensor], torch.Tensor],
+        strategy: "AdversarialStrategy",
+        branches: Any = CLEAN,
+    ) -> torch.Tensor:
+        """Return rows moved so that a value of their embeddings is larger.
+
+        The module is in evaluation mode meanwhile, and its parameters get no gradients.
+        """
+        adversary = self.need_adversary()
+        with frozen(self.module), route(self.module, branches):
+            return adversary.ascend(
+                x,
+                lambda moved: value(self.module(moved)),
+                max_iter=strategy.max_iter,
+                step_size=strategy.rate,
+                start=strategy.start,
+            )
+
+    def look(self, x: torch.Tensor, branches: Any = CLEAN) -> torch.Tensor:
+        """Return embeddings in evaluation mode, without gradients."""
+        with torch.no_grad(), frozen(self.module), route(self.module, branches):
+            return self.module(x)
+
+    def need_adversary(self) -> Adversary:
+        """Return the adversary."""
+        if self.adversary is None:
+            raise RuntimeError("this strategy was given no adversary.")
+        return self.adversary
+
+
+class Training(BaseEstimator):
+    """Base of the training strategies: how a batch becomes a loss.
+
+    A subclass writes :meth:`loss`, and :meth:`prepare` where it needs another module.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+
+    def check(self) -> None:
+        """Raise where a parameter is not as described."""
+        self._validate_params()
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """Return the module that will be trained; it may be changed in place.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        """
+        return module
+
+    def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of a batch, and an embedding of each of its rows.
+
+        Parameters
+        ----------
+        step : TrainingStep
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+        embeddings : Tensor of shape (n, embedding_dim)
+            Of the rows of ``step.x``, in their order; clean ones where they are at hand.
+        """
+        raise NotImplementedError
+
+
+class AdversarialStrategy(Training):
+    """Base of the strategies that attack their batches."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "threat_model": [ThreatModel, None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [Interval(Real, 0, None, closed="neither"), None],
+        "start": [Interval(Real, 0, None, closed="left")],
+    }
+
+    threat_model: ThreatModel | None
+    max_iter: int
+    step_size: float | None
+    start: float
+
+    @property
+    def rate(self) -> float:
+        """The step, a share of the budget: 2.5 over the number of steps, at most 1, by default."""
+        return min(1.0, 2.5 / self.max_iter) if self.step_size is None else self.step_size
+
+
+def distances(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return the distances of rows, with a gradient at 0."""
+    return (u - v).square().sum(-1).clamp_min(1e-12).sqrt()

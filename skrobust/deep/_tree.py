@@ -1,0 +1,103 @@
+"""Nested states as tensors and text, without pickle.
+
+Tensors go into a safetensors file, everything else into its header as JSON: reading such a file
+runs no code.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+__all__ = ["read_tree", "write_tree"]
+
+_HEADER = "skrobust"
+
+
+def write_tree(path: Any, tree: Any) -> None:
+    """Write a tree of dicts, lists, tuples, numbers, strings, arrays and tensors to a file.
+
+    The file appears whole or not at all.
+
+    Raises
+    ------
+    TypeError
+        If the tree holds something else; the message says where.
+    """
+    path = Path(path)
+    tensors: dict[str, torch.Tensor] = {}
+    text = json.dumps(_pack(tree, "", tensors))
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata={_HEADER: text})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_tree(path: Any) -> Any:
+    """Read what :func:`write_tree` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is broken or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {})[_HEADER]
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return _unpack(json.loads(text), tensors)
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the file {str(path)!r} is broken, or is not one that skrobust wrote: {error}"
+        ) from error
+
+
+def _pack(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(node, np.generic):
+        node = node.item()
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    if isinstance(node, torch.Tensor):
+        # a copy: two names of one memory cannot be saved
+        tensors[path] = node.detach().cpu().clone().contiguous()
+        return {"tensor": path}
+    if isinstance(node, np.ndarray):
+        if node.dtype.kind in "fiub":
+            tensors[path] = torch.from_numpy(np.array(node))
+            return {"array": path}
+        return {"texts": [str(value) for value in node.ravel()], "kind": node.dtype.kind}
+    if isinstance(node, dict):
+        items = [[k, _pack(v, f"{path}/{k}", tensors)] for k, v in node.items()]
+        return {"dict": items}
+    if isinstance(node, (list, tuple)):
+        kind = "tuple" if isinstance(node, tuple) else "list"
+        return {kind: [_pack(v, f"{path}/{i}", tensors) for i, v in enumerate(node)]}
+    raise TypeError(f"{path or 'the state'} holds a {type(node).__name__}, which cannot be saved.")
+
+
+def _unpack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    if "tensor" in node:
+        return tensors[node["tensor"]]
+    if "array" in node:
+        return tensors[node["array"]].numpy()
+    if "texts" in node:
+        return np.array(node["texts"], dtype=object if node["kind"] == "O" else None)
+    if "dict" in node:
+        return {key: _unpack(value, tensors) for key, value in node["dict"]}
+    (kind,) = node
+    values = [_unpack(value, tensors) for value in node[kind]]
+    return tuple(values) if kind == "tuple" else values
