@@ -7,7 +7,6 @@ adversarial ones, or both. A skorch net does the training.
 """
 
 import copy
-import inspect
 import warnings
 from numbers import Integral, Real
 from os import PathLike
@@ -27,13 +26,20 @@ from skrobust.datasets import LazyImages
 from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
 from skrobust.deep._adversary import training_adversary
 from skrobust.deep._callbacks import OneCycle
-from skrobust.deep._checkpoint import Checkpoint, check_same, describe, read_checkpoint
+from skrobust.deep._checkpoint import (
+    Checkpoint,
+    check_same,
+    check_writable,
+    describe,
+    read_checkpoint,
+)
 from skrobust.deep._embedding_mixin import EmbeddingMixin
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._losses import LOSSES, MINERS, MetricLoss, make_criterion
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._net import MetricNet, Rows, Session
 from skrobust.deep._persistence import PersistenceMixin
+from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._sampling import check_batch
 from skrobust.deep._standard_training import StandardTraining
 from skrobust.deep._statistics import moments
@@ -44,18 +50,8 @@ from skrobust.utils._torch import isolated_rng, resolve_device
 
 __all__ = ["AdversarialDeepMetric"]
 
-_PREFIXES = (
-    "callbacks__",
-    "compile__",
-    "iterator_train__",
-    "iterator_valid__",
-    "loss__",
-    "miner__",
-    "module__",
-    "optimizer__",
-)
 
-class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, BaseEstimator):
+class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, BaseEstimator):
     """Deep embedding trained with a metric loss and an adversary.
 
     `transform` gives embeddings whose Euclidean distances are the learned metric; put it in
@@ -266,37 +262,7 @@ object, default="multi_similarity"
         self.accelerator = accelerator
         self.verbose = verbose
         self.random_state = random_state
-        wrong = [name for name in kwargs if not name.startswith(_PREFIXES)]
-        if wrong:
-            raise TypeError(
-                f"{type(self).__name__} got unexpected parameters {wrong}; others than those of "
-                f"the signature must begin with one of {', '.join(_PREFIXES)}."
-            )
-        vars(self).update(kwargs)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, those with prefixes included.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            With those of `training`.
-        """
-        return super().get_params(deep) | {
-            name: value for name, value in vars(self).items() if name.startswith(_PREFIXES)
-        }
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, those with prefixes included.
-
-        Parameters
-        ----------
-        **params : dict
-        """
-        own = {name: value for name, value in params.items() if name.startswith(_PREFIXES)}
-        super().set_params(**{name: params[name] for name in params if name not in own})
-        vars(self).update(own)
-        return self
+        self._take(kwargs)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any) -> Self:
@@ -327,12 +293,13 @@ object, default="multi_similarity"
             If the training was interrupted; what was learned until then is kept.
         """
         X, y = self._read(X, y)
-        described = describe(self.get_params(deep=False), X, y)
-        state = None
-        if self.resume:
-            if self.checkpoint is None:
-                raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
-            state = read_checkpoint(self.checkpoint, described)
+        described, state = {}, None
+        if self.checkpoint is not None:
+            check_writable(self.checkpoint)
+            described = describe(self.get_params(deep=False), X, y)
+            state = read_checkpoint(self.checkpoint, described) if self.resume else None
+        elif self.resume:
+            raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         seed = self._seed = seed if state is None else state["seed"]
         train, valid = split_rows(
@@ -370,7 +337,11 @@ object, default="multi_similarity"
             Itself, trained further.
         """
         first = not hasattr(self, "net_")
-        if not first and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+        if (
+            not first
+            and classes is not None
+            and not np.array_equal(np.unique(classes), self.classes_)
+        ):
             raise ValueError(
                 f"classes must be those of the first call, {self.classes_}; got {classes}."
             )
@@ -481,9 +452,7 @@ object, default="multi_similarity"
         if self.checkpoint is not None:
             raise ValueError("checkpoint is for a single process; got an accelerator as well.")
         del given["device"]
-        return AcceleratedNet(
-            model, accelerator=resolve_accelerator(self.accelerator), **given
-        )
+        return AcceleratedNet(model, accelerator=resolve_accelerator(self.accelerator), **given)
 
     def _callbacks(self) -> list[Any]:
         found: list[Any] = []
@@ -501,14 +470,6 @@ object, default="multi_similarity"
             )
             found.append(("early_stopping", stop))
         return found
-
-    def _given(self, prefix: str) -> dict[str, Any]:
-        """Return the parameters with a prefix, without it."""
-        return {
-            name[len(prefix) :]: value
-            for name, value in vars(self).items()
-            if name.startswith(prefix)
-        }
 
     def _train(
         self,
@@ -593,11 +554,7 @@ object, default="multi_similarity"
         return tags
 
 
-# **kwargs is no parameter of that name, which tools that go through a signature would try
-_signature = inspect.signature(AdversarialDeepMetric)
-AdversarialDeepMetric.__signature__ = _signature.replace(  # type: ignore[attr-defined]
-    parameters=[p for p in _signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-)
+AdversarialDeepMetric.__signature__ = without_kwargs(AdversarialDeepMetric)
 
 
 def _silent(text: str) -> None:

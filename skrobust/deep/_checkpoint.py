@@ -17,7 +17,7 @@ from skorch.history import History
 
 from skrobust.deep._tree import read_tree, write_tree
 
-__all__ = ["Checkpoint", "check_same", "describe", "read_checkpoint"]
+__all__ = ["Checkpoint", "check_same", "check_writable", "describe", "read_checkpoint"]
 
 _FREE = {"max_iter", "resume", "checkpoint", "verbose", "callbacks", "device", "random_state"}
 
@@ -42,6 +42,19 @@ def describe(params: dict[str, Any], X: Any, y: np.ndarray) -> dict[str, str]:
     digest.update(np.ascontiguousarray(y).tobytes())
     found["X, y"] = f"{tuple(X.shape)} {digest.hexdigest()[:16]}"
     return found
+
+
+def check_writable(path: Any) -> None:
+    """Raise where no file can be written.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not there, or the path is a folder.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"checkpoint must be a file in a folder that is there; got {str(path)!r}.")
 
 
 def read_checkpoint(path: Any, described: dict[str, str]) -> dict[str, Any] | None:

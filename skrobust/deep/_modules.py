@@ -1,12 +1,11 @@
 """The networks that are used where none is given, and the model around any network."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["ConvNet", "EmbeddingModel", "MLP"]
+__all__ = ["MLP", "ConvNet", "EmbeddingModel"]
 
 
 class MLP(nn.Module):
@@ -118,7 +117,13 @@ class EmbeddingModel(nn.Module):
     mean: torch.Tensor | None
     std: torch.Tensor | None
 
-    def __init__(self, backbone: nn.Module, mean: Any = None, std: Any = None, normalize: bool = True):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        mean: torch.Tensor | None = None,
+        std: torch.Tensor | None = None,
+        normalize: bool = True,
+    ):
         super().__init__()
         self.backbone = backbone
         self.normalize = normalize
@@ -127,7 +132,7 @@ class EmbeddingModel(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return embeddings of shape (n, embedding_dim)."""
-        if self.mean is not None:
+        if self.mean is not None and self.std is not None:
             x = (x - self.mean) / self.std
         z = self.backbone(x)
         return nn.functional.normalize(z, dim=1) if self.normalize else z

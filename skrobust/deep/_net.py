@@ -154,8 +154,11 @@ class MetricNet(NeuralNet):
 
     @property
     def _default_callbacks(self) -> list[Any]:
-        return [*super()._default_callbacks[:-1], ("valid_recall", ValidationRecall()),
-                super()._default_callbacks[-1]]
+        return [
+            *super()._default_callbacks[:-1],
+            ("valid_recall", ValidationRecall()),
+            super()._default_callbacks[-1],
+        ]
 
     def torch_compile(self, module: Any, name: str) -> Any:
         """Compile in place: keys stay, and the criterion, which breaks graphs, is left alone."""
@@ -185,7 +188,8 @@ class MetricNet(NeuralNet):
     @property
     def bare_module(self) -> nn.Module:
         """The module without the wrapper of several processes."""
-        return getattr(self.module_, "module", self.module_)
+        module: Any = self.module_
+        return getattr(module, "module", module)
 
     @property
     def step_device(self) -> torch.device:

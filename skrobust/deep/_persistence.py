@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust._version import __version__
-from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._adversarial_training import AdversarialTraining
+from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._batch_norm_bank import add_branches, branches_of
 from skrobust.deep._checkpoint import check_same
 from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining

@@ -51,8 +51,10 @@ class ClassBatches(Sampler[list[int]]):
         self.n_classes = min(len(self.members), batch_size // samples_per_class)
         largest = max(len(rows) for rows in self.members)
         room = min(batch_size // self.n_classes, largest)
-        self.m = max(samples_per_class, room) if self.n_classes == len(self.members) else (
-            samples_per_class
+        self.m = (
+            max(samples_per_class, room)
+            if self.n_classes == len(self.members)
+            else (samples_per_class)
         )
         self.length = max(1, len(labels) // (self.n_classes * self.m))
         self.seed, self.epoch = seed, epoch

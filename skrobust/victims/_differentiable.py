@@ -45,9 +45,9 @@ def differentiable_scores(estimator: Any) -> Scores:
     ----------
     estimator : fitted classifier
         A linear model, `NearestCentroid`, k-NN (by a surrogate), `MLPClassifier`, a skorch net, a
-        :class:`skrobust.victims.TorchClassifier`, any of them behind affine steps in a
-        Pipeline, in a search or frozen. A type with a method ``_differentiable_scores()``, or
-        one registered with ``differentiable_scores.register``, works as well.
+        :class:`skrobust.victims.TorchClassifier`, any of them behind affine or differentiable
+        steps in a Pipeline, in a search or frozen. A type with a method
+        ``_differentiable_scores()``, or one registered with ``differentiable_scores.register``, works as well.
 
     Returns
     -------
@@ -137,17 +137,27 @@ def _(estimator: MLPClassifier) -> Scores:
 def _(estimator: Pipeline) -> Scores:
     check_is_fitted(estimator)
     scores = differentiable_scores(estimator.steps[-1][1])
-    try:
-        if isinstance(scores, NeighborScores):
+    if isinstance(scores, NeighborScores):
+        try:
             return NeighborScores(as_nearest_neighbor_rule(estimator))
-        for name, step in reversed(active_steps(estimator.steps[:-1])):
+        except NotAffineError:
+            pass  # a step may be differentiable without being affine
+    for name, step in reversed(active_steps(estimator.steps[:-1])):
+        try:
             scores = scores.before(step_map(name, step))
-    except NotAffineError as error:
-        raise NotDifferentiableError(
-            f"{error} Attacks by gradients need affine steps; use a black-box attack such as "
-            "HopSkipJump."
-        ) from error
+        except NotAffineError as error:
+            scores = scores.behind(_embedding_of_step(step, error))
     return scores
+
+
+def _embedding_of_step(step: Any, error: NotAffineError) -> Embedding:
+    try:
+        return differentiable_embedding(step)
+    except NotDifferentiableError:
+        raise NotDifferentiableError(
+            f"{error} Attacks by gradients need affine or differentiable steps; use a black-box "
+            "attack such as HopSkipJump."
+        ) from error
 
 
 @differentiable_scores.register

@@ -72,6 +72,30 @@ class Scores(ABC):
         """Return the scores of ``A x + b``, for a step in front."""
         return _Composed(step, self)
 
+    def behind(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> "Scores":
+        """Return the scores of ``embed(x)``, for a step in front that is not affine."""
+        return _Embedded(embed, self)
+
+
+class _Embedded(Scores):
+    """Scores behind a differentiable map, which stays on its device."""
+
+    def __init__(self, embed: Callable[[torch.Tensor], torch.Tensor], scores: Scores):
+        super().__init__(scores.classes)
+        self.embed, self.scores = embed, scores
+        self.annealed, self.dtype = scores.annealed, scores.dtype
+
+    def to(self, device: torch.device) -> Scores:
+        return _Embedded(self.embed, self.scores.to(device))
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scores(self.embed(x))
+
+    def soften(
+        self, x: torch.Tensor, temperature: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.scores.soften(self.embed(x), temperature)
+
 
 class _Composed(Scores):
     """Scores behind an affine map."""
