@@ -1,6 +1,7 @@
 """What a fitted deep metric offers: embeddings, distances, gradients."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from skrobust.deep._layout import InputLayout
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import split_pairs
 
-__all__ = ["EmbeddingMixin"]
+__all__ = ["Branch", "EmbeddingMixin"]
 
 _CHUNK_CPU, _CHUNK_CUDA = 64, 512
 
@@ -84,28 +85,30 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         return float(recall_at_k(self.transform(X), y))
 
-    def embed_branch(self, X: Any, branch: str = CLEAN) -> np.ndarray:
-        """Embed points through another branch of the batch norms.
+    def branch(self, name: str) -> "Branch":
+        """Return the embedding through another branch of the batch norms.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-        branch : str, default="clean"
-            ``"clean"`` is what :meth:`transform` uses.
+        name : str
+            ``"clean"`` is what :meth:`transform` uses; :class:`~skrobust.deep.MDProp` adds
+            ``"single"`` and ``"multi"``.
 
         Returns
         -------
-        ndarray of shape (n_samples, embedding_dim_), float32
+        Branch
+            With a method `transform`; attacks on embeddings take it.
+
+        Raises
+        ------
+        ValueError
+            If the network has no such branch.
         """
         check_is_fitted(self)
-        self._check_branch(branch)
-        with route(self.module_, branch):
-            return self._embed(self._check_rows(X))
-
-    def _check_branch(self, branch: str) -> None:
         known = (CLEAN, *branches_of(self.module_))
-        if branch not in known:
-            raise ValueError(f"branch must be one of {list(known)}; got {branch!r}.")
+        if name not in known:
+            raise ValueError(f"branch must be one of {list(known)}; got {name!r}.")
+        return Branch(self, name)
 
     @property
     def _n_features_out(self) -> int:
@@ -145,17 +148,49 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 found[start : start + n] = self.module_(x.to(device))[:n].float().cpu().numpy()
         return found
 
-    def _differentiable_embedding(
-        self, branch: str = CLEAN
-    ) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Tell the victims package how a point becomes an embedding."""
         check_is_fitted(self)
-        self._check_branch(branch)
         module, layout, device = self.module_, self.layout_, self._device
 
         def embed(x: torch.Tensor) -> torch.Tensor:
             rows = layout.to_module(x.to(device, torch.float32))
-            with frozen(module), route(module, branch):
+            with frozen(module):
                 return module(rows).to(x)
 
         return embed
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A fitted deep metric, seen through one branch of its batch norms.
+
+    Parameters
+    ----------
+    metric : AdversarialDeepMetric
+        Fitted.
+    name : str
+        Of the branch.
+    """
+
+    metric: EmbeddingMixin
+    name: str
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed points; see :meth:`AdversarialDeepMetric.transform`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        """
+        with route(self.metric.module_, self.name):
+            return self.metric.transform(X)
+
+    def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        embed = self.metric._differentiable_embedding()
+
+        def through(x: torch.Tensor) -> torch.Tensor:
+            with route(self.metric.module_, self.name):
+                return embed(x)
+
+        return through

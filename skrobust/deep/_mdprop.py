@@ -5,7 +5,8 @@ that are pulled to one target, and to T of them, in feature space, by minimising
 
     ( 1/T Σ_q mean_i ‖t_{q,i} − f(x_i + δ_i)‖ )² ,
 
-with targets t drawn from the clean embeddings of the half-batch. The square does not change
+with targets t drawn from the embeddings of the half-batch where the attack starts, next to the
+clean rows, through the branch that is attacked. The square does not change
 the direction of a row's step, which is that of the sum of the distances (toward the geometric
 median of the targets; ``aim="centroid"`` sums their squares). All 2 B rows enter one
 metric loss with their own labels; clean rows, STAX and MTAX have batch norms of their own, and
@@ -163,18 +164,23 @@ class MDProp(AdversarialStrategy):
         adversary = step.need_adversary()
         if self.perturbation == "noise":
             return adversary.noise(step.x)
-        found = step.look(step.x)
-        targets = [
-            self._targets(z, y, 1 if kind == SINGLE else self.n_targets, adversary.generator)
-            for kind, z, y in zip(
-                _BRANCHES[self.variant], found.split(sizes), step.y.split(sizes), strict=True
-            )
-        ]
+        targets: list[torch.Tensor] = []
 
         def value(z: torch.Tensor) -> torch.Tensor:
-            return torch.cat(
-                [self._pull(part, t) for part, t in zip(z.split(sizes), targets, strict=True)]
-            )
+            parts = z.split(sizes)
+            if not targets:  # the rows as the attack finds them, through the same branch
+                targets.extend(
+                    self._targets(
+                        part.detach(),
+                        y,
+                        1 if kind == SINGLE else self.n_targets,
+                        adversary.generator,
+                    )
+                    for kind, part, y in zip(
+                        _BRANCHES[self.variant], parts, step.y.split(sizes), strict=True
+                    )
+                )
+            return torch.cat([self._pull(part, t) for part, t in zip(parts, targets, strict=True)])
 
         return step.attack(step.x, value, self, split)
 

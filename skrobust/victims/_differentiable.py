@@ -47,7 +47,8 @@ def differentiable_scores(estimator: Any) -> Scores:
         A linear model, `NearestCentroid`, k-NN (by a surrogate), `MLPClassifier`, a skorch net, a
         :class:`skrobust.victims.TorchClassifier`, any of them behind affine or differentiable
         steps in a Pipeline, in a search or frozen. A type with a method
-        ``_differentiable_scores()``, or one registered with ``differentiable_scores.register``, works as well.
+        ``_differentiable_scores()``, or one registered with ``differentiable_scores.register``,
+        works as well.
 
     Returns
     -------
