@@ -2,7 +2,7 @@
 
     python deep_cost.py [--device cuda] [--batch 128] [--epochs 3]
 
-All in plain steps: forward, backward and optimizer step of the same module, loss and batch in a bare
+In plain steps: forward, backward and optimizer step of the same module, loss and batch in a bare
 PyTorch loop. The loops take turns, epoch by epoch, and the median of the ratios is printed, with
 what the issue of the training strategies allows.
 """

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from skrobust import RobustMahalanobis
+from skrobust import AdversarialDeepMetric, RobustMahalanobis
 from skrobust.attacks import (
     APGD,
     FGSM,
@@ -26,6 +26,7 @@ from skrobust.attacks import (
     TransferAttack,
     WorstCase,
 )
+from skrobust.deep import AdversarialTraining, MDProp
 from skrobust.neighbors import AdversarialPruning, RobustKNeighborsClassifier, WilsonEditing
 
 ESTIMATORS = [
@@ -33,6 +34,15 @@ ESTIMATORS = [
     RobustMahalanobis(n_components=1, init="pca", target_radius=1.0, max_iter=10),
     RobustMahalanobis(solver="projected", random_state=0),
     RobustMahalanobis(solver="cvxpy", random_state=0),
+    AdversarialDeepMetric(max_iter=2, random_state=0),
+    AdversarialDeepMetric(training=MDProp(), max_iter=2, batch_size=16, random_state=0),
+    AdversarialDeepMetric(
+        loss="proxy_anchor",
+        normalize=False,
+        training=AdversarialTraining(max_iter=2),
+        max_iter=2,
+        random_state=0,
+    ),
     RobustKNeighborsClassifier(),
     RobustKNeighborsClassifier(1, method="exact"),
     WilsonEditing(),

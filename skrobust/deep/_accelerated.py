@@ -26,9 +26,23 @@ class AcceleratedNet(MetricNet, AccelerateMixin, NeuralNet):
         """Where batches go."""
         return self.accelerator.device
 
+    def _initialize_accelerator(self) -> Any:
+        # The criterion stays as it is: attacks differentiate through it more than once a step,
+        # which the wrapper of several processes does not allow. Its gradients: see `backward`.
+        criteria, self._criteria = self._criteria, []
+        try:
+            super()._initialize_accelerator()
+        finally:
+            self._criteria = criteria
+        self.criterion_.to(self.accelerator.device)
+        return self
+
     def backward(self, loss: torch.Tensor) -> None:
         """Compute gradients, averaged over the processes."""
         self.accelerator.backward(loss)
+        for parameter in self.criterion_.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return self.accelerator.autocast()

@@ -19,13 +19,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, validate_data
-from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skrobust.datasets import LazyImages
 from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
 from skrobust.deep._adversary import training_adversary
-from skrobust.deep._callbacks import OneCycle
+from skrobust.deep._callbacks import OneCycle, Patience
 from skrobust.deep._checkpoint import (
     Checkpoint,
     check_same,
@@ -452,6 +451,8 @@ object, default="multi_similarity"
         if self.checkpoint is not None:
             raise ValueError("checkpoint is for a single process; got an accelerator as well.")
         del given["device"]
+        if not self.verbose:  # the mixin would print in any case
+            given["callbacks__print_log__sink"] = print
         return AcceleratedNet(model, accelerator=resolve_accelerator(self.accelerator), **given)
 
     def _callbacks(self) -> list[Any]:
@@ -460,14 +461,7 @@ object, default="multi_similarity"
             found.append(("one_cycle", OneCycle()))
         found += copy.deepcopy(list(self.callbacks or []))
         if self.n_iter_no_change is not None:
-            stop = EarlyStopping(
-                monitor="valid_recall",
-                patience=self.n_iter_no_change,
-                threshold=0,
-                lower_is_better=False,
-                load_best=True,
-                sink=print if self.verbose else _silent,
-            )
+            stop = Patience(self.n_iter_no_change, bool(self.verbose))
             found.append(("early_stopping", stop))
         return found
 
@@ -500,6 +494,7 @@ object, default="multi_similarity"
             adversary,
             seed,
             schedule=epochs is None,
+            known_classes=self.validate_on == "points",
             validation=Rows(X, y, self.layout_, valid) if len(valid) else None,
         )
         own = [] if checkpoint is None else [("checkpoint", checkpoint)]
@@ -514,7 +509,14 @@ object, default="multi_similarity"
         """Take from the net what the fitted estimator has."""
         net = self.net_
         self.module_, self.criterion_ = net.bare_module, net.criterion_
-        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+        self.history_ = [
+            {
+                k: v.item() if isinstance(v, np.generic) else v
+                for k, v in row.items()
+                if k != "batches"
+            }
+            for row in net.history
+        ]
         done = [row for row in self.history_ if "train_loss" in row]
         self.loss_curve_ = [row["train_loss"] for row in done]
         self.n_iter_ = len(done)
@@ -555,7 +557,3 @@ object, default="multi_similarity"
 
 
 AdversarialDeepMetric.__signature__ = without_kwargs(AdversarialDeepMetric)
-
-
-def _silent(text: str) -> None:
-    """Print nothing."""

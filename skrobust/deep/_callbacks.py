@@ -1,12 +1,12 @@
-"""Callbacks of the net: the learning-rate schedule."""
+"""Callbacks of the net: the learning-rate schedule, and when to stop."""
 
 import math
 from typing import Any
 
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 
-__all__ = ["OneCycle"]
+__all__ = ["OneCycle", "Patience"]
 
 _RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
 
@@ -39,6 +39,38 @@ class OneCycle(Callback):
         for group in net.optimizer_.param_groups:
             group["lr"] = group["highest_lr"] * factor
         self.step_ += 1
+
+
+class Patience(EarlyStopping):
+    """Stop when the validation's Recall@1 no longer improves, and keep the best weights.
+
+    Parameters
+    ----------
+    epochs : int
+        How many without improvement.
+    loud : bool
+        Say so.
+    """
+
+    def __init__(self, epochs: int, loud: bool = False):
+        self.epochs, self.loud = epochs, loud
+        super().__init__(
+            monitor="valid_recall",
+            patience=epochs,
+            threshold=0,
+            lower_is_better=False,
+            load_best=True,
+            sink=print if loud else _silent,
+        )
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Judge an epoch; one without validation (of `partial_fit`) is let pass."""
+        if "valid_recall" in net.history[-1]:
+            super().on_epoch_end(net, **kwargs)
+
+
+def _silent(text: str) -> None:
+    """Print nothing."""
 
 
 def _between(start: float, end: float, share: float) -> float:

@@ -72,7 +72,10 @@ class InputLayout:
         x = rows.reshape(len(rows), *self.shape)
         if len(self.shape) == 2:
             return x[:, None]
-        return x.movedim(-1, 1) if self.channels_last else x
+        if not self.channels_last:
+            return x
+        # with the strides of any other input, so that the same kernels compute it
+        return x.movedim(-1, 1).contiguous().reshape(len(x), -1).reshape(len(x), *self.input_shape)
 
 
 def _checked(image_shape: Any) -> tuple[int, ...]:

@@ -82,6 +82,8 @@ class Session:
         Of the strategy.
     validation : Rows or None
         Rows that are not trained on.
+    known_classes : bool
+        Whether the classes of the validation are trained on.
     schedule : bool
         Whether the length of the training is known, so that the learning rate may follow it.
     """
@@ -93,6 +95,7 @@ class Session:
     first_epoch: int = 0
     memory: dict[str, float] = field(default_factory=dict)
     validation: Rows | None = None
+    known_classes: bool = True
     schedule: bool = True
 
 
@@ -206,12 +209,15 @@ class MetricNet(NeuralNet):
         return nullcontext()
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Embed a validation batch; there is no loss of rows whose classes may be new."""
+        """Embed a validation batch; its loss is NaN where classes are not trained on."""
         self._set_training(False)
-        x, _ = unpack_data(batch)
+        x, y = unpack_data(batch)
         with torch.no_grad():
             z = self.module_(x.to(self.step_device))
-        return {"loss": torch.tensor(float("nan")), "y_pred": z}
+            loss = torch.tensor(float("nan"))
+            if self.session.known_classes:
+                loss = self.criterion_(z, y.to(self.step_device))
+        return {"loss": loss, "y_pred": z}
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Return the rows to train on, and those of the validation."""

@@ -70,7 +70,9 @@ class ClassBatches(Sampler[list[int]]):
             batch: list[int] = []
             for c in rng.permutation(len(self.members))[: self.n_classes]:
                 while len(queues[c]) < self.m:
-                    queues[c] = np.concatenate([queues[c], rng.permutation(self.members[c])])
+                    fresh = rng.permutation(self.members[c])
+                    again = np.isin(fresh, queues[c])  # not twice in a batch, if that can be
+                    queues[c] = np.concatenate([queues[c], fresh[~again], fresh[again]])
                 batch += queues[c][: self.m].tolist()
                 queues[c] = queues[c][self.m :]
             yield batch

@@ -1,0 +1,139 @@
+"""The adversary of training stays inside its threat model, and raises what it should."""
+
+import numpy as np
+import pytest
+import torch
+
+from skrobust import ThreatModel
+from skrobust.deep._adversary import frozen, training_adversary
+from skrobust.deep._layout import InputLayout
+from skrobust.deep._statistics import moments
+
+CPU = torch.device("cpu")
+X = np.random.default_rng(0).random((40, 6)) * [1, 1, 1, 1, 1, 5]
+
+
+def adversary(model, X=X, layout=None, names=None):
+    layout = layout or InputLayout.of(X.shape[1:])
+    generator = torch.Generator().manual_seed(0)
+    return training_adversary(model, layout, moments(X, layout), names, CPU, generator, X)
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize("bounds", [None, "data", (0.0, 5.0)])
+@pytest.mark.parametrize("scale", [None, [1, 2, 1, 0.5, 1, 3]])
+def test_perturbed_rows_satisfy_the_model(norm, bounds, scale):
+    model = ThreatModel(
+        norm, 0.3, bounds=bounds, feature_scale=scale, mutable=[0, 1, 3, 4, 5], increasing=[1]
+    )
+    x = torch.from_numpy(X).float()
+    w = torch.randn(6, generator=torch.Generator().manual_seed(1))
+    found = adversary(model).ascend(x, lambda v: v @ w, max_iter=5, step_size=0.5, start=0.5)
+    resolved = model.with_bounds_of(X) if bounds == "data" else model
+    budget = resolved.resolve(6)
+    moved = (found - x).double().numpy()
+    assert (moved[:, 2] == 0).all()
+    assert (moved[:, 1] >= 0).all()
+    size = np.linalg.norm(
+        np.delete(moved / np.where(budget.scale > 0, budget.scale, 1), 2, 1), norm, axis=1
+    )
+    assert (size <= 0.3 * (1 + 1e-5)).all()
+    assert (found.numpy() >= budget.lower - 1e-5).all()
+    assert (found.numpy() <= budget.upper + 1e-5).all()
+    assert ((found @ w) >= (x @ w) - 1e-6).all()
+    assert ((found @ w) > (x @ w)).any()
+
+
+@pytest.mark.parametrize(("norm", "dual"), [(2, 2), (np.inf, 1)])
+def test_a_linear_value_is_raised_to_its_maximum(norm, dual):
+    w = torch.tensor([3.0, -4.0, 1.0, 0.5, 2.0, -1.0])
+    x = torch.from_numpy(X).float()
+    attack = adversary(ThreatModel(norm, 0.3))
+    found = attack.ascend(x, lambda v: v @ w, max_iter=20, step_size=0.5, start=1.0)
+    gain = (found - x) @ w
+    expected = 0.3 * torch.linalg.vector_norm(w, dual)
+    torch.testing.assert_close(gain, torch.full_like(gain, expected), rtol=1e-3, atol=0)
+
+
+def test_the_default_is_a_tenth_of_the_deviation_inside_the_range():
+    attack = adversary(None)
+    np.testing.assert_allclose(attack.scale, X.std(0), rtol=1e-6)
+    assert attack.norm == np.inf
+    assert attack.eps == 0.1
+    x = torch.from_numpy(X).float()
+    found = attack.noise(x).numpy()
+    assert (found >= X.min(0) - 1e-6).all()
+    assert (found <= X.max(0) + 1e-6).all()
+
+
+def test_constant_features_do_not_move():
+    data = X.copy()
+    data[:, 3] = 7.0
+    x = torch.from_numpy(data).float()
+    assert torch.equal(adversary(None, data).noise(x)[:, 3], x[:, 3])
+
+
+def test_images_have_one_scale_and_features_find_their_pixels():
+    images = np.random.default_rng(1).random((30, 6, 5, 3))
+    layout = InputLayout.of((6, 5, 3))
+    attack = adversary(None, images, layout)
+    np.testing.assert_allclose(attack.scale, images.std(), rtol=1e-6)
+    mutable = np.zeros((6, 5, 3), dtype=bool)
+    mutable[2, 1, 0] = True
+    one = adversary(ThreatModel(np.inf, 0.1, mutable=mutable.ravel()), images, layout)
+    x = layout.to_module(torch.from_numpy(images).float())
+    moved = one.noise(x) - x
+    assert (moved[:, 0, 2, 1] != 0).all()
+    moved[:, 0, 2, 1] = 0
+    assert (moved == 0).all()
+
+
+def test_names_of_features():
+    attack = adversary(ThreatModel(2, 0.3, mutable=["b"]), names=list("abcdef"))
+    assert attack.scale.tolist() == [0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [
+        (ThreatModel(2), "must have a budget eps"),
+        (ThreatModel(2, -1.0), "eps must be finite and >= 0"),
+        (ThreatModel(2, 0.1, bounds=(0.0, 1.0)), "bounds must hold for the clean points"),
+        (ThreatModel(2, 0.1, bounds="dta"), "bounds='dta'"),
+        (ThreatModel(2, 0.1, feature_scale=[1, 2]), "feature_scale"),
+    ],
+)
+def test_bad_models(model, match):
+    with pytest.raises(ValueError, match=match):
+        adversary(model)
+
+
+def test_frozen_restores_each_part():
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout())
+    net.train()
+    net[1].eval()
+    before = net[0].running_mean.clone()
+    with frozen(net):
+        assert not net[0].training
+        net(torch.randn(5, 2))
+    assert net.training
+    assert net[0].training
+    assert not net[1].training
+    assert torch.equal(net[0].running_mean, before)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_as_on_the_cpu():
+    device = torch.device("cuda")
+    layout = InputLayout.of((6,))
+    model = ThreatModel(np.inf, 0.1, bounds="data")
+    generator = torch.Generator(device).manual_seed(0)
+    attack = training_adversary(model, layout, moments(X, layout), None, device, generator, X)
+    x = torch.from_numpy(X).float()
+    w = torch.randn(6)
+    found = attack.ascend(
+        x.to(device), lambda v: v @ w.to(device), max_iter=5, step_size=1, start=0
+    )
+    own = adversary(model).ascend(x, lambda v: v @ w, max_iter=5, step_size=1, start=0)
+    torch.testing.assert_close(found.cpu(), own)

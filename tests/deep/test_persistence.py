@@ -1,0 +1,131 @@
+"""Saving and loading without pickle."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pytorch_metric_learning import losses
+from sklearn.datasets import load_digits
+from torch import nn
+
+from skrobust import AdversarialDeepMetric, ThreatModel
+from skrobust.deep import AdversarialTraining, MDProp, branches_of
+from skrobust.deep._tree import read_tree, write_tree
+
+X, y = load_digits(n_class=4, return_X_y=True)
+
+
+def metric(**params):
+    given = {"image_shape": (8, 8), "max_iter": 1, "random_state": 0, "device": "cpu"}
+    return AdversarialDeepMetric(**given | params)
+
+
+CASES = {
+    "plain": {},
+    "branches": {"training": MDProp(ThreatModel(np.inf, 1.0, bounds=(0.0, 16.0)), variant="MP'")},
+    "parameters": {
+        "embedding_dim": 5,
+        "module__channels": (4, 8),
+        "normalize": False,
+        "standardize": False,
+        "training": AdversarialTraining(
+            ThreatModel(2, 1.0, feature_scale=np.linspace(1, 2, 64), mutable=[3, 5]), max_iter=2
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_round_trip(case, tmp_path):
+    own = metric(**CASES[case]).fit(X, y)
+    path = tmp_path / "metric.safetensors"
+    own.save(path)
+    again = AdversarialDeepMetric.load(path, device="cpu")
+    np.testing.assert_array_equal(again.transform(X), own.transform(X))
+    assert branches_of(again.module_) == branches_of(own.module_)
+    assert again.history_ == own.history_
+    assert again.n_iter_ == 1
+    np.testing.assert_array_equal(again.classes_, own.classes_)
+    assert str(again.get_params()) == str(own.get_params())
+    assert list(again.get_feature_names_out()) == list(own.get_feature_names_out())
+    again.fit(X, y)  # it can be fitted anew
+    np.testing.assert_array_equal(again.transform(X), own.transform(X))
+
+
+def test_names_and_text_labels_are_kept(tmp_path):
+    frame = pd.DataFrame(X).add_prefix("pixel")
+    labels = np.array(["zero", "one", "two", "three"])[y]
+    own = metric().fit(frame, labels)
+    own.save(tmp_path / "m")
+    again = AdversarialDeepMetric.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.transform(frame), own.transform(frame))
+    assert sorted(again.classes_) == ["one", "three", "two", "zero"]
+    with pytest.raises(ValueError, match="feature names"):
+        again.transform(frame.add_prefix("x"))
+
+
+class Net(nn.Module):
+    def __init__(self, width=3):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, width))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_own_modules_have_to_be_given(tmp_path):
+    path = tmp_path / "m"
+    own = metric(module=Net, module__width=4, loss=losses.NTXentLoss()).fit(X, y)
+    own.save(path)
+    with pytest.raises(ValueError, match=r"weights of a .*Net; give it as module="):
+        AdversarialDeepMetric.load(path)
+    again = AdversarialDeepMetric.load(path, module=Net)
+    np.testing.assert_array_equal(again.transform(X), own.transform(X))
+    assert again.loss == "multi_similarity"  # an object is not in the file
+    with pytest.raises(TypeError, match="Sequential cannot be made with"):
+        AdversarialDeepMetric.load(path, module=nn.Sequential)
+    with pytest.raises(TypeError, match="need a class"):
+        AdversarialDeepMetric.load(path, module=Net(5))
+
+
+def test_files_of_another_kind(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        AdversarialDeepMetric.load(tmp_path / "none")
+    write_tree(tmp_path / "tree", {"a": torch.zeros(2)})
+    with pytest.raises(ValueError, match="does not hold an AdversarialDeepMetric"):
+        AdversarialDeepMetric.load(tmp_path / "tree")
+
+
+def test_a_newer_file_warns(tmp_path):
+    path = tmp_path / "m"
+    metric().fit(X, y).save(path)
+    write_tree(path, read_tree(path) | {"format": 99, "version": "99.0"})
+    with pytest.warns(UserWarning, match="written by skrobust 99.0"):
+        AdversarialDeepMetric.load(path)
+
+
+def test_altered_files_raise_and_run_nothing(tmp_path):
+    path = tmp_path / "m"
+    metric(module__channels=(4,)).fit(X, y).save(path)
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    header = 8 + int.from_bytes(data[:8], "little")
+    for _ in range(60):
+        broken = bytearray(data)
+        place = rng.integers(header, size=3)
+        for k in place:
+            broken[k] = rng.integers(256)
+        path.write_bytes(broken if rng.random() < 0.7 else data[: rng.integers(len(data))])
+        try:
+            AdversarialDeepMetric.load(path)
+        except (ValueError, TypeError):
+            continue
+    # whatever was loaded, a header with other text than ours is refused
+    head = json.loads(data[8:header])
+    head["__metadata__"]["skrobust"] = json.dumps({"dict": [["class", "os.system"]]})
+    text = json.dumps(head).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[header:])
+    with pytest.raises(ValueError, match="does not hold"):
+        AdversarialDeepMetric.load(path)
