@@ -29,7 +29,8 @@ class AcceleratedNet(MetricNet, AccelerateMixin, NeuralNet):
     def _initialize_accelerator(self) -> Any:
         # The criterion stays as it is: attacks differentiate through it more than once a step,
         # which the wrapper of several processes does not allow. Its gradients: see `backward`.
-        criteria, self._criteria = self._criteria, []
+        criteria: list[str] = self._criteria
+        self._criteria: list[str] = []
         try:
             super()._initialize_accelerator()
         finally:
