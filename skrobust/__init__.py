@@ -10,6 +10,7 @@ from typing import Any
 from skrobust._version import __version__
 
 _PUBLIC = {
+    "AdversarialClustering": "skrobust.cluster",
     "AdversarialDeepMetric": "skrobust.deep",
     "RobustMahalanobis": "skrobust.metric_learning",
     "ThreatModel": "skrobust.threat_model",
@@ -17,6 +18,7 @@ _PUBLIC = {
 _SUBMODULES = (
     "attacks",
     "certificates",
+    "cluster",
     "datasets",
     "deep",
     "inspection",
@@ -31,7 +33,13 @@ _SUBMODULES = (
     "victims",
 )
 
-__all__ = ["AdversarialDeepMetric", "RobustMahalanobis", "ThreatModel", "__version__"]
+__all__ = [
+    "AdversarialClustering",
+    "AdversarialDeepMetric",
+    "RobustMahalanobis",
+    "ThreatModel",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

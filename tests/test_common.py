@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from skrobust import AdversarialDeepMetric, RobustMahalanobis
+from skrobust import AdversarialClustering, AdversarialDeepMetric, RobustMahalanobis
 from skrobust.attacks import (
     APGD,
     FGSM,
@@ -34,6 +35,12 @@ ESTIMATORS = [
     RobustMahalanobis(n_components=1, init="pca", target_radius=1.0, max_iter=10),
     RobustMahalanobis(solver="projected", random_state=0),
     RobustMahalanobis(solver="cvxpy", random_state=0),
+    AdversarialClustering(n_clusters=3, random_state=0),
+    AdversarialClustering(n_clusters=3, backend="faiss", random_state=0),
+    AdversarialClustering(PCA(1), n_clusters=2, center="trimmed", random_state=0),
+    AdversarialClustering(n_clusters=3, algorithm="spherical_kmeans", random_state=0),
+    AdversarialClustering(n_clusters=3, algorithm="agglomerative"),
+    AdversarialClustering(algorithm="hdbscan"),
     AdversarialDeepMetric(max_iter=2, random_state=0),
     AdversarialDeepMetric(training=MDProp(), max_iter=2, batch_size=16, random_state=0),
     AdversarialDeepMetric(

@@ -1,0 +1,373 @@
+r"""Clustering on a learned metric, with centers that withstand outliers, and what is proved of it.
+
+A metric embeds points, z = f(x), and a clustering algorithm groups the embeddings. With k-means a
+new point belongs to the nearest center μ_c, which is a 1-NN rule with the centers as training
+points: for a linear metric the certificates of the package say how far a point has to move before
+it changes its cluster.
+"""
+
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from skrobust.certificates import certify_nearest_neighbors
+from skrobust.cluster._engines import (
+    kmeans,
+    nearest_center,
+    refine,
+    resolve_backend,
+    trimmed_kmeans,
+)
+from skrobust.metrics import pairwise_f1
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skrobust.utils._torch import resolve_device
+
+__all__ = ["AdversarialClustering"]
+
+_WITH_CENTERS = ("kmeans", "spherical_kmeans")
+
+
+def _has_rule(estimator: Any) -> bool:
+    if estimator.algorithm not in _WITH_CENTERS:
+        raise AttributeError(
+            f"algorithm={estimator.algorithm!r} has no rule for new points; use one of "
+            f"{', '.join(_WITH_CENTERS)}."
+        )
+    return True
+
+
+class AdversarialClustering(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
+    """Cluster points by a learned metric.
+
+    Parameters
+    ----------
+    metric : transformer, default=None
+        Embeds the points: :class:`~skrobust.RobustMahalanobis`,
+        :class:`~skrobust.AdversarialDeepMetric`, PCA, a Pipeline. It is fitted as a clone, unless
+        in a ``FrozenEstimator``. None takes the points as they are.
+    n_clusters : int, default=8
+        Not used by "hdbscan".
+    algorithm : {"kmeans", "spherical_kmeans", "agglomerative", "hdbscan"}, default="kmeans"
+        "spherical_kmeans" divides embeddings and centers by their norms; "agglomerative" (Ward)
+        and "hdbscan" are scikit-learn's, and have no rule for new points.
+    center : {"mean", "median", "trimmed"}, default="mean"
+        Of a cluster, for "kmeans": "median" takes that of each coordinate, "trimmed" leaves the
+        farthest points out, from five times as many starts.
+    trim : float, default=0.1
+        Share of all points, in [0, 1), that ``center="trimmed"`` leaves out.
+    backend : {"auto", "faiss", "sklearn"}, default="auto"
+        Of k-means: "auto" is faiss for large problems, where it is installed.
+    batch_size : int, default=None
+        Points of a step of scikit-learn's mini-batch k-means, for data where a pass over all
+        points takes too long; None is k-means.
+    n_init : int, default=4
+        Starts of k-means, of which the best is kept.
+    max_iter : int, default=300
+        Iterations of k-means.
+    tol : float, default=1e-4
+        Of scikit-learn's k-means.
+    device : str, default="auto"
+        Of faiss: "auto" (CUDA where present and known to faiss), "cpu" or "cuda".
+    random_state : int, RandomState or None, default=None
+
+    Attributes
+    ----------
+    metric_ : transformer or None
+        The fitted metric.
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each point; -1 for points that "hdbscan" takes for noise.
+    cluster_centers_ : ndarray of shape (n_clusters, n_components)
+        In the space of the metric. Where the algorithm has none: the means of the clusters, or
+        of all points where all are noise.
+    inertia_ : float
+        Sum of squared distances to the nearest centers.
+    n_iter_ : int
+        Iterations of k-means, else 1.
+    scores_ : dict of str to float
+        ``"nmi"``, ``"ami"`` and ``"f1"`` against the labels that `fit` was given.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where the columns of X had names.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skrobust import AdversarialClustering, RobustMahalanobis
+    >>> X, y = load_iris(return_X_y=True)
+    >>> metric = RobustMahalanobis(random_state=0)
+    >>> found = AdversarialClustering(metric, n_clusters=3, random_state=0).fit(X, y)
+    >>> bool(found.scores_["nmi"] > 0.6)
+    True
+    >>> found.assignment_radius(X[:2]).shape
+    (2,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "metric": [HasMethods(["fit", "transform"]), None],
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "algorithm": [StrOptions({*_WITH_CENTERS, "agglomerative", "hdbscan"})],
+        "center": [StrOptions({"mean", "median", "trimmed"})],
+        "trim": [Interval(Real, 0, 1, closed="left")],
+        "backend": [StrOptions({"auto", "faiss", "sklearn"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "device": [str],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        metric: Any = None,
+        n_clusters: int = 8,
+        *,
+        algorithm: str = "kmeans",
+        center: str = "mean",
+        trim: float = 0.1,
+        backend: str = "auto",
+        batch_size: int | None = None,
+        n_init: int = 4,
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        device: str = "auto",
+        random_state: Any = None,
+    ):
+        self.metric = metric
+        self.n_clusters = n_clusters
+        self.algorithm = algorithm
+        self.center = center
+        self.trim = trim
+        self.backend = backend
+        self.batch_size = batch_size
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.device = device
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the metric, and cluster the embeddings.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+        y : array-like of shape (n_samples,), default=None
+            Labels, for the metric; `scores_` compares the clusters with them.
+
+        Returns
+        -------
+        AdversarialClustering
+            Itself, fitted.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer points, or fewer different embeddings, than clusters, or a
+            parameter is not as described.
+        """
+        if self.algorithm != "kmeans" and self.center != "mean":
+            raise ValueError(
+                f"center={self.center!r} is for algorithm='kmeans'; got {self.algorithm!r}."
+            )
+        gpu = resolve_device(self.device).type == "cuda"
+        checked = self._check(X, reset=True)
+        if self.algorithm != "hdbscan" and len(checked) < self.n_clusters:
+            raise ValueError(
+                f"n_clusters={self.n_clusters} must be at most the number of points; got "
+                f"n_samples={len(checked)}."
+            )
+        labels = None if y is None else column_or_1d(y)
+        if self.metric is None:
+            self.metric_ = None
+        elif isinstance(self.metric, FrozenEstimator):
+            self.metric_ = self.metric
+        else:
+            self.metric_ = clone(self.metric).fit(X, y)
+        Z = self._embed(X, checked)
+        if self.algorithm in _WITH_CENTERS:
+            self._fit_centers(Z, gpu)
+        else:
+            agglomerative = self.algorithm == "agglomerative"
+            model = (
+                AgglomerativeClustering(self.n_clusters) if agglomerative else HDBSCAN(copy=True)
+            )
+            self.labels_ = model.fit_predict(Z).astype(np.int32)
+            groups = [Z[self.labels_ == c] for c in range(self.labels_.max() + 1)] or [Z]
+            self.cluster_centers_ = np.stack([group.mean(axis=0) for group in groups])
+            self.n_iter_ = 1
+        nearest = nearest_center(Z, self.cluster_centers_)
+        self.inertia_ = float(np.square(Z - self.cluster_centers_[nearest]).sum())
+        if labels is not None:
+            self.scores_ = {
+                "nmi": float(normalized_mutual_info_score(labels, self.labels_)),
+                "ami": float(adjusted_mutual_info_score(labels, self.labels_)),
+                "f1": float(pairwise_f1(labels, self.labels_)),
+            }
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:
+        """Fit, and return the cluster of each point.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), default=None
+        **kwargs : dict
+            Not used.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self.fit(X, y).labels_
+
+    @available_if(_has_rule)
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the cluster whose center is nearest, for new points.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        return nearest_center(self._embed(X, self._check(X)), self.cluster_centers_)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the distances to the centers, in the space of the metric.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_clusters)
+        """
+        check_is_fitted(self)
+        return euclidean_distances(self._embed(X, self._check(X)), self.cluster_centers_)
+
+    @available_if(_has_rule)
+    def assignment_radius(
+        self, X: Any, threat_model: ThreatModel | None = None, **kwargs: Any
+    ) -> np.ndarray:
+        """Return how far each point has to move before it changes its cluster: a proof.
+
+        The centers stay where they are (the inductive setting); if all points were
+        clustered anew, others could move them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        threat_model : ThreatModel, default=None
+            Norm, scales and mutable features; None is ℓ₂ on all features.
+        **kwargs : dict
+            Of :func:`skrobust.certificates.certify_nearest_neighbors`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Lower bounds, in the units of X; inf where no point leaves its cluster.
+
+        Raises
+        ------
+        ValueError
+            If the metric is not an affine map of X.
+        """
+        check_is_fitted(self)
+        if self.algorithm == "spherical_kmeans":
+            raise ValueError(
+                "assignment_radius needs an affine metric; algorithm='spherical_kmeans' divides "
+                "by norms."
+            )
+        rule = KNeighborsClassifier(1, algorithm="brute")
+        rule.fit(self.cluster_centers_, np.arange(len(self.cluster_centers_)))
+        if self.metric_ is not None:
+            rule = make_pipeline(self.metric_, rule)
+        found = certify_nearest_neighbors(
+            rule, X, rule.predict(X), threat_model=threat_model, **kwargs
+        )
+        return found.radius
+
+    def _fit_centers(self, Z: np.ndarray, gpu: bool) -> None:
+        random_state = check_random_state(self.random_state)
+        backend = resolve_backend(self.backend, len(Z) * self.n_clusters * Z.shape[1])
+        distinct = min(len(np.unique(Z, axis=0)), self.n_clusters) if len(Z) < 10_000 else None
+        if distinct is not None and distinct < self.n_clusters:
+            raise ValueError(
+                f"n_clusters={self.n_clusters} must be at most the number of different "
+                f"embeddings; got {distinct}."
+            )
+        if self.center == "trimmed":
+            found = trimmed_kmeans(
+                Z,
+                self.n_clusters,
+                self.trim,
+                n_init=5 * self.n_init,
+                max_iter=self.max_iter,
+                random_state=random_state,
+            )
+        else:
+            found = kmeans(
+                Z,
+                self.n_clusters,
+                backend=backend,
+                n_init=self.n_init,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                batch_size=self.batch_size,
+                gpu=gpu,
+                random_state=random_state,
+            )
+        if self.algorithm == "spherical_kmeans":
+            found = refine(Z, found, "direction", self.max_iter)
+        elif self.center == "median":
+            found = refine(Z, found, "median", self.max_iter)
+        self.cluster_centers_ = found.centers
+        self.labels_ = nearest_center(Z, found.centers)
+        self.n_iter_ = found.n_iter
+
+    def _check(self, X: Any, reset: bool = False) -> Any:
+        return validate_data(self, X, reset=reset, allow_nd=True, dtype=[np.float64, np.float32])
+
+    def _embed(self, X: Any, checked: np.ndarray) -> np.ndarray:
+        """Return embeddings; those of the metric are checked, since it may be anything."""
+        if self.metric_ is None:
+            Z = checked.reshape(len(checked), -1)
+        else:
+            Z = check_array(
+                self.metric_.transform(X), dtype=[np.float64, np.float32], input_name="embedding"
+            )
+        if self.algorithm == "spherical_kmeans":
+            size = np.linalg.norm(Z, axis=1, keepdims=True)
+            Z = np.divide(Z, size, out=np.zeros_like(Z), where=size > 0)
+        return Z
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
