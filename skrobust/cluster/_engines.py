@@ -151,7 +151,8 @@ def refine(Z: np.ndarray, start: Partition, kind: str, max_iter: int) -> Partiti
     """
     centers, labels = start.centers.copy(), start.labels
     done = 0
-    for done in range(1, max_iter + 1):
+    while done < max_iter:
+        done += 1
         for c in range(len(centers)):
             members = Z[labels == c]
             if len(members):
@@ -195,7 +196,8 @@ def trimmed_kmeans(
     for _ in range(n_init):
         centers = Z[random_state.permutation(len(Z))[:n_clusters]].copy()
         value, done = np.inf, 0
-        for done in range(1, max_iter + 1):
+        while done < max_iter:
+            done += 1
             labels, apart = pairwise_distances_argmin_min(Z, centers)
             kept = np.argsort(apart, kind="stable")[:n_kept]
             before, value = value, float(np.square(apart[kept]).sum())

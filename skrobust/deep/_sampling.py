@@ -22,7 +22,7 @@ class ClassBatches(Sampler[list[int]]):
 
     k is as large as the batch allows; where there are fewer classes, each gets more points, up to
     the size of the largest. Classes are drawn anew for each batch, all alike; the points of a
-    class come in random order, each once before any again. An epoch depends on the seed and its
+    class come in random order, each once before any again; a class with fewer than m is repeated. An epoch depends on the seed and its
     number alone.
 
     Parameters
@@ -51,11 +51,8 @@ class ClassBatches(Sampler[list[int]]):
         self.n_classes = min(len(self.members), batch_size // samples_per_class)
         largest = max(len(rows) for rows in self.members)
         room = min(batch_size // self.n_classes, largest)
-        self.m = (
-            max(samples_per_class, room)
-            if self.n_classes == len(self.members)
-            else (samples_per_class)
-        )
+        all_classes = self.n_classes == len(self.members)
+        self.m = max(samples_per_class, room) if all_classes else samples_per_class
         self.length = max(1, len(labels) // (self.n_classes * self.m))
         self.seed, self.epoch = seed, epoch
 
@@ -75,4 +72,5 @@ class ClassBatches(Sampler[list[int]]):
                     queues[c] = np.concatenate([queues[c], fresh[~again], fresh[again]])
                 batch += queues[c][: self.m].tolist()
                 queues[c] = queues[c][self.m :]
-            yield batch
+            # mixed, so that any part of a batch holds most classes
+            yield rng.permutation(batch).tolist()
