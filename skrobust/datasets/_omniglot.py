@@ -39,7 +39,7 @@ Licence: MIT
 
 def fetch_omniglot(
     *,
-    split: str = "all",
+    subset: str = "all",
     image_size: int | None = 28,
     data_home: Any = None,
     download_if_missing: bool = True,
@@ -54,7 +54,7 @@ def fetch_omniglot(
 
     Parameters
     ----------
-    split : {"background", "evaluation", "all"}, default="all"
+    subset : {"background", "evaluation", "all"}, default="all"
         The authors' two sets of alphabets: 964 and 659 characters; "all" has the background
         first.
     image_size : int or None, default=28
@@ -89,17 +89,17 @@ def fetch_omniglot(
     Examples
     --------
     >>> from skrobust.datasets import fetch_omniglot
-    >>> fetch_omniglot(split="evaluation").images.shape  # doctest: +SKIP
+    >>> fetch_omniglot(subset="evaluation").images.shape  # doctest: +SKIP
     (13180, 28, 28)
     """
-    check_choice("split", split, (*_SPLITS, "all"))
+    check_choice("subset", subset, (*_SPLITS, "all"))
     side = _SIDE if image_size is None else check_integer("image_size", image_size, 1)
     home = DataHome(data_home, download_if_missing, n_retries, delay)
     pillow()  # before a download
     images: list[np.ndarray] = []
     names: list[str] = []
     is_train: list[bool] = []
-    for part in _SPLITS if split == "all" else (split,):
+    for part in _SPLITS if subset == "all" else (subset,):
         for name, content in _drawings(home.fetch(_SPLITS[part], "omniglot")):
             images.append(_decode(content, side))
             names.append(name)

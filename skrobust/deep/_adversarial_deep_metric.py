@@ -27,6 +27,7 @@ from skrobust.deep._adversary import training_adversary
 from skrobust.deep._callbacks import OneCycle, Patience
 from skrobust.deep._checkpoint import (
     Checkpoint,
+    check_length,
     check_same,
     check_writable,
     describe,
@@ -37,17 +38,21 @@ from skrobust.deep._layout import InputLayout
 from skrobust.deep._losses import LOSSES, MINERS, MetricLoss, make_criterion
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._net import MetricNet, Rows, Session
+from skrobust.deep._net_checks import check_callbacks, check_loaders, initialize
 from skrobust.deep._persistence import PersistenceMixin
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._sampling import check_batch
 from skrobust.deep._standard_training import StandardTraining
-from skrobust.deep._statistics import moments
+from skrobust.deep._statistics import Moments, check_float32, check_precision, moments
 from skrobust.deep._training import AdversarialStrategy, Training
+from skrobust.deep._transaction import unchanged_on_error
 from skrobust.deep._validation import check_labels, split_rows
 from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import isolated_rng, resolve_device
 
 __all__ = ["AdversarialDeepMetric"]
+
+_OPTIONS = ("callbacks", "compile", "iterator_train", "iterator_valid", "optimizer")
 
 
 class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, BaseEstimator):
@@ -81,7 +86,8 @@ object, default="multi_similarity"
         have a `threat_model`.
     optimizer : torch.optim.Optimizer class, default=None
         With ``optimizer__…``; None is ``torch.optim.AdamW``. Proxies of the loss are among its
-        parameters: ``optimizer__param_groups=[("*proxies", {"lr": 0.1})]``.
+        parameters: ``optimizer__param_groups=[("*proxies", {"lr": 0.1})]`` (``"*W"`` for
+        "arcface").
     learning_rate : float, default=2e-3
         The highest one of the schedule.
     schedule : {"one_cycle"} or None, default="one_cycle"
@@ -92,7 +98,8 @@ object, default="multi_similarity"
     batch_size : int, default=128
         Rows of a batch, before a strategy adds to them.
     samples_per_class : int, default=4
-        Points of each class in a batch, at least; with few classes there are more.
+        Points of each class in a batch, at least; with few classes there are more. A class that
+        has fewer is repeated.
     image_shape : tuple of int, default=None
         Shape of an image, (height, width), (channels, height, width) or (height, width,
         channels), where the rows of X are flat.
@@ -126,7 +133,8 @@ object, default="multi_similarity"
     verbose : int, default=0
         1 prints a line an epoch. For a progress bar use skorch's ``ProgressBar``.
     random_state : int, RandomState or None, default=None
-        For weights, batches and the adversary. Global random states are left as they were.
+        For weights, batches and the adversary. Global random states of torch, NumPy and Python
+        are left as they were; None draws a seed from NumPy's.
     **kwargs : dict
         Parameters with the prefixes ``module__``, ``loss__``, ``miner__``, ``optimizer__``,
         ``iterator_train__``, ``iterator_valid__``, ``callbacks__`` and ``compile__``.
@@ -134,11 +142,12 @@ object, default="multi_similarity"
     Attributes
     ----------
     module_ : torch.nn.Module
-        The trained model: raw rows in, embeddings out.
+        The trained model: rows in the shape of `layout_` in, embeddings out; in evaluation mode.
     net_ : skorch.NeuralNet
-        Absent after :meth:`load`.
     criterion_ : torch.nn.Module
         Loss and miner.
+    training_ : training strategy
+        These three are absent after :meth:`load`.
     layout_ : InputLayout
         How a row of X becomes an input of the module.
     embedding_dim_ : int
@@ -203,6 +212,11 @@ object, default="multi_similarity"
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
+
+    net_: MetricNet
+    criterion_: nn.Module
+    n_iter_: int
+    _moments: Moments
 
     def __init__(
         self,
@@ -291,31 +305,28 @@ object, default="multi_similarity"
         UserWarning
             If the training was interrupted; what was learned until then is kept.
         """
-        X, y = self._read(X, y)
-        described, state = {}, None
-        if self.checkpoint is not None:
-            check_writable(self.checkpoint)
-            described = describe(self.get_params(deep=False), X, y)
-            state = read_checkpoint(self.checkpoint, described) if self.resume else None
-        elif self.resume:
-            raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        seed = self._seed = seed if state is None else state["seed"]
-        train, valid = split_rows(
-            y, self.validation_fraction, self.validate_on, np.random.RandomState(seed)
-        )
-        # the classes that are trained on come first
-        kept = np.unique(y[train])
-        order = np.r_[kept, np.setdiff1d(np.arange(len(self.classes_)), kept)]
-        y = np.argsort(order)[y]
-        with isolated_rng(seed, resolve_device(self.device)):
-            self._start(X, len(kept))
-            callback = None
-            if self.checkpoint is not None:
-                if state is not None:
-                    check_same(self.checkpoint, self.net_.bare_module, state["module"])
-                callback = Checkpoint(self.checkpoint, described, seed, state)
-            self._train(X, y, train, valid, seed, callback)
+        device = resolve_device(self.device)
+        with unchanged_on_error(self):
+            X, y = self._read(X, y)
+            described, state = self._look_for_checkpoint(X, y, device)
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            seed = self._seed = seed if state is None else state["seed"]
+            train, valid = split_rows(
+                y, self.validation_fraction, self.validate_on, np.random.RandomState(seed)
+            )
+            # the classes that are trained on come first
+            kept = np.unique(y[train])
+            order = np.r_[kept, np.setdiff1d(np.arange(len(self.classes_)), kept)]
+            self._codes, self._n_trained = np.argsort(order), len(kept)
+            y = self._codes[y]
+            with isolated_rng(seed, device):
+                self._start(X, train, device)
+                callback = None
+                if self.checkpoint is not None:
+                    if state is not None:
+                        check_same(self.checkpoint, self.net_.bare_module, state["module"])
+                    callback = Checkpoint(self.checkpoint, described, seed, state)
+                self._train(X, y, train, valid, seed, callback)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -335,37 +346,64 @@ object, default="multi_similarity"
         AdversarialDeepMetric
             Itself, trained further.
         """
-        first = not hasattr(self, "net_")
-        if (
-            not first
-            and classes is not None
-            and not np.array_equal(np.unique(classes), self.classes_)
-        ):
+        first = not hasattr(self, "module_")
+        if not first and not hasattr(self, "net_"):
+            raise ValueError(
+                "an estimator that was loaded cannot be trained further: files of `save` hold no "
+                "optimizer. Use fit, or a checkpoint."
+            )
+        if not (first or classes is None or np.array_equal(np.unique(classes), self.classes_)):
             raise ValueError(
                 f"classes must be those of the first call, {self.classes_}; got {classes}."
             )
-        X, y = self._read(X, y, reset=first, classes=classes if first else self.classes_)
-        if first:
-            random_state = check_random_state(self.random_state)
-            self._seed = int(random_state.randint(np.iinfo(np.int32).max))
-        with isolated_rng(self._seed + (0 if first else self.n_iter_), resolve_device(self.device)):
+        device = resolve_device(self.device)
+        with unchanged_on_error(self):
+            X, y = self._read(X, y, reset=first, classes=classes if first else self.classes_)
             if first:
-                self._start(X, len(self.classes_))
-            seed = self._seed + self.n_iter_
-            self._train(X, y, np.arange(len(y)), np.arange(0), seed, epochs=1)
+                random_state = check_random_state(self.random_state)
+                self._seed = int(random_state.randint(np.iinfo(np.int32).max))
+                self._codes, self._n_trained = np.arange(len(self.classes_)), len(self.classes_)
+            y = self._codes[y]
+            if y.max() >= self._n_trained and any(True for _ in self.criterion_.parameters()):
+                raise ValueError(
+                    f"y holds classes that were held out for validation; loss={self.loss!r} "
+                    "learned nothing for them. Use validate_on='points', or fit again."
+                )
+            rows = np.arange(len(y))
+            with isolated_rng(self._seed + (0 if first else self.n_iter_), device):
+                if first:
+                    self._start(X, rows, device)
+                elif isinstance(self.training_, AdversarialStrategy):
+                    self._moments = self._moments.widened(X)
+                self._train(X, y, rows, rows[:0], self._seed + self.n_iter_, epochs=1)
         return self
+
+    def _look_for_checkpoint(self, X: Any, y: np.ndarray, device: torch.device) -> Any:
+        """Return what describes this training, and the state to go on from."""
+        if self.checkpoint is None:
+            if self.resume:
+                raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
+            return {}, None
+        check_writable(self.checkpoint)
+        described = describe(self.get_params(deep=False) | {"device": device.type}, X, y)
+        if not self.resume:
+            return described, None
+        state = read_checkpoint(self.checkpoint, described)
+        if state is not None:
+            check_length(self.checkpoint, state, self.max_iter, self.schedule)
+        return described, state
 
     def _read(self, X: Any, y: Any, reset: bool = True, classes: Any = None) -> Any:
         """Check the data; return X and labels 0, 1, …."""
         if isinstance(X, LazyImages):
             check_consistent_length(X, y)
             self.n_features_in_ = X.shape[1]
+            self.__dict__.pop("feature_names_in_", None)
         else:
             X = validate_data(
                 self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_min_samples=2
             )
-            if X.dtype == np.float64 and np.abs(X).max() > np.finfo(np.float32).max:
-                raise ValueError("X must hold values that float32 can; got larger ones.")
+            check_float32(X)
         if y is None:
             raise ValueError(
                 f"requires y to be passed, but the target y is None: {type(self).__name__} "
@@ -379,8 +417,8 @@ object, default="multi_similarity"
         if (found[encoded] != y).any():
             new = np.unique(y[found[encoded] != y])
             raise ValueError(
-                f"y must hold labels of the first call; got {new}. Give all of them as classes "
-                "in the first call of partial_fit."
+                f"y must hold labels of classes, in the first call of partial_fit, or of that "
+                f"call; got {new}, and the classes are {found}."
             )
         counts = np.bincount(encoded, minlength=len(found))
         present = counts > 0
@@ -395,10 +433,11 @@ object, default="multi_similarity"
         self.classes_ = found
         return X, encoded.astype(np.int64)
 
-    def _start(self, X: Any, n_classes: int) -> None:
+    def _start(self, X: Any, rows: np.ndarray, device: torch.device) -> None:
         """Make module, criterion and net, and check that they fit together."""
         check_batch(self.batch_size, self.samples_per_class)
-        device = resolve_device(self.device)
+        check_loaders(self._given("iterator_train__"), self._given("iterator_valid__"))
+        check_callbacks(self.callbacks)
         self.training_ = StandardTraining() if self.training is None else clone(self.training)
         self.training_.check()
         if self.n_iter_no_change is not None and self.validation_fraction == 0:
@@ -406,10 +445,12 @@ object, default="multi_similarity"
                 f"n_iter_no_change={self.n_iter_no_change} needs rows to judge by: set "
                 "validation_fraction > 0."
             )
-        self._moments = moments(X, self.layout_)
+        self._moments = moments(X, self.layout_, rows)
+        check_precision(self._moments)
+        self._built_with = self._given("module__")
         model = build_model(
             self.module,
-            self._given("module__"),
+            self._built_with,
             self.layout_,
             self.embedding_dim,
             self._moments if self.standardize else None,
@@ -419,13 +460,14 @@ object, default="multi_similarity"
         criterion = make_criterion(
             self.loss,
             self.miner,
-            n_classes,
+            self._n_trained,
             self.embedding_dim_,
             self._given("loss__"),
             self._given("miner__"),
         )
         self.net_ = self._make_net(self.training_.prepare(model), criterion, device)
-        self.net_.initialize()
+        options = {f"{k}__{n}": v for k in _OPTIONS for n, v in self._given(f"{k}__").items()}
+        initialize(self.net_, options)
         self.n_iter_ = 0
 
     def _make_net(self, model: nn.Module, criterion: MetricLoss, device: torch.device) -> MetricNet:
@@ -508,7 +550,7 @@ object, default="multi_similarity"
     def _finish(self) -> None:
         """Take from the net what the fitted estimator has."""
         net = self.net_
-        self.module_, self.criterion_ = net.bare_module, net.criterion_
+        self.module_, self.criterion_ = net.bare_module.eval(), net.criterion_
         self.history_ = [
             {
                 k: v.item() if isinstance(v, np.generic) else v
@@ -525,13 +567,13 @@ object, default="multi_similarity"
                 f"the training was interrupted after {self.n_iter_} whole epochs; what was "
                 "learned is kept.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if not np.isfinite(self.loss_curve_).all():
             warnings.warn(
                 "the training loss is not finite; use a smaller learning_rate, or check the loss.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def __sklearn_is_fitted__(self) -> bool:

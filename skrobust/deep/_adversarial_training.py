@@ -76,6 +76,15 @@ class AdversarialTraining(AdversarialStrategy):
         self.step_size = step_size
         self.start = start
 
+    def check(self) -> None:
+        """Raise where a parameter is not as described."""
+        super().check()
+        if self.objective == "trades" and self.start == 0:
+            raise ValueError(
+                "start must be > 0 for objective='trades', whose movement has no gradient at the "
+                "clean point; got 0."
+            )
+
     def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of a batch and its embeddings; see :class:`Training`.
 

@@ -75,19 +75,25 @@ class Adversary:
         """Return random points of the ball of radius share · ε, of the shape of flat rows."""
         if self.norm == np.inf:
             drawn = 2 * torch.rand(x.shape, generator=self.generator, device=x.device) - 1
-        else:
-            drawn = torch.randn(x.shape, generator=self.generator, device=x.device)
-            depth = torch.rand((len(x), 1), generator=self.generator, device=x.device)
-            size = torch.linalg.vector_norm(drawn, ord=self.norm, dim=1, keepdim=True)
-            drawn = drawn / size.clamp_min(1e-12) * depth ** (1 / x.shape[1])
-        return torch.where(self.scale > 0, share * self.eps * drawn, 0)
+            return torch.where(self.scale > 0, share * self.eps * drawn, 0)
+        drawn = self._direction(x)
+        depth = torch.rand((len(x), 1), generator=self.generator, device=x.device)
+        n_free = max(int((self.scale > 0).sum()), 1)
+        return share * self.eps * drawn * depth ** (1 / n_free)
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
         """Return rows moved at random to the surface of the ball (ℓ∞: random signs)."""
         flat = x.flatten(1)
-        drawn = torch.randn(flat.shape, generator=self.generator, device=x.device)
-        eta = self.eps * torch.where(self.scale > 0, steepest(drawn, self.norm), 0)
+        drawn = self._direction(flat)
+        eta = self.eps * (drawn.sign() if self.norm == np.inf else drawn)
         return (flat + self.scale * self._project(eta, self.box(flat))).reshape(x.shape)
+
+    def _direction(self, x: torch.Tensor) -> torch.Tensor:
+        """Return random directions of norm 1 in which features that can be changed move."""
+        drawn = torch.randn(x.shape, generator=self.generator, device=x.device)
+        drawn = torch.where(self.scale > 0, drawn, 0)
+        size = torch.linalg.vector_norm(drawn, ord=self.norm, dim=1, keepdim=True)
+        return drawn / size.clamp_min(1e-12)
 
     def ascend(
         self,
@@ -186,7 +192,9 @@ def training_adversary(
     budget = model.resolve(len(known.spread), feature_names)
     if scale is not None:
         budget.scale[:] = scale
-    _check_inside(budget, X)
+    bounded = budget.bounded and not budget.extend
+    if bounded or budget.integer.any() or budget.groups:
+        _check_inside(budget, X)
 
     def turned(values: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         rows = layout.to_module(as_tensor(values[None], device, dtype))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 
 from skrobust.deep._training import AdversarialStrategy, TrainingStep, distances
-from skrobust.deep._triplets import SOURCES, triplets
+from skrobust.deep._triplets import SOURCES, triplet_loss, triplets
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
@@ -90,7 +90,4 @@ class AntiCollapseTriplet(AdversarialStrategy):
         pair = torch.cat([step.x[p], step.x[n]])
         moved = step.attack(pair, lambda z: -distances(*z.chunk(2)), self)
         z = step.embed(torch.cat([step.x[a], moved]))
-        own = torch.arange(len(a), device=z.device)
-        chosen = (own, own + len(a), own + 2 * len(a))
-        labels = torch.cat([step.y[a], step.y[p], step.y[n]])
-        return step.criterion(z, labels, chosen), clean
+        return triplet_loss(step.criterion, z, step.y, (a, p, n)), clean

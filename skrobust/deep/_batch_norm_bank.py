@@ -104,23 +104,28 @@ def add_branches(module: nn.Module, names: Sequence[str]) -> nn.Module:
         raise ValueError(f"names must be different, and none of them 'clean'; got {names}.")
     if any(isinstance(part, _Bank) for part in module.modules()):
         raise ValueError("module has branches of its batch norms already.")
-    found = [name for name, part in module.named_modules() if _is_batch_norm(part)]
+    found = [
+        (name, part)
+        for name, part in module.named_modules(remove_duplicate=False)
+        if _is_batch_norm(part)
+    ]
     if not found:
         raise ValueError(
             f"module must have batch norms to add branches to; {type(module).__name__} has none."
         )
-    for name in found:
-        part = module.get_submodule(name)
+    banks: dict[int, Any] = {}  # one that is used in several places stays one
+    for name, part in found:
         if type(part) not in _BANKED:
             raise ValueError(
                 f"the batch norm {name!r} is a {type(part).__name__}; branches are known for "
                 f"{', '.join(kind.__name__ for kind in _BANKED)}."
             )
-        bank = _bank(part, names)
+        banks.setdefault(id(part), _bank(part, names))
+    for name, part in found:
         if not name:
-            return bank
+            return banks[id(part)]
         parent, _, own = name.rpartition(".")
-        setattr(module.get_submodule(parent), own, bank)
+        setattr(module.get_submodule(parent), own, banks[id(part)])
     return module
 
 

@@ -19,9 +19,11 @@ class OneCycle(Callback):
     """
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Note the highest rates."""
+        """Note the highest rates; a training of unknown length keeps to them."""
         for group in net.optimizer_.param_groups:
             group.setdefault("highest_lr", group["lr"])
+            if not net.session.schedule:
+                group["lr"] = group["highest_lr"]
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note how many steps were made."""

@@ -5,21 +5,33 @@ training that reads it makes the same steps as one that was never interrupted.
 """
 
 import hashlib
+import inspect
 import re
+import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.history import History
 
-from skrobust.deep._tree import read_tree, write_tree
+from skrobust.deep._tree import can_be_written, read_tree, write_tree
 
-__all__ = ["Checkpoint", "check_same", "check_writable", "describe", "read_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "check_length",
+    "check_same",
+    "check_writable",
+    "describe",
+    "read_checkpoint",
+]
 
-_FREE = {"max_iter", "resume", "checkpoint", "verbose", "callbacks", "device", "random_state"}
+_FREE = {"max_iter", "resume", "checkpoint", "verbose", "callbacks"}
+_ROWS = 4096
 
 
 def describe(params: dict[str, Any], X: Any, y: np.ndarray) -> dict[str, str]:
@@ -30,18 +42,77 @@ def describe(params: dict[str, Any], X: Any, y: np.ndarray) -> dict[str, str]:
     params : dict
         Of the estimator.
     X : array-like of shape (n_samples, ...)
+        Arrays count by their values, images in files by their names.
     y : ndarray of shape (n_samples,)
     """
     found = {
-        name: re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+        name: _text(value)
         for name, value in params.items()
         if name not in _FREE and not name.startswith("callbacks__")
     }
-    some = np.linspace(0, len(y) - 1, min(len(y), 64)).astype(int)
-    digest = hashlib.sha256(np.ascontiguousarray(X[some]).tobytes())
-    digest.update(np.ascontiguousarray(y).tobytes())
+    if not isinstance(params.get("random_state"), Integral):
+        found.pop("random_state", None)  # the checkpoint has the seed
+    digest = hashlib.sha256(np.ascontiguousarray(y).tobytes())
+    if hasattr(X, "filenames"):
+        digest.update("\n".join(X.filenames).encode())
+    else:
+        for start in range(0, len(X), _ROWS):
+            digest.update(np.ascontiguousarray(X[start : start + _ROWS]).tobytes())
     found["X, y"] = f"{tuple(X.shape)} {digest.hexdigest()[:16]}"
     return found
+
+
+def _text(value: Any) -> str:
+    """Return a text that is the same for the same parameter in another process."""
+    if isinstance(value, torch.Tensor):
+        return f"tensor {hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()[:16]}"
+    if inspect.isfunction(value):
+        code = value.__code__
+        constants = [c for c in code.co_consts if not inspect.iscode(c)]
+        return f"{value.__qualname__} {code.co_code.hex()} {constants}"
+    if inspect.isclass(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_text(part) for part in value) + "]"
+    if isinstance(value, BaseEstimator):
+        return f"{type(value).__name__}{_text(value.get_params(deep=False))}"
+    if isinstance(value, np.ndarray):
+        return f"array {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()[:16]}"
+    if hasattr(value, "__dict__"):
+        state = {k: v for k, v in vars(value).items() if not k.endswith("hooks")}
+        return f"{type(value).__qualname__}{_text(state)}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def check_length(path: Any, state: dict[str, Any], max_iter: int, schedule: Any) -> None:
+    """Raise where a training cannot have the length that is asked for.
+
+    Parameters
+    ----------
+    path : path-like
+    state : dict
+        Of the checkpoint.
+    max_iter : int
+    schedule : str or None
+
+    Raises
+    ------
+    ValueError
+        If it is longer already, or the learning rate followed another length.
+    """
+    if state["epoch"] > max_iter:
+        raise ValueError(
+            f"checkpoint={str(path)!r} has made {state['epoch']} epochs; max_iter={max_iter} is "
+            "less."
+        )
+    if schedule is not None and state["max_iter"] != max_iter:
+        raise ValueError(
+            f"checkpoint={str(path)!r} is of a training with max_iter={state['max_iter']}, which "
+            f"schedule={schedule!r} follows; got max_iter={max_iter}. schedule=None can be "
+            "prolonged."
+        )
 
 
 def check_writable(path: Any) -> None:
@@ -76,10 +147,14 @@ def read_checkpoint(path: Any, described: dict[str, str]) -> dict[str, Any] | No
         k = other[0]
         raise ValueError(
             f"checkpoint={str(path)!r} is of another training: it differs in {', '.join(other)} "
-            f"({k}: {before.get(k)} there, {described.get(k)} here). Use another file, or "
-            "resume=False."
+            f"({k}: {_short(before.get(k))} there, {_short(described.get(k))} here). Use another "
+            "file, or resume=False."
         )
     return state
+
+
+def _short(text: str | None) -> str:
+    return "none" if text is None else text if len(text) < 80 else f"{text[:77]}..."
 
 
 def check_same(path: Any, module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -151,6 +226,7 @@ class Checkpoint(Callback):
                 "described": self.described,
                 "seed": self.seed,
                 "epoch": len(net.history),
+                "max_iter": net.max_epochs,
                 "module": dict(net.bare_module.state_dict()),
                 "criterion": dict(net.criterion_.state_dict()),
                 "optimizer": net.optimizer_.state_dict(),
@@ -169,19 +245,25 @@ class Checkpoint(Callback):
 
 
 def _kept(callback: Callback) -> dict[str, Any]:
-    """Return the simple fitted attributes of a callback, and the state of its scheduler."""
+    """Return the fitted attributes of a callback, and the state of its scheduler.
+
+    What cannot be written is left out, with a warning for callbacks that are not skorch's.
+    """
     found: dict[str, Any] = {}
     for key, value in vars(callback).items():
         if key == "lr_scheduler_":
-            found[key] = {
+            value = {
                 k: v for k, v in value.state_dict().items() if not callable(v) and k != "optimizer"
             }
-        elif key.endswith("_") and not key.startswith("_") and _simple(value):
+        elif not key.endswith("_") or key.startswith("_"):
+            continue
+        if can_be_written(value):
             found[key] = value
+        elif not type(callback).__module__.startswith(("skorch.", "skrobust.")):
+            warnings.warn(
+                f"{type(callback).__name__}.{key} cannot be written to the checkpoint; a training "
+                "that is resumed will start it anew.",
+                UserWarning,
+                stacklevel=2,
+            )
     return found
-
-
-def _simple(value: Any) -> bool:
-    if isinstance(value, dict):
-        return bool(value) and all(isinstance(part, torch.Tensor) for part in value.values())
-    return value is None or isinstance(value, (bool, int, float, str, np.generic))

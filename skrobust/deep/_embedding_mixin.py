@@ -14,6 +14,7 @@ from skrobust.datasets import LazyImages
 from skrobust.deep._adversary import frozen
 from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
 from skrobust.deep._layout import InputLayout
+from skrobust.deep._statistics import check_float32
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import split_pairs
 
@@ -124,11 +125,11 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             rows: Any = X
         else:
             rows = validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
-        shape, whole = tuple(rows.shape[1:]), int(np.prod(self.layout_.shape))
-        if shape != self.layout_.row_shape and int(np.prod(shape)) != whole:
+            check_float32(rows)
+        if tuple(rows.shape[1:]) != self.layout_.row_shape:
             raise ValueError(
-                f"X has rows of shape {shape}; the estimator was fitted on rows of shape "
-                f"{self.layout_.row_shape}."
+                f"X has rows of shape {tuple(rows.shape[1:])}; the estimator was fitted on rows of "
+                f"shape {self.layout_.row_shape}."
             )
         return rows
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 
 from skrobust.deep._training import AdversarialStrategy, TrainingStep, distances
-from skrobust.deep._triplets import SOURCES, triplets
+from skrobust.deep._triplets import SOURCES, triplet_loss, triplets
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
@@ -114,10 +114,7 @@ class HardnessManipulation(AdversarialStrategy):
             z, anchor, positive = both.split([3 * len(a), len(a), len(a)])
         else:
             z, anchor, positive = step.embed(moved), None, None
-        own = torch.arange(len(a), device=z.device)
-        chosen = (own, own + len(a), own + 2 * len(a))
-        labels = torch.cat([step.y[a], step.y[p], step.y[n]])
-        loss = step.criterion(z, labels, chosen)
+        loss = triplet_loss(step.criterion, z, step.y, (a, p, n))
         if self.destination == "lga":
             gap = hardness(*z.detach().chunk(3)) + self.margin
             step.memory["triplet_loss"] = float(gap.clamp_min(0).mean())

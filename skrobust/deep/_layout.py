@@ -21,8 +21,7 @@ class InputLayout:
     Attributes
     ----------
     row_shape : tuple of int
-        Shape of one row as it is handed in; the same number of values in another shape
-        is accepted too.
+        Shape of one row as it is handed in.
     shape : tuple of int
         Shape of one row before it is turned.
     channels_last : bool

@@ -22,6 +22,10 @@ from skrobust.metrics import recall_at_k
 __all__ = ["MetricNet", "Rows", "Session", "ValidationRecall", "as_given"]
 
 
+# what modules, losses and miners raise for tensors that they were not made for
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
 class Rows(Dataset[Any]):
     """Rows of X and their labels, cast a batch at a time.
 
@@ -183,10 +187,34 @@ class MetricNet(NeuralNet):
             adversary=session.adversary,
             memory=session.memory,
         )
-        with self._autocast():
-            loss, z = session.strategy.loss(step)
+        if len(self.history) == 1 and len(self.history[-1]["batches"]) == 1:
+            loss, z = self._first_loss(step)
+        else:
+            with self._autocast():
+                loss, z = session.strategy.loss(step)
         self.backward(loss)
         return {"loss": loss, "y_pred": z.detach()}
+
+    def _first_loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the strategy returns; errors name what may not fit together."""
+        try:
+            with self._autocast():
+                loss, z = self.session.strategy.loss(step)
+            if not torch.isfinite(z).all():
+                raise ValueError("the embeddings hold NaN or infinity.")
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ValueError(
+                "the first batch could not be trained on; module, loss, miner and training do not "
+                f"fit together, or the data: {error}"
+            ) from error
+        return loss, z
 
     @property
     def bare_module(self) -> nn.Module:

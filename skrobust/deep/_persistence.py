@@ -1,6 +1,5 @@
 """Saving and loading by safetensors, without pickle."""
 
-import inspect
 import warnings
 from typing import Any, Self
 
@@ -18,10 +17,10 @@ from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
 from skrobust.deep._hardness_manipulation import HardnessManipulation
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._mdprop import MDProp
-from skrobust.deep._model import build_model
+from skrobust.deep._model import build_model, check_output
 from skrobust.deep._standard_training import StandardTraining
 from skrobust.deep._statistics import Moments
-from skrobust.deep._tree import read_tree, write_tree
+from skrobust.deep._tree import can_be_written, read_tree, write_tree
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._torch import isolated_rng, resolve_device
 
@@ -66,7 +65,13 @@ class PersistenceMixin:
                 left.append(name)
         own: Any = self
         module = own.module
-        kind = module if module is None or inspect.isclass(module) else type(module)
+        # as they were fitted, whatever was set since
+        kept = {k: v for k, v in kept.items() if not k.startswith("module__")}
+        kept |= {f"module__{k}": v for k, v in own._built_with.items() if can_be_written(v)}
+        kept |= {"normalize": own.module_.normalize}
+        if own.layout_.shape != own.layout_.row_shape:
+            kept["image_shape"] = own.layout_.shape
+        kind = module if hasattr(module, "__qualname__") or module is None else type(module)
         write_tree(
             path,
             {
@@ -145,11 +150,12 @@ class PersistenceMixin:
                 scaling,
                 own.normalize,
             )
+        check_output(model, own.layout_, state["embedding_dim"])
         if state["branches"]:
             add_branches(model, state["branches"])
         check_same(path, model, weights)
         model.load_state_dict(weights)
-        own.module_ = model.to(target).eval()
+        own.module_, own._built_with = model.to(target).eval(), own._given("module__")
         own.embedding_dim_ = state["embedding_dim"]
         own.classes_, own.n_features_in_ = state["classes"], state["n_features_in"]
         if state["feature_names_in"] is not None:

@@ -22,8 +22,8 @@ class ClassBatches(Sampler[list[int]]):
 
     k is as large as the batch allows; where there are fewer classes, each gets more points, up to
     the size of the largest. Classes are drawn anew for each batch, all alike; the points of a
-    class come in random order, each once before any again; a class with fewer than m is repeated. An epoch depends on the seed and its
-    number alone.
+    class come in random order, each once before any again; a class with fewer than m is
+    repeated. An epoch depends on the seed and its number alone.
 
     Parameters
     ----------

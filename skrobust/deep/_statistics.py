@@ -1,6 +1,7 @@
 """Means and standard deviations of training points, of features or channels."""
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from skrobust.deep._layout import InputLayout
 
-__all__ = ["Moments", "moments"]
+__all__ = ["Moments", "check_float32", "check_precision", "moments"]
 
 _ROWS = 1024
 
@@ -34,25 +35,65 @@ class Moments:
     lower: np.ndarray
     upper: np.ndarray
 
+    def widened(self, X: Any) -> "Moments":
+        """Return the same with ends that hold further rows.
 
-def moments(X: Any, layout: InputLayout) -> Moments:
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        """
+        lower, upper = self.lower.copy(), self.upper.copy()
+        for start in range(0, len(X), _ROWS):
+            rows = np.asarray(X[start : start + _ROWS]).reshape(-1, len(lower))
+            np.minimum(lower, rows.min(axis=0), out=lower)
+            np.maximum(upper, rows.max(axis=0), out=upper)
+        return replace(self, lower=lower, upper=upper)
+
+
+def check_float32(X: np.ndarray) -> None:
+    """Raise where values are too large for what networks compute in."""
+    if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.size:
+        largest = np.abs(X).max()
+        if largest > np.finfo(np.float32).max:
+            raise ValueError(f"X must hold values that float32 can hold; got {largest:.3g}.")
+
+
+def check_precision(known: Moments) -> None:
+    """Warn where float32 loses what features say: large numbers that differ by little."""
+    size = np.maximum(np.abs(known.lower), np.abs(known.upper))
+    lost = (known.spread > 0) & (known.spread < 1e-4 * size)
+    if lost.any():
+        k = int(np.flatnonzero(lost)[0])
+        warnings.warn(
+            f"feature {k} of X has values up to {size[k]:.3g} with a standard deviation of "
+            f"{known.spread[k]:.3g}, which float32 holds with few digits; scale X beforehand, by "
+            "StandardScaler for example.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def moments(X: Any, layout: InputLayout, rows: Any = None) -> Moments:
     """Compute them, some rows at a time.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
     layout : InputLayout
+    rows : ndarray of int, default=None
+        Positions of the rows that count; None for all.
     """
-    n, width = len(X), int(np.prod(layout.shape))
+    chosen = np.arange(len(X)) if rows is None else rows
+    n, width = len(chosen), int(np.prod(layout.shape))
     # about the first row, so that squares do not cancel
-    origin = np.asarray(X[:1]).reshape(width).astype(np.float64)
+    origin = np.asarray(X[chosen[:1]]).reshape(width).astype(np.float64)
     total, squares = np.zeros(width), np.zeros(width)
     lower, upper = np.zeros(width), np.zeros(width)
     for start in range(0, n, _ROWS):
-        rows = np.asarray(X[start : start + _ROWS]).reshape(-1, width) - origin
-        total += rows.sum(axis=0)
-        squares += np.einsum("ij,ij->j", rows, rows)
-        lower, upper = np.minimum(lower, rows.min(axis=0)), np.maximum(upper, rows.max(axis=0))
+        some = np.asarray(X[chosen[start : start + _ROWS]]).reshape(-1, width) - origin
+        total += some.sum(axis=0)
+        squares += np.einsum("ij,ij->j", some, some)
+        lower, upper = np.minimum(lower, some.min(axis=0)), np.maximum(upper, some.max(axis=0))
     mean, square = total / n, squares / n
     ends = lower + origin, upper + origin
     if len(layout.shape) == 1:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-__all__ = ["read_tree", "write_tree"]
+__all__ = ["can_be_written", "read_tree", "write_tree"]
 
 _HEADER = "skrobust"
 
@@ -62,6 +62,20 @@ def read_tree(path: Any) -> Any:
         raise ValueError(
             f"the file {str(path)!r} is broken, or is not one that skrobust wrote: {error}"
         ) from error
+
+
+def can_be_written(tree: Any) -> bool:
+    """Return whether :func:`write_tree` takes a tree.
+
+    Parameters
+    ----------
+    tree : object
+    """
+    try:
+        _pack(tree, "", {})
+    except TypeError:
+        return False
+    return True
 
 
 def _pack(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:

@@ -1,8 +1,10 @@
 """One triplet for each row of a batch."""
 
+from collections.abc import Callable
+
 import torch
 
-__all__ = ["SOURCES", "triplets"]
+__all__ = ["SOURCES", "triplet_loss", "triplets"]
 
 SOURCES = ("random", "semihard", "softhard", "hard")
 
@@ -50,6 +52,29 @@ def triplets(
         own = apart.gather(1, positives[:, None])
         other = _prefer(other, (apart > own) & (apart < own + margin))
     return anchors, positives, _draw(other, generator)
+
+
+def triplet_loss(
+    criterion: Callable[..., torch.Tensor],
+    z: torch.Tensor,
+    labels: torch.Tensor,
+    chosen: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """Return a metric loss of given triplets.
+
+    Parameters
+    ----------
+    criterion : callable
+    z : Tensor of shape (3 n, embedding_dim)
+        Embeddings of anchors, positives and negatives, one after the other.
+    labels : Tensor of shape (n_rows,)
+        Of the batch.
+    chosen : tuple of three Tensor of shape (n,)
+        Positions of the triplets in the batch.
+    """
+    n = len(chosen[0])
+    own = torch.arange(n, device=z.device)
+    return criterion(z, labels[torch.cat(chosen)], (own, own + n, own + 2 * n))
 
 
 def _prefer(mask: torch.Tensor, wish: torch.Tensor) -> torch.Tensor:

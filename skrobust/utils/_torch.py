@@ -1,5 +1,6 @@
 """The one place that converts NumPy to torch and back, picks a device and makes generators."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -85,20 +86,26 @@ def exact_matmul() -> Iterator[None]:
 
 
 @contextmanager
-def isolated_rng(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Torch's global random state, seeded inside a ``with`` block and restored afterwards.
+def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Global random states, seeded inside a ``with`` block and restored afterwards.
 
-    Initial weights, dropout and loaders draw from it.
+    Initial weights, dropout and loaders draw from torch's, samplers of others from NumPy's and
+    Python's.
 
     Parameters
     ----------
-    seed : int or None
-        None leaves the state as it is inside.
+    seed : int
     device : torch.device
         A CUDA device has a state of its own.
     """
     devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        if seed is not None:
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-        yield
+            np.random.seed(seed)  # noqa: NPY002
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002

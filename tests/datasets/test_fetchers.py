@@ -247,7 +247,7 @@ def test_omniglot(omniglot, tmp_path):
     assert bunch.images.shape == (4, 28, 28)
     assert bunch.data.dtype == np.uint8
     np.testing.assert_array_equal(bunch.data.mean(1)[:3], [255, 0, 255])
-    whole = fetch_omniglot(data_home=tmp_path, split="evaluation", image_size=None)
+    whole = fetch_omniglot(data_home=tmp_path, subset="evaluation", image_size=None)
     assert whole.images.shape == (1, 105, 105)
     assert (whole.images[0, :45] == 0).all()
     assert (whole.images[0, 45:] == 255).all()
@@ -267,10 +267,12 @@ def test_omniglot(omniglot, tmp_path):
 def test_odd_archives(omniglot, tmp_path, members, message):
     omniglot("evaluation", members)
     with pytest.raises(ValueError, match=message):
-        fetch_omniglot(data_home=tmp_path, split="evaluation")
+        fetch_omniglot(data_home=tmp_path, subset="evaluation")
 
 
-@pytest.mark.parametrize("given", [{"split": "train"}, {"image_size": 0}, {"image_size": (28, 28)}])
+@pytest.mark.parametrize(
+    "given", [{"subset": "train"}, {"image_size": 0}, {"image_size": (28, 28)}]
+)
 def test_omniglot_parameters(given, tmp_path):
     with pytest.raises(ValueError, match=f"^{next(iter(given))} must be"):
         fetch_omniglot(data_home=tmp_path, **given)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import losses
+from pytorch_metric_learning.samplers import MPerClassSampler
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
@@ -243,6 +244,124 @@ def test_partial_fit_goes_on():
     np.testing.assert_array_equal(again.transform(X_test), first)
 
 
+def weights(own):
+    return torch.cat([p.detach().flatten() for p in own.module_.parameters()])
+
+
+def test_partial_fit_goes_on_after_fit():
+    own = metric().fit(X_train, y_train)
+    before = weights(own)
+    own.partial_fit(X_train, y_train)
+    assert (weights(own) - before).abs().max() > 1e-3  # the end of the schedule is not its rate
+    assert own.n_iter_ == 3
+
+
+def test_partial_fit_after_classes_were_held_out():
+    own = metric(loss="proxy_anchor", validation_fraction=0.4, validate_on="classes")
+    own.fit(X_train, y_train)
+    trained = np.flatnonzero(own._codes < 3)
+    some = np.isin(y_train, trained)
+    proxies = own.criterion_.loss.proxies.detach().clone()
+    score = own.score(X_train[some], y_train[some])
+    own.partial_fit(X_train[some], y_train[some])
+    assert own.score(X_train[some], y_train[some]) >= score - 0.05
+    now = own.criterion_.loss.proxies.detach()
+    nearest = torch.nn.functional.cosine_similarity(proxies[:, None], now, dim=2).argmax(1)
+    assert nearest.tolist() == [0, 1, 2]  # each proxy is still that of its class
+    with pytest.raises(ValueError, match="classes that were held out for validation"):
+        own.partial_fit(X_train, y_train)
+    pairs = metric(validation_fraction=0.4, validate_on="classes").fit(X_train, y_train)
+    pairs.partial_fit(X_train, y_train)  # no proxies, no matter
+
+
+def test_bounds_of_the_data_grow_with_partial_fit():
+    budget = ThreatModel(np.inf, 1.0, bounds="data")
+    own = metric(training=AdversarialTraining(budget, max_iter=1)).partial_fit(X_train, y_train)
+    own.partial_fit(1.5 * X_train, y_train)
+
+
+def test_a_fit_that_fails_leaves_what_was_fitted(fitted):
+    own = pickle.loads(pickle.dumps(fitted))
+    expected = own.transform(X_test)
+    for params, data in [({}, X_train[:, :10]), ({"training": MDProp(ThreatModel(2))}, X_train)]:
+        with pytest.raises(ValueError, match=r"image_shape=|must have a budget"):
+            own.set_params(**params).fit(data, y_train)
+        np.testing.assert_array_equal(own.transform(X_test), expected)
+        again = pickle.loads(pickle.dumps(own))
+        np.testing.assert_array_equal(again.transform(X_test), expected)
+    fresh = metric(training=MDProp(ThreatModel(2)))
+    with pytest.raises(ValueError, match="must have a budget"):
+        fresh.partial_fit(X_train, y_train)
+    fresh.set_params(training=None).partial_fit(X_train, y_train)
+
+
+def test_held_out_rows_are_not_in_the_statistics():
+    own = metric(validation_fraction=0.4, validate_on="classes", image_shape=None)
+    own.fit(X_train, y_train)
+    trained = np.isin(y_train, np.flatnonzero(own._codes < 3))
+    np.testing.assert_allclose(own.module_.mean, X_train[trained].mean(0), rtol=1e-5)
+
+
+def test_the_fitted_module_is_in_evaluation_mode(fitted):
+    assert not fitted.module_.training
+    assert not any(part.training for part in fitted.module_.modules())
+
+
+def test_fit_inside_no_grad_and_inference_mode(fitted):
+    with torch.no_grad():
+        own = metric(max_iter=4).fit(X_train, y_train)
+    np.testing.assert_array_equal(own.transform(X_test), fitted.transform(X_test))
+    with torch.inference_mode():
+        own = metric(max_iter=4).fit(X_train, y_train)
+    np.testing.assert_array_equal(own.transform(X_test), fitted.transform(X_test))
+
+
+def test_samplers_of_the_library_are_reproducible():
+    def sampler(labels):
+        return MPerClassSampler(labels, 4, batch_size=20, length_before_new_iter=100)
+
+    np.random.seed(3)  # noqa: NPY002
+    one = metric(iterator_train__sampler=sampler, iterator_train__batch_size=20)
+    first = one.fit(X_train, y_train).transform(X_test)
+    expected = np.random.RandomState(3).rand(2)
+    np.testing.assert_array_equal(np.random.rand(2), expected)  # noqa: NPY002
+    np.testing.assert_array_equal(one.fit(X_train, y_train).transform(X_test), first)
+
+
+def test_numbers_that_float32_cannot_tell_apart_warn():
+    with pytest.warns(UserWarning, match="feature 0 of X has values up to"):
+        AdversarialDeepMetric(max_iter=1).fit(X_train[:, 20:24] + 1.7e9, y_train)
+
+
+class Fickle(nn.Module):
+    """Wrong in training mode only."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.layers = kind, nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+    def forward(self, x):
+        z = self.layers(x)
+        if not self.training:
+            return z
+        return (z, z) if self.kind == "tuple" else z * float("nan")
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"module": Fickle, "module__kind": "tuple", "normalize": False}, "do not fit together"),
+        ({"module": Fickle, "module__kind": "nan"}, "embeddings hold NaN"),
+        ({"loss": nn.CrossEntropyLoss}, "do not fit together"),
+        ({"loss": losses.ArcFaceLoss(2, 64)}, "do not fit together"),
+        ({"loss": losses.SoftTripleLoss, "loss__num_classes": 2}, "do not fit together"),
+    ],
+)
+def test_what_the_first_batch_shows(params, match):
+    with pytest.raises(ValueError, match=match):
+        metric(**params).fit(X_train, y_train)
+
+
 def test_partial_fit_with_batches_of_some_classes():
     own = metric(loss="proxy_anchor")
     some = y_train < 3
@@ -250,7 +369,7 @@ def test_partial_fit_with_batches_of_some_classes():
     own.partial_fit(X_train[~some], y_train[~some])
     assert own.criterion_.loss.proxies.shape[0] == 5
     other = metric().partial_fit(X_train[some], y_train[some])
-    with pytest.raises(ValueError, match=r"labels of the first call; got \[3 4\]"):
+    with pytest.raises(ValueError, match=r"got \[3 4\], and the classes are \[0 1 2\]"):
         other.partial_fit(X_train[~some], y_train[~some])
     with pytest.raises(ValueError, match="classes must be those of the first call"):
         other.partial_fit(X_train[some], y_train[some], classes=[0, 1])
@@ -433,6 +552,22 @@ BAD = [
     ({"module": nn.Flatten(), "module__width": 3}, TypeError, "need a class"),
     ({"module": nn.Flatten(), "training": MDProp(EPS)}, ValueError, "must have batch norms"),
     ({"accelerator": "yes"}, TypeError, "accelerator must be"),
+    ({"callbacks__foo": None}, ValueError, "callbacks__foo is of no callback"),
+    ({"callbacks": [3]}, TypeError, "callbacks must hold callbacks of skorch"),
+    ({"compile__foo": 3}, ValueError, "compile__foo needs compile=True"),
+    ({"optimizer__foo": 3}, TypeError, "cannot be made with .*optimizer__foo=3"),
+    ({"optimizer__lr": -1.0}, ValueError, "cannot be made with .*optimizer__lr=-1.0"),
+    ({"optimizer__param_groups": [("*proxies", {"lr": 1})]}, ValueError, "which fits none of"),
+    ({"iterator_train__batch_size": 16}, ValueError, "batches of m points a class are set by"),
+    ({"iterator_train__shuffle": True}, ValueError, "batches of m points a class are set by"),
+    ({"iterator_train__sampler": "x"}, TypeError, "iterator_train__sampler must be a sampler"),
+    ({"iterator_valid__batch_size": 0}, ValueError, "iterator_valid__batch_size must be"),
+    ({"module": nn.Flatten}, ValueError, "module must have parameters to learn"),
+    (
+        {"training": AdversarialTraining(EPS, objective="trades", start=0.0)},
+        ValueError,
+        "start must be > 0 for objective='trades'",
+    ),
 ]
 
 
@@ -472,6 +607,11 @@ def test_unknown_parameters():
         AdversarialDeepMetric(los="triplet")
     with pytest.raises(ValueError, match="Invalid parameter 'los'"):
         AdversarialDeepMetric().set_params(los="triplet")
+
+
+def test_values_that_are_too_large_for_the_network(fitted):
+    with pytest.raises(ValueError, match="values that float32 can hold"):
+        fitted.transform(X_test * 1e300)
 
 
 def test_not_fitted():

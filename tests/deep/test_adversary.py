@@ -66,6 +66,21 @@ def test_the_default_is_a_tenth_of_the_deviation_inside_the_range():
     assert (found <= X.max(0) + 1e-6).all()
 
 
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+def test_noise_has_the_full_budget_and_starts_fill_the_ball(norm):
+    data = np.random.default_rng(0).random((2000, 40))
+    attack = adversary(ThreatModel(norm, 0.5, mutable=[3, 7, 8]), data)
+    x = torch.from_numpy(data).float()
+    moved = (attack.noise(x) - x).double()
+    size = torch.linalg.vector_norm(moved, norm, dim=1)
+    torch.testing.assert_close(size, torch.full_like(size, 0.5), rtol=1e-4, atol=0)
+    start = attack.draw(x, 1.0)
+    assert (start[:, [3, 7, 8]] != 0).all()
+    size = torch.linalg.vector_norm(start, norm, dim=1) / 0.5
+    assert size.max() <= 1 + 1e-6
+    assert abs((size**3).mean() - 0.5) < 0.03  # uniform in three dimensions
+
+
 def test_constant_features_do_not_move():
     data = X.copy()
     data[:, 3] = 7.0

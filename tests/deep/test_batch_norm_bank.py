@@ -87,6 +87,14 @@ def test_the_branch_is_restored_after_an_error(net):
     assert net[1].split is None
 
 
+def test_a_batch_norm_that_is_used_twice_stays_one():
+    norm = nn.BatchNorm1d(4)
+    net = nn.ModuleDict({"a": norm, "b": nn.Sequential(nn.Linear(4, 4), norm)})
+    add_branches(net, ["one"])
+    assert net["a"] is net["b"][1]
+    assert branches_of(net) == ("one",)
+
+
 def test_a_module_without_a_bank_is_left_alone(net):
     with route(net, [("clean", 2), ("other", 6)]):
         net(torch.randn(8, 1, 6, 6))

@@ -9,8 +9,9 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from pytorch_metric_learning import losses
 from sklearn.datasets import load_digits
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import AdversarialTraining, HardnessManipulation, MDProp
@@ -128,6 +129,11 @@ def test_without_a_seed_the_checkpoint_has_it(tmp_path):
         ({"module__channels": (4,)}, "differs in module__channels"),
         ({"training": MDProp(EPS)}, "differs in training"),
         ({"batch_size": 32, "loss": "triplet"}, "differs in batch_size, loss"),
+        ({"random_state": 1}, "differs in random_state"),
+        ({"loss": losses.TripletMarginLoss(0.4)}, "differs in loss"),
+        ({"optimizer": lambda p, lr: torch.optim.SGD(p, lr=lr / 100)}, "differs in optimizer"),
+        ({"max_iter": 4}, "schedule=None can be prolonged"),
+        ({"max_iter": 1}, "has made 2 epochs; max_iter=1 is less"),
     ],
 )
 def test_a_checkpoint_of_another_training(params, match, tmp_path, monkeypatch):
@@ -137,7 +143,41 @@ def test_a_checkpoint_of_another_training(params, match, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=match):
         metric(checkpoint=path, resume=True, **params).fit(X, y)
     with pytest.raises(ValueError, match="differs in X, y"):
-        metric(checkpoint=path, resume=True).fit(X[::-1], y[::-1])
+        metric(checkpoint=path, resume=True).fit(np.where(np.arange(64) == 20, 1, X), y)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.4])
+def test_parameters_of_objects_are_compared(margin, tmp_path):
+    path = tmp_path / "c"
+    metric(checkpoint=path, loss=losses.TripletMarginLoss(0.1)).fit(X, y)
+    again = metric(checkpoint=path, resume=True, loss=losses.TripletMarginLoss(margin))
+    if margin == 0.1:
+        assert again.fit(X, y).n_iter_ == 2
+    else:
+        with pytest.raises(ValueError, match="differs in loss"):
+            again.fit(X, y)
+
+
+class Memory(Callback):
+    """Keeps a list, and something that cannot be written."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.values_ = []
+        self.open_ = open
+
+    def on_epoch_end(self, net, **kwargs):
+        self.values_.append(len(net.history))
+
+
+def test_callbacks_keep_what_can_be_written(tmp_path):
+    path = tmp_path / "c"
+    given = {"checkpoint": path, "schedule": None}
+    with pytest.warns(UserWarning, match=r"Memory\.open_ cannot be written"):
+        metric(callbacks=[("memory", Memory())], **given).fit(X, y)
+    again = metric(callbacks=[("memory", Memory())], resume=True, max_iter=3, **given)
+    with pytest.warns(UserWarning, match=r"Memory\.open_"):
+        again.fit(X, y)
+    assert dict(again.net_.callbacks_)["memory"].values_ == [1, 2, 3]
 
 
 class Net(torch.nn.Module):

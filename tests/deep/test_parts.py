@@ -86,6 +86,12 @@ def test_with_few_classes_each_gets_more_points():
     assert sorted(np.bincount(np.arange(20)[batch] % 2)) == [8, 8]
 
 
+def test_halves_of_a_batch_share_classes():
+    y = np.arange(60) % 2
+    for batch in ClassBatches(y, 20, 4, seed=0):
+        assert len(np.unique(y[batch[:10]])) == len(np.unique(y[batch[10:]])) == 2
+
+
 def test_a_small_class_is_repeated():
     y = np.r_[np.zeros(30, int), 1, 1]
     for batch in ClassBatches(y, 16, 4, seed=0):

@@ -90,6 +90,34 @@ def test_own_modules_have_to_be_given(tmp_path):
         AdversarialDeepMetric.load(path, module=Net(5))
 
 
+def lazy(embedding_dim):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
+
+
+def test_functions_and_lazy_modules(tmp_path):
+    path = tmp_path / "m"
+    own = metric(module=lazy, embedding_dim=5).fit(X, y)
+    own.save(path)
+    with pytest.raises(ValueError, match=r"weights of a .*lazy; give it"):
+        AdversarialDeepMetric.load(path)
+    again = AdversarialDeepMetric.load(path, module=lazy)
+    np.testing.assert_array_equal(again.transform(X), own.transform(X))
+
+
+def test_what_was_fitted_is_saved_not_what_was_set_since(tmp_path):
+    own = metric().fit(X, y)
+    expected = own.transform(X)
+    own.set_params(normalize=False, module__channels=(2,)).save(tmp_path / "m")
+    again = AdversarialDeepMetric.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.transform(X), expected)
+
+
+def test_what_was_loaded_is_not_trained_further(tmp_path):
+    metric().fit(X, y).save(tmp_path / "m")
+    with pytest.raises(ValueError, match="loaded cannot be trained further"):
+        AdversarialDeepMetric.load(tmp_path / "m").partial_fit(X, y)
+
+
 def test_files_of_another_kind(tmp_path):
     with pytest.raises(FileNotFoundError):
         AdversarialDeepMetric.load(tmp_path / "none")

@@ -1,0 +1,93 @@
+"""Checks of what is handed on to skorch, before training starts."""
+
+import inspect
+from fnmatch import fnmatch
+from numbers import Integral
+from typing import Any
+
+from skorch.callbacks import Callback
+
+from skrobust.deep._net import MetricNet
+
+__all__ = ["check_callbacks", "check_loaders", "initialize"]
+
+_OWN = ("batch_size", "shuffle", "drop_last")
+
+
+def check_loaders(train: dict[str, Any], valid: dict[str, Any]) -> None:
+    """Raise where parameters of the loaders do not fit the batches of classes.
+
+    Parameters
+    ----------
+    train, valid : dict
+        What was given as ``iterator_train__…`` and ``iterator_valid__…``.
+    """
+    given = [name for name in ("sampler", "batch_sampler") if train.get(name) is not None]
+    for name in _OWN:
+        if name in train and not given:
+            raise ValueError(
+                f"iterator_train__{name}={train[name]!r} is for samplers of your own "
+                "(iterator_train__sampler); batches of m points a class are set by batch_size and "
+                "samples_per_class."
+            )
+    for name in given:
+        sampler = train[name]
+        if isinstance(sampler, str) or not (callable(sampler) or hasattr(sampler, "__iter__")):
+            raise TypeError(
+                f"iterator_train__{name} must be a sampler, or a callable that makes one of the "
+                f"labels; got {sampler!r}."
+            )
+    size = valid.get("batch_size", 1)
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+        raise ValueError(f"iterator_valid__batch_size must be an integer >= 1; got {size!r}.")
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Raise where something is not a callback of skorch."""
+    for item in callbacks or []:
+        callback = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else item
+        kind = callback if inspect.isclass(callback) else type(callback)
+        if callback is not None and not issubclass(kind, Callback):
+            raise TypeError(
+                f"callbacks must hold callbacks of skorch, or pairs (name, callback); got {item!r}."
+            )
+
+
+def initialize(net: MetricNet, options: dict[str, Any]) -> None:
+    """Initialise a net, and check that the options found what they are for.
+
+    Parameters
+    ----------
+    net : MetricNet
+    options : dict
+        What was given with prefixes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an optimizer or callback refuses its parameters, or there is none of that name.
+    """
+    if not any(p.requires_grad for p in net.module.parameters()):
+        raise ValueError("module must have parameters to learn; it has none.")
+    asked = ", ".join(f"{k}={v!r}" for k, v in options.items())
+    try:
+        net.initialize()
+    except (TypeError, ValueError, AttributeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(
+            f"the net cannot be made with learning_rate={net.lr}, {asked or 'no other options'}: "
+            f"{error}"
+        ) from error
+    names = [name for name, _ in net._uniquely_named_callbacks()]
+    for key in options:
+        if key.startswith("callbacks__") and key.split("__")[1] not in names:
+            raise ValueError(f"{key} is of no callback; their names are {names}.")
+        if key.startswith("compile__") and not net.compile:
+            raise ValueError(f"{key} needs compile=True; got compile=False.")
+    learned = [name for name, _ in net.get_all_learnable_params()]
+    for pattern, _ in options.get("optimizer__param_groups", []):
+        if not any(fnmatch(name, pattern) for name in learned):
+            raise ValueError(
+                f"optimizer__param_groups has the pattern {pattern!r}, which fits none of "
+                f"{learned}."
+            )
