@@ -15,6 +15,7 @@ from skrobust.attacks import (
     APGD,
     FGSM,
     PGD,
+    EmbeddingMargin,
     EmbeddingShift,
     EmbeddingTargets,
     ExactNeighborAttack,
@@ -69,6 +70,8 @@ ESTIMATORS = [
     TransferAttack(DecisionTreeClassifier(random_state=0), random_state=0),
     WorstCase(),
     EmbeddingShift(max_iter=3, random_state=0),
+    EmbeddingMargin(max_iter=3, random_state=0),
+    EmbeddingMargin(objective="proxy_anchor", max_iter=3, random_state=0),
     EmbeddingTargets(n_targets=2, max_iter=3, random_state=0),
     RankingAttack(max_iter=3, random_state=0),
 ]

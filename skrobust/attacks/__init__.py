@@ -7,6 +7,7 @@ An attack is an estimator. ``run(estimator, X, y)`` attacks a fitted one and ret
 from skrobust.attacks._apgd import APGD
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult
+from skrobust.attacks._embedding_margin import EmbeddingMargin
 from skrobust.attacks._embedding_moves import EmbeddingShift, EmbeddingTargets
 from skrobust.attacks._hop_skip_jump import HopSkipJump
 from skrobust.attacks._minimum_norm import MinimumNormAttack
@@ -30,6 +31,7 @@ __all__ = [
     "BaseAttack",
     "BaseEmbeddingAttack",
     "EmbeddingAttackResult",
+    "EmbeddingMargin",
     "EmbeddingShift",
     "EmbeddingTargets",
     "ExactNeighborAttack",
