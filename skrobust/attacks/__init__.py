@@ -6,6 +6,7 @@ An attack is an estimator. ``run(estimator, X, y)`` attacks a fitted one and ret
 
 from skrobust.attacks._apgd import APGD
 from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._clustering import ClusteringAttack, ClusteringAttackResult
 from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult
 from skrobust.attacks._embedding_margin import EmbeddingMargin
 from skrobust.attacks._embedding_moves import EmbeddingShift, EmbeddingTargets
@@ -30,6 +31,8 @@ __all__ = [
     "AttackResult",
     "BaseAttack",
     "BaseEmbeddingAttack",
+    "ClusteringAttack",
+    "ClusteringAttackResult",
     "EmbeddingAttackResult",
     "EmbeddingMargin",
     "EmbeddingShift",
