@@ -6,6 +6,11 @@ from skrobust.scorers._certified import (
     certified_curve_scorer,
     mean_certified_radius_scorer,
 )
+from skrobust.scorers._clustering import (
+    reseeding_floor,
+    robust_clustering_scorer,
+    robust_clustering_scores,
+)
 from skrobust.scorers._robust import (
     make_robust_scorer,
     robust_accuracy_scorer,
@@ -19,7 +24,10 @@ __all__ = [
     "certified_curve_scorer",
     "make_robust_scorer",
     "mean_certified_radius_scorer",
+    "reseeding_floor",
     "robust_accuracy_scorer",
+    "robust_clustering_scorer",
+    "robust_clustering_scores",
     "robust_curve_scorer",
     "robust_recall_scorer",
 ]

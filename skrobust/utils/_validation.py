@@ -1,12 +1,12 @@
 """Checks of what a user hands in, with messages that name parameter, value and what is allowed."""
 
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_eps", "check_one_eps", "check_radii"]
+__all__ = ["check_count", "check_eps", "check_one_eps", "check_radii"]
 
 
 def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
@@ -44,6 +44,21 @@ def check_one_eps(eps: Any, *, name: str = "eps") -> float:
     if np.ndim(eps) != 0:
         raise TypeError(f"{name} must be a single real number; got {eps!r}.")
     return float(check_eps(eps, name=name)[0])
+
+
+def check_count(value: Any, least: int, *, name: str) -> int:
+    """Return an integer that is at least `least`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer; got {value!r}.")
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}; got {value!r}.")
+    return int(value)
 
 
 def check_radii(radius: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
