@@ -28,7 +28,7 @@ from skrobust.attacks import (
     TransferAttack,
     WorstCase,
 )
-from skrobust.deep import AdversarialTraining, MDProp
+from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, MDProp
 from skrobust.neighbors import AdversarialPruning, RobustKNeighborsClassifier, WilsonEditing
 
 ESTIMATORS = [
@@ -44,6 +44,9 @@ ESTIMATORS = [
     AdversarialClustering(algorithm="hdbscan"),
     AdversarialDeepMetric(max_iter=2, random_state=0),
     AdversarialDeepMetric(training=MDProp(), max_iter=2, batch_size=16, random_state=0),
+    AdversarialDeepMetric(
+        training=EnsembleAdversarialTraining(n_members=2, max_iter=1), max_iter=1, random_state=0
+    ),
     AdversarialDeepMetric(
         loss="proxy_anchor",
         normalize=False,

@@ -35,11 +35,11 @@ from skrobust.deep._checkpoint import (
 )
 from skrobust.deep._embedding_mixin import EmbeddingMixin
 from skrobust.deep._layout import InputLayout
-from skrobust.deep._losses import LOSSES, MINERS, MetricLoss, make_criterion
+from skrobust.deep._losses import LOSSES, MINERS, make_criterion
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._net import MetricNet, Rows, Session
 from skrobust.deep._net_checks import check_callbacks, check_loaders, initialize
-from skrobust.deep._persistence import PersistenceMixin
+from skrobust.deep._persistence import PersistenceMixin, built_with
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._sampling import check_batch
 from skrobust.deep._standard_training import StandardTraining
@@ -447,30 +447,40 @@ object, default="multi_similarity"
             )
         self._moments = moments(X, self.layout_, rows)
         check_precision(self._moments)
-        self._built_with = self._given("module__")
-        model = build_model(
-            self.module,
-            self._built_with,
-            self.layout_,
-            self.embedding_dim,
-            self._moments if self.standardize else None,
-            self.normalize,
-        )
-        self.embedding_dim_ = check_output(model, self.layout_, self.embedding_dim)
-        criterion = make_criterion(
-            self.loss,
-            self.miner,
-            self._n_trained,
-            self.embedding_dim_,
-            self._given("loss__"),
-            self._given("miner__"),
-        )
-        self.net_ = self._make_net(self.training_.prepare(model), criterion, device)
+        self._built_with = built_with(self)
+        sizes: list[int] = []
+
+        def make() -> nn.Module:
+            network = build_model(
+                self.module,
+                self._given("module__"),
+                self.layout_,
+                self.embedding_dim,
+                self._moments if self.standardize else None,
+                self.normalize,
+            )
+            sizes.append(check_output(network, self.layout_, self.embedding_dim))
+            return network
+
+        def make_loss() -> nn.Module:
+            return make_criterion(
+                self.loss,
+                self.miner,
+                self._n_trained,
+                sizes[0],
+                self._given("loss__"),
+                self._given("miner__"),
+            )
+
+        model = self.training_.build(make)
+        self.embedding_dim_ = check_output(model, self.layout_, None)
+        criterion = self.training_.build_criterion(make_loss)
+        self.net_ = self._make_net(model, criterion, device)
         options = {f"{k}__{n}": v for k in _OPTIONS for n, v in self._given(f"{k}__").items()}
         initialize(self.net_, options)
         self.n_iter_ = 0
 
-    def _make_net(self, model: nn.Module, criterion: MetricLoss, device: torch.device) -> MetricNet:
+    def _make_net(self, model: nn.Module, criterion: nn.Module, device: torch.device) -> MetricNet:
         mixed = self.precision == "mixed" or (self.precision == "auto" and device.type == "cuda")
         given: dict[str, Any] = {
             "criterion": criterion,
@@ -539,10 +549,11 @@ object, default="multi_similarity"
             known_classes=self.validate_on == "points",
             validation=Rows(X, y, self.layout_, valid) if len(valid) else None,
         )
+        parts = self.training_.assign(y[train], np.random.RandomState(seed))
         own = [] if checkpoint is None else [("checkpoint", checkpoint)]
         net.callbacks_ += own
         try:
-            net.train(Rows(X, y, self.layout_, train), session, epochs)
+            net.train(Rows(X, y, self.layout_, train, parts), session, epochs)
         finally:
             net.callbacks_ = [pair for pair in net.callbacks_ if pair not in own]
         self._finish()

@@ -26,6 +26,12 @@ __all__ = ["MetricNet", "Rows", "Session", "ValidationRecall", "as_given"]
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
+class Batch(tuple[torch.Tensor, torch.Tensor]):
+    """Inputs and labels, and what a strategy wants to know of the rows."""
+
+    parts: torch.Tensor | None = None
+
+
 class Rows(Dataset[Any]):
     """Rows of X and their labels, cast a batch at a time.
 
@@ -37,10 +43,14 @@ class Rows(Dataset[Any]):
     layout : InputLayout
     rows : ndarray of int, default=None
         The positions that belong to the data set; None for all.
+    parts : ndarray of shape (n_rows,), default=None
+        A number for each of these, which comes with the batches.
     """
 
-    def __init__(self, X: Any, y: np.ndarray, layout: InputLayout, rows: Any = None):
-        self.X, self.y, self.layout = X, y, layout
+    def __init__(
+        self, X: Any, y: np.ndarray, layout: InputLayout, rows: Any = None, parts: Any = None
+    ):
+        self.X, self.y, self.layout, self.parts = X, y, layout, parts
         self.rows = np.arange(len(y)) if rows is None else rows
 
     def __len__(self) -> int:
@@ -50,10 +60,13 @@ class Rows(Dataset[Any]):
         x, y = self.__getitems__([place])
         return x[0], y[0]
 
-    def __getitems__(self, places: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitems__(self, places: Any) -> "Batch":
         rows = self.rows[np.asarray(places)]
         x = torch.from_numpy(np.ascontiguousarray(self.X[rows], dtype=np.float32))
-        return self.layout.to_module(x), torch.from_numpy(self.y[rows])
+        batch = Batch((self.layout.to_module(x), torch.from_numpy(self.y[rows])))
+        if self.parts is not None:
+            batch.parts = torch.from_numpy(self.parts[np.asarray(places)])
+        return batch
 
     @property
     def labels(self) -> np.ndarray:
@@ -185,6 +198,7 @@ class MetricNet(NeuralNet):
             x=x.to(self.step_device, non_blocking=True),
             y=y.to(self.step_device, non_blocking=True),
             adversary=session.adversary,
+            parts=getattr(batch, "parts", None),
             memory=session.memory,
         )
         if len(self.history) == 1 and len(self.history[-1]["batches"]) == 1:

@@ -1,6 +1,7 @@
 """Saving and loading by safetensors, without pickle."""
 
 import warnings
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
@@ -14,17 +15,18 @@ from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._batch_norm_bank import add_branches, branches_of
 from skrobust.deep._checkpoint import check_same
 from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
+from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTraining
 from skrobust.deep._hardness_manipulation import HardnessManipulation
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._mdprop import MDProp
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._standard_training import StandardTraining
 from skrobust.deep._statistics import Moments
-from skrobust.deep._tree import can_be_written, read_tree, write_tree
+from skrobust.deep._tree import read_tree, write_tree
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._torch import isolated_rng, resolve_device
 
-__all__ = ["PersistenceMixin"]
+__all__ = ["PersistenceMixin", "built_with"]
 
 _FORMAT = 1
 _KNOWN: dict[str, type[BaseEstimator]] = {
@@ -33,6 +35,7 @@ _KNOWN: dict[str, type[BaseEstimator]] = {
         AdversarialTraining,
         AntiCollapseTriplet,
         EmbeddingShiftTraining,
+        EnsembleAdversarialTraining,
         HardnessManipulation,
         MDProp,
         StandardTraining,
@@ -67,8 +70,9 @@ class PersistenceMixin:
         module = own.module
         # as they were fitted, whatever was set since
         kept = {k: v for k, v in kept.items() if not k.startswith("module__")}
-        kept |= {f"module__{k}": v for k, v in own._built_with.items() if can_be_written(v)}
-        kept |= {"normalize": own.module_.normalize}
+        for name, value in own._built_with.items():
+            with suppress(TypeError):
+                kept[name] = _to_tree(value)
         if own.layout_.shape != own.layout_.row_shape:
             kept["image_shape"] = own.layout_.shape
         kind = module if hasattr(module, "__qualname__") or module is None else type(module)
@@ -139,23 +143,31 @@ class PersistenceMixin:
         own.layout_ = InputLayout.of(tuple(state["row_shape"]), own.image_shape)
         weights = state["weights"]
         scaling = None
-        if "mean" in weights:
-            scaling = Moments(weights["mean"], weights["std"], *(np.zeros(0),) * 3)
-        with isolated_rng(0, torch.device("cpu")):
-            model = build_model(
+        front = [key[: -len("mean")] for key in weights if key.rpartition(".")[2] == "mean"]
+        if front:
+            ends = (np.zeros(0),) * 3  # only the adversary of a training needs them
+            scaling = Moments(weights[f"{front[0]}mean"], weights[f"{front[0]}std"], *ends)
+        strategy = StandardTraining() if own.training is None else own.training
+
+        def make() -> torch.nn.Module:
+            network = build_model(
                 module,
                 own._given("module__"),
                 own.layout_,
-                state["embedding_dim"],
+                own.embedding_dim,
                 scaling,
                 own.normalize,
             )
-        check_output(model, own.layout_, state["embedding_dim"])
-        if state["branches"]:
+            check_output(network, own.layout_, None)  # lazy modules learn their shapes
+            return network
+
+        with isolated_rng(0, torch.device("cpu")):
+            model = strategy.build(make)
+        if state["branches"] and not branches_of(model):
             add_branches(model, state["branches"])
         check_same(path, model, weights)
         model.load_state_dict(weights)
-        own.module_, own._built_with = model.to(target).eval(), own._given("module__")
+        own.module_, own._built_with = model.to(target).eval(), built_with(own)
         own.embedding_dim_ = state["embedding_dim"]
         own.classes_, own.n_features_in_ = state["classes"], state["n_features_in"]
         if state["feature_names_in"] is not None:
@@ -164,6 +176,21 @@ class PersistenceMixin:
         done = [row for row in own.history_ if "train_loss" in row]
         own.loss_curve_, own.n_iter_ = [row["train_loss"] for row in done], len(done)
         return own
+
+
+def built_with(estimator: Any) -> dict[str, Any]:
+    """Return the parameters that the shape of a model depends on.
+
+    Parameters
+    ----------
+    estimator : AdversarialDeepMetric
+    """
+    return {
+        "normalize": estimator.normalize,
+        "embedding_dim": estimator.embedding_dim,
+        "training": estimator.training,
+        **{f"module__{k}": v for k, v in estimator._given("module__").items()},
+    }
 
 
 def _to_tree(value: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
@@ -34,6 +35,8 @@ class TrainingStep:
     y : Tensor of shape (n,)
         Labels 0, 1, ….
     adversary : Adversary or None
+    parts : Tensor of shape (n,) or None
+        What :meth:`Training.assign` said of the rows.
     memory : dict of str to float
         What a strategy keeps from step to step; it is part of a checkpoint.
     """
@@ -44,6 +47,7 @@ class TrainingStep:
     x: torch.Tensor
     y: torch.Tensor
     adversary: Adversary | None
+    parts: torch.Tensor | None = None
     memory: dict[str, float] = field(default_factory=dict)
 
     def embed(self, x: torch.Tensor, branches: Any = CLEAN) -> torch.Tensor:
@@ -104,6 +108,37 @@ class Training(BaseEstimator):
         module : torch.nn.Module
         """
         return module
+
+    def build(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the module that will be trained, made of one or several networks.
+
+        Parameters
+        ----------
+        make : callable
+            Returns a new network.
+        """
+        return self.prepare(make())
+
+    def build_criterion(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the metric loss; with several networks, one for each.
+
+        Parameters
+        ----------
+        make : callable
+            Returns a new loss.
+        """
+        return make()
+
+    def assign(self, y: np.ndarray, random_state: np.random.RandomState) -> np.ndarray | None:
+        """Return a number for each training row that its batches will know, or None.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,)
+            Labels 0, 1, ….
+        random_state : RandomState
+        """
+        return None
 
     def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of a batch, and an embedding of each of its rows.
