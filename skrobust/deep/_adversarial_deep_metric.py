@@ -89,12 +89,12 @@ object, default="multi_similarity"
         parameters: ``optimizer__param_groups=[("*proxies", {"lr": 0.1})]`` (``"*W"`` for
         "arcface").
     learning_rate : float, default=2e-3
-        The highest one of the schedule.
+        The highest one of the schedule; ``optimizer__lr`` goes before it.
     schedule : {"one_cycle"} or None, default="one_cycle"
         Up and down again over `max_iter` epochs, or constant. For others use skorch's
         ``LRScheduler`` as a callback, with None here.
     max_iter : int, default=20
-        Epochs of `fit`.
+        Epochs of `fit`; in one, as many batches are drawn as make up the training points.
     batch_size : int, default=128
         Rows of a batch, before a strategy adds to them.
     samples_per_class : int, default=4
@@ -131,7 +131,8 @@ object, default="multi_similarity"
     accelerator : accelerate.Accelerator or bool, default=None
         Train in the processes that ``accelerate launch`` started. True makes one.
     verbose : int, default=0
-        1 prints a line an epoch. For a progress bar use skorch's ``ProgressBar``.
+        1 prints a line an epoch. For a progress bar use skorch's
+        ``ProgressBar(batches_per_epoch="count")``.
     random_state : int, RandomState or None, default=None
         For weights, batches and the adversary. Global random states of torch, NumPy and Python
         are left as they were; None draws a seed from NumPy's.
@@ -437,7 +438,7 @@ object, default="multi_similarity"
         """Make module, criterion and net, and check that they fit together."""
         check_batch(self.batch_size, self.samples_per_class)
         check_loaders(self._given("iterator_train__"), self._given("iterator_valid__"))
-        check_callbacks(self.callbacks)
+        check_callbacks(self.callbacks, self.schedule)
         self.training_ = StandardTraining() if self.training is None else clone(self.training)
         self.training_.check()
         if self.n_iter_no_change is not None and self.validation_fraction == 0:

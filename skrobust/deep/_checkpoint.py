@@ -115,7 +115,7 @@ def check_length(path: Any, state: dict[str, Any], max_iter: int, schedule: Any)
         )
 
 
-def check_writable(path: Any) -> None:
+def check_writable(path: Any, name: str = "checkpoint") -> None:
     """Raise where no file can be written.
 
     Raises
@@ -125,7 +125,7 @@ def check_writable(path: Any) -> None:
     """
     path = Path(path)
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ValueError(f"checkpoint must be a file in a folder that is there; got {str(path)!r}.")
+        raise ValueError(f"{name} must be a file in a folder that is there; got {str(path)!r}.")
 
 
 def read_checkpoint(path: Any, described: dict[str, str]) -> dict[str, Any] | None:

@@ -124,6 +124,13 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         if isinstance(X, LazyImages):
             rows: Any = X
         else:
+            shape = np.shape(X)[1:]
+            images = len(shape) > 1 or len(self.layout_.row_shape) > 1
+            if images and shape != self.layout_.row_shape:
+                raise ValueError(
+                    f"X has rows of shape {shape}; the estimator was fitted on rows of shape "
+                    f"{self.layout_.row_shape}."
+                )
             rows = validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
             check_float32(rows)
         if tuple(rows.shape[1:]) != self.layout_.row_shape:

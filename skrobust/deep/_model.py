@@ -96,7 +96,7 @@ def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | Non
     ):
         raise ValueError(
             f"module must return embeddings of shape (n, {wanted}) for n rows; got {shape} for "
-            "2 rows of zeros."
+            "2 rows of zeros. embedding_dim=None takes what the module gives."
         )
     return z.shape[1]
 

@@ -35,6 +35,8 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
+        if len(input_shape) != 1:
+            raise ValueError(f"MLP is for tables; got inputs of shape {input_shape}.")
         layers: list[nn.Module] = []
         (width,) = input_shape
         for n in hidden:
@@ -77,6 +79,11 @@ class ConvNet(nn.Module):
         channels: Sequence[int] = (16, 32, 64),
     ):
         super().__init__()
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"ConvNet is for images; got inputs of shape {input_shape}. Flat images need "
+                "image_shape."
+            )
         width, height, length = input_shape
         blocks: list[nn.Module] = []
         for n in channels:
@@ -135,4 +142,6 @@ class EmbeddingModel(nn.Module):
         if self.mean is not None and self.std is not None:
             x = (x - self.mean) / self.std
         z = self.backbone(x)
+        if not isinstance(z, torch.Tensor):
+            raise TypeError(f"module must return one tensor; got {type(z).__name__}.")
         return nn.functional.normalize(z, dim=1) if self.normalize else z

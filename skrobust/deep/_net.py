@@ -213,7 +213,18 @@ class MetricNet(NeuralNet):
         """Return what the strategy returns; errors name what may not fit together."""
         try:
             with self._autocast():
-                loss, z = self.session.strategy.loss(step)
+                found = self.session.strategy.loss(step)
+            if not isinstance(found, tuple) or len(found) != 2:
+                raise TypeError(
+                    f"{type(self.session.strategy).__name__}.loss must return the loss and an "
+                    "embedding of each row."
+                )
+            loss, z = found
+            if len(z) != len(step.x):
+                raise ValueError(
+                    f"{type(self.session.strategy).__name__}.loss must return an embedding of each "
+                    f"of the {len(step.x)} rows; got {len(z)}."
+                )
             if not torch.isfinite(z).all():
                 raise ValueError("the embeddings hold NaN or infinity.")
         except (
@@ -226,7 +237,8 @@ class MetricNet(NeuralNet):
         ) as error:
             raise ValueError(
                 "the first batch could not be trained on; module, loss, miner and training do not "
-                f"fit together, or the data: {error}"
+                f"fit together, or the data: {error} (A loss is called as loss(embeddings, labels, "
+                "indices_tuple).)"
             ) from error
         return loss, z
 

@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 from numbers import Integral
 from typing import Any
 
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 
 from skrobust.deep._net import MetricNet
 
@@ -42,14 +42,19 @@ def check_loaders(train: dict[str, Any], valid: dict[str, Any]) -> None:
         raise ValueError(f"iterator_valid__batch_size must be an integer >= 1; got {size!r}.")
 
 
-def check_callbacks(callbacks: Any) -> None:
-    """Raise where something is not a callback of skorch."""
+def check_callbacks(callbacks: Any, schedule: Any) -> None:
+    """Raise where something is not a callback of skorch, or two schedules would be followed."""
     for item in callbacks or []:
         callback = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else item
         kind = callback if inspect.isclass(callback) else type(callback)
         if callback is not None and not issubclass(kind, Callback):
             raise TypeError(
                 f"callbacks must hold callbacks of skorch, or pairs (name, callback); got {item!r}."
+            )
+        if schedule is not None and callback is not None and issubclass(kind, LRScheduler):
+            raise ValueError(
+                f"callbacks hold an LRScheduler, and schedule={schedule!r} sets the learning rate "
+                "as well; use schedule=None."
             )
 
 

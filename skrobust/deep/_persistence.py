@@ -13,7 +13,7 @@ from skrobust._version import __version__
 from skrobust.deep._adversarial_training import AdversarialTraining
 from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._batch_norm_bank import add_branches, branches_of
-from skrobust.deep._checkpoint import check_same
+from skrobust.deep._checkpoint import check_same, check_writable
 from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
 from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTraining
 from skrobust.deep._hardness_manipulation import HardnessManipulation
@@ -51,8 +51,9 @@ class PersistenceMixin:
         """Write the fitted estimator to a safetensors file.
 
         It holds weights, classes, the shape of the input, and the parameters that are
-        numbers, text, training strategies or threat models. Others (a loss given as an object, say)
-        are left out, and :meth:`load` has their defaults. The optimizer is not saved: see
+        numbers, text, the package's training strategies or threat models. Others (a loss given
+        as an object, a strategy of your own) are left out, with a warning, and :meth:`load` has
+        their defaults. The optimizer is not saved: see
         `checkpoint` for trainings that go on.
 
         Parameters
@@ -60,6 +61,7 @@ class PersistenceMixin:
         path : path-like
         """
         check_is_fitted(self)
+        check_writable(path, "path")
         kept, left = {}, []
         for name, value in self.get_params(deep=False).items():  # type: ignore[attr-defined]
             try:
@@ -76,6 +78,16 @@ class PersistenceMixin:
         if own.layout_.shape != own.layout_.row_shape:
             kept["image_shape"] = own.layout_.shape
         kind = module if hasattr(module, "__qualname__") or module is None else type(module)
+        lost = [name for name in left if name != "module"]
+        if lost:
+            warnings.warn(
+                f"the file does not hold {', '.join(lost)}, which are objects; load has their "
+                "defaults, which matters for another fit only.",
+                UserWarning,
+                stacklevel=2,
+            )
+        parts = tuple(f"{name}__" for name in lost)
+        kept = {k: v for k, v in kept.items() if not k.startswith(parts)} if parts else kept
         write_tree(
             path,
             {
@@ -139,6 +151,8 @@ class PersistenceMixin:
                 f"the file {str(path)!r} holds weights of a {state['module']}; give it as module=."
             )
         params = {name: _from_tree(value) for name, value in state["params"].items()}
+        if isinstance(module, torch.nn.Module):  # it is made already
+            params = {k: v for k, v in params.items() if not k.startswith("module__")}
         own: Any = cls(**params | {"module": module, "device": device})
         own.layout_ = InputLayout.of(tuple(state["row_shape"]), own.image_shape)
         weights = state["weights"]

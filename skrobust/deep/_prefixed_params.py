@@ -16,6 +16,14 @@ _PREFIXES = (
     "optimizer__",
 )
 
+# what is called otherwise elsewhere
+_MEANT = {
+    "criterion": "loss",
+    "epochs": "max_iter",
+    "lr": "learning_rate",
+    "max_epochs": "max_iter",
+}
+
 
 class PrefixedParams:
     """`get_params` and `set_params` with parameters that are not in the signature."""
@@ -24,9 +32,11 @@ class PrefixedParams:
         """Set the keyword arguments of ``__init__`` that are not in its signature."""
         wrong = [name for name in kwargs if not name.startswith(_PREFIXES)]
         if wrong:
+            meant = [f"{_MEANT[name]} for {name}" for name in wrong if name in _MEANT]
+            hint = f" Use {', '.join(meant)}." if meant else ""
             raise TypeError(
                 f"{type(self).__name__} got unexpected parameters {wrong}; others than those of "
-                f"the signature must begin with one of {', '.join(_PREFIXES)}."
+                f"the signature must begin with one of {', '.join(_PREFIXES)}.{hint}"
             )
         self.__dict__.update(kwargs)
 

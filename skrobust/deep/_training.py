@@ -64,7 +64,9 @@ class TrainingStep:
     ) -> torch.Tensor:
         """Return rows moved so that a value of their embeddings is larger.
 
-        The module is in evaluation mode meanwhile, and its parameters get no gradients.
+        `value` takes embeddings and returns a number for each row, or one for all; `strategy`
+        is the one that asks (``self``), whose steps are made. The module is in evaluation
+        mode meanwhile, and its parameters get no gradients.
         """
         adversary = self.need_adversary()
         with frozen(self.module), route(self.module, branches):
@@ -84,7 +86,10 @@ class TrainingStep:
     def need_adversary(self) -> Adversary:
         """Return the adversary."""
         if self.adversary is None:
-            raise RuntimeError("this strategy was given no adversary.")
+            raise RuntimeError(
+                "there is no adversary; derive the strategy from AdversarialStrategy, which has a "
+                "threat_model."
+            )
         return self.adversary
 
 
@@ -153,11 +158,25 @@ class Training(BaseEstimator):
         embeddings : Tensor of shape (n, embedding_dim)
             Of the rows of ``step.x``, in their order; clean ones where they are at hand.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have a method loss(step).")
 
 
 class AdversarialStrategy(Training):
-    """Base of the strategies that attack their batches."""
+    """Base of the strategies that attack their batches.
+
+    A subclass may have these as parameters, with other defaults.
+
+    Attributes
+    ----------
+    threat_model : ThreatModel or None
+        What the adversary may change; None is a tenth of the standard deviation, in ℓ∞.
+    max_iter : int
+        Its steps.
+    step_size : float or None
+        Of one step, as a share of the budget.
+    start : float
+        Radius of the random start, as a share of the budget.
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "threat_model": [ThreatModel, None],
@@ -166,10 +185,10 @@ class AdversarialStrategy(Training):
         "start": [Interval(Real, 0, None, closed="left")],
     }
 
-    threat_model: ThreatModel | None
-    max_iter: int
-    step_size: float | None
-    start: float
+    threat_model: ThreatModel | None = None
+    max_iter: int = 7
+    step_size: float | None = None
+    start: float = 1.0
 
     @property
     def rate(self) -> float:

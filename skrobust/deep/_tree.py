@@ -55,7 +55,9 @@ def read_tree(path: Any) -> Any:
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {})[_HEADER]
+            text = (file.metadata() or {}).get(_HEADER)
+            if text is None:
+                raise ValueError("it has no header of skrobust.")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return _unpack(json.loads(text), tensors)
     except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:

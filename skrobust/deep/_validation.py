@@ -15,13 +15,13 @@ def check_labels(classes: np.ndarray, counts: np.ndarray) -> None:
         If there is one class, or a class with one point.
     """
     if len(classes) < 2:
-        raise ValueError(f"y must hold at least two classes; got 1 class: {classes[0]!r}.")
+        raise ValueError(f"y must hold at least two classes; got 1 class: {classes[0]}.")
     if (counts < 2).any():
         lonely = classes[counts < 2]
         raise ValueError(
             "y must hold at least two points of each class, because a point is compared with "
-            f"another one of its class; got 1 sample of {len(lonely)} classes, {lonely[0]!r} "
-            "among them."
+            f"another one of its class; got 1 sample of {', '.join(map(str, lonely[:5]))}"
+            f"{', …' if len(lonely) > 5 else ''}."
         )
 
 

@@ -137,7 +137,7 @@ class ThreatModel(BaseEstimator):
             or not isinstance(self.norm, Real)
             or float(self.norm) not in _NORMS
         ):
-            raise ValueError(f"norm must be 1, 2 or inf; got {self.norm!r}.")
+            raise ValueError(f"norm must be 1, 2 or inf; got {self.norm!r}. The last is numpy.inf.")
         if self.eps is not None:
             check_one_eps(self.eps)
         if self.outside not in ("error", "extend"):

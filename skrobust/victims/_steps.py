@@ -49,6 +49,11 @@ def affine_map(step: Any) -> AffineMap:
     """
     if hasattr(step, "_affine_map"):
         return AffineMap(*step._affine_map())
+    if hasattr(step, "_differentiable_embedding"):
+        raise NotAffineError(
+            f"{type(step).__name__} is a network, not an affine map; there is no certificate "
+            "for it."
+        )
     raise NotAffineError(
         f"{type(step).__name__} is not known to be affine. If it is, register its map with "
         "skrobust.victims.affine_map.register, or wrap its function in "

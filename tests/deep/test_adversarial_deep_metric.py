@@ -22,6 +22,7 @@ from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.attacks import EmbeddingShift
 from skrobust.deep import (
     MLP,
+    AdversarialStrategy,
     AdversarialTraining,
     ConvNet,
     EmbeddingShiftTraining,
@@ -347,6 +348,35 @@ class Fickle(nn.Module):
         return (z, z) if self.kind == "tuple" else z * float("nan")
 
 
+class Careless(AdversarialStrategy):
+    """A strategy that forgets what it has to return."""
+
+    def __init__(self, kind=None):
+        self.kind = kind
+
+    def loss(self, step):
+        if self.kind is None:
+            return super().loss(step)
+        moved = step.attack(step.x, lambda z: z.square().sum(1), self)
+        z = step.embed(moved)
+        loss = step.criterion(z, step.y)
+        return {"alone": loss, "twice": (loss, torch.cat([z, z])), "right": (loss, z)}[self.kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "match"),
+    [
+        (None, r"Careless must have a method loss\(step\)"),
+        ("alone", "must return the loss and an embedding"),
+        ("twice", "embedding of each of the 125 rows; got 250"),
+    ],
+)
+def test_strategies_of_ones_own(kind, match):
+    with pytest.raises(ValueError, match=match):
+        metric(training=Careless(kind)).fit(X_train, y_train)
+    metric(training=Careless("right")).fit(X_train, y_train)
+
+
 @pytest.mark.parametrize(
     ("params", "match"),
     [
@@ -554,6 +584,9 @@ BAD = [
     ({"accelerator": "yes"}, TypeError, "accelerator must be"),
     ({"callbacks__foo": None}, ValueError, "callbacks__foo is of no callback"),
     ({"callbacks": [3]}, TypeError, "callbacks must hold callbacks of skorch"),
+    ({"callbacks": [LRScheduler()]}, ValueError, "sets the learning rate as well"),
+    ({"module": ConvNet, "image_shape": None}, ValueError, "Flat images need image_shape"),
+    ({"module": MLP}, ValueError, "MLP is for tables"),
     ({"compile__foo": 3}, ValueError, "compile__foo needs compile=True"),
     ({"optimizer__foo": 3}, TypeError, "cannot be made with .*optimizer__foo=3"),
     ({"optimizer__lr": -1.0}, ValueError, "cannot be made with .*optimizer__lr=-1.0"),
@@ -590,7 +623,7 @@ def test_cuda_where_there_is_none():
         (lambda X, y: (np.where(X[3, 20] == X, np.nan, X), y), "contains NaN"),
         (lambda X, y: (np.where(X == 16, np.inf, X), y), "contains infinity"),
         (lambda X, y: (X * 1e300, y), "values that float32 can"),
-        (lambda X, y: (X, np.where(np.arange(len(y)) == 3, 9, y)), "1 sample of 1 classes"),
+        (lambda X, y: (X, np.where(np.arange(len(y)) == 3, 9, y)), "got 1 sample of 9"),
         (lambda X, y: (X, np.zeros(len(y), int)), "1 class"),
         (lambda X, y: (X, y + 0.5), "Unknown label type"),
         (lambda X, y: (X[:10], y), "inconsistent numbers of samples"),
@@ -605,6 +638,8 @@ def test_bad_data(change, match):
 def test_unknown_parameters():
     with pytest.raises(TypeError, match=r"unexpected parameters \['los'\]"):
         AdversarialDeepMetric(los="triplet")
+    with pytest.raises(TypeError, match="Use max_iter for epochs, learning_rate for lr"):
+        AdversarialDeepMetric(epochs=3, lr=0.1)
     with pytest.raises(ValueError, match="Invalid parameter 'los'"):
         AdversarialDeepMetric().set_params(los="triplet")
 

@@ -78,7 +78,8 @@ class Net(nn.Module):
 def test_own_modules_have_to_be_given(tmp_path):
     path = tmp_path / "m"
     own = metric(module=Net, module__width=4, loss=losses.NTXentLoss()).fit(X, y)
-    own.save(path)
+    with pytest.warns(UserWarning, match="does not hold loss, which are objects"):
+        own.save(path)
     with pytest.raises(ValueError, match=r"weights of a .*Net; give it as module="):
         AdversarialDeepMetric.load(path)
     again = AdversarialDeepMetric.load(path, module=Net)
@@ -86,8 +87,12 @@ def test_own_modules_have_to_be_given(tmp_path):
     assert again.loss == "multi_similarity"  # an object is not in the file
     with pytest.raises(TypeError, match="Sequential cannot be made with"):
         AdversarialDeepMetric.load(path, module=nn.Sequential)
-    with pytest.raises(TypeError, match="need a class"):
+    again = AdversarialDeepMetric.load(path, module=Net(4))
+    np.testing.assert_array_equal(again.transform(X), own.transform(X))
+    with pytest.raises(ValueError, match="another architecture"):
         AdversarialDeepMetric.load(path, module=Net(5))
+    with pytest.raises(ValueError, match="path must be a file in a folder that is there"):
+        own.save(tmp_path / "nowhere" / "m")
 
 
 def lazy(embedding_dim):
