@@ -6,7 +6,6 @@ with f a network, L a metric loss and x' what a training strategy makes of a bat
 adversarial ones, or both. A skorch net does the training.
 """
 
-import copy
 import warnings
 from numbers import Integral, Real
 from os import PathLike
@@ -16,15 +15,10 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils import Tags, check_random_state
 from torch import nn
 
-from skrobust.datasets import LazyImages
-from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
 from skrobust.deep._adversary import training_adversary
-from skrobust.deep._callbacks import OneCycle, Patience
 from skrobust.deep._checkpoint import (
     Checkpoint,
     check_length,
@@ -34,19 +28,19 @@ from skrobust.deep._checkpoint import (
     read_checkpoint,
 )
 from skrobust.deep._embedding_mixin import EmbeddingMixin
-from skrobust.deep._layout import InputLayout
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
+from skrobust.deep._make_net import check_callbacks, check_loaders, initialize, make_net
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._net import MetricNet, Rows, Session
-from skrobust.deep._net_checks import check_callbacks, check_loaders, initialize
 from skrobust.deep._persistence import PersistenceMixin, built_with
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._sampling import check_batch
 from skrobust.deep._standard_training import StandardTraining
-from skrobust.deep._statistics import Moments, check_float32, check_precision, moments
+from skrobust.deep._statistics import Moments, check_precision, moments
 from skrobust.deep._training import AdversarialStrategy, Training
+from skrobust.deep._training_data import read_training_data
 from skrobust.deep._transaction import unchanged_on_error
-from skrobust.deep._validation import check_labels, split_rows
+from skrobust.deep._validation import split_rows
 from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import isolated_rng, resolve_device
 
@@ -308,7 +302,7 @@ object, default="multi_similarity"
         """
         device = resolve_device(self.device)
         with unchanged_on_error(self):
-            X, y = self._read(X, y)
+            X, y = read_training_data(self, X, y)
             described, state = self._look_for_checkpoint(X, y, device)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             seed = self._seed = seed if state is None else state["seed"]
@@ -359,7 +353,7 @@ object, default="multi_similarity"
             )
         device = resolve_device(self.device)
         with unchanged_on_error(self):
-            X, y = self._read(X, y, reset=first, classes=classes if first else self.classes_)
+            X, y = read_training_data(self, X, y, first, classes if first else self.classes_)
             if first:
                 random_state = check_random_state(self.random_state)
                 self._seed = int(random_state.randint(np.iinfo(np.int32).max))
@@ -393,46 +387,6 @@ object, default="multi_similarity"
         if state is not None:
             check_length(self.checkpoint, state, self.max_iter, self.schedule)
         return described, state
-
-    def _read(self, X: Any, y: Any, reset: bool = True, classes: Any = None) -> Any:
-        """Check the data; return X and labels 0, 1, …."""
-        if isinstance(X, LazyImages):
-            check_consistent_length(X, y)
-            self.n_features_in_ = X.shape[1]
-            self.__dict__.pop("feature_names_in_", None)
-        else:
-            X = validate_data(
-                self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_min_samples=2
-            )
-            check_float32(X)
-        if y is None:
-            raise ValueError(
-                f"requires y to be passed, but the target y is None: {type(self).__name__} "
-                "learns from labels."
-            )
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
-        check_classification_targets(y)
-        found = np.unique(y if classes is None else classes)
-        encoded = np.searchsorted(found, y).clip(max=len(found) - 1)
-        if (found[encoded] != y).any():
-            new = np.unique(y[found[encoded] != y])
-            raise ValueError(
-                f"y must hold labels of classes, in the first call of partial_fit, or of that "
-                f"call; got {new}, and the classes are {found}."
-            )
-        counts = np.bincount(encoded, minlength=len(found))
-        present = counts > 0
-        check_labels(found[present], counts[present])
-        layout = InputLayout.of(tuple(X.shape[1:]), self.image_shape)
-        if not reset and layout.shape != self.layout_.shape:
-            raise ValueError(
-                f"X has rows of shape {layout.shape}; the first call had {self.layout_.shape}."
-            )
-        if reset:
-            self.layout_ = layout
-        self.classes_ = found
-        return X, encoded.astype(np.int64)
 
     def _start(self, X: Any, rows: np.ndarray, device: torch.device) -> None:
         """Make module, criterion and net, and check that they fit together."""
@@ -476,47 +430,10 @@ object, default="multi_similarity"
         model = self.training_.build(make)
         self.embedding_dim_ = check_output(model, self.layout_, None)
         criterion = self.training_.build_criterion(make_loss)
-        self.net_ = self._make_net(model, criterion, device)
+        self.net_ = make_net(self, model, criterion, device)
         options = {f"{k}__{n}": v for k in _OPTIONS for n, v in self._given(f"{k}__").items()}
         initialize(self.net_, options)
         self.n_iter_ = 0
-
-    def _make_net(self, model: nn.Module, criterion: nn.Module, device: torch.device) -> MetricNet:
-        mixed = self.precision == "mixed" or (self.precision == "auto" and device.type == "cuda")
-        given: dict[str, Any] = {
-            "criterion": criterion,
-            "optimizer": torch.optim.AdamW if self.optimizer is None else self.optimizer,
-            "lr": self.learning_rate,
-            "max_epochs": self.max_iter,
-            "batch_size": self.batch_size,
-            "samples_per_class": self.samples_per_class,
-            "precision": "mixed" if mixed else "full",
-            "callbacks": self._callbacks(),
-            "compile": self.compile,
-            "device": str(device),
-            "verbose": int(self.verbose),
-        }
-        for prefix in ("callbacks__", "compile__", "iterator_train__", "iterator_valid__"):
-            given |= {prefix + k: copy.deepcopy(v) for k, v in self._given(prefix).items()}
-        given |= {"optimizer__" + k: v for k, v in self._given("optimizer__").items()}
-        if self.accelerator is None or self.accelerator is False:
-            return MetricNet(model, **given)
-        if self.checkpoint is not None:
-            raise ValueError("checkpoint is for a single process; got an accelerator as well.")
-        del given["device"]
-        if not self.verbose:  # the mixin would print in any case
-            given["callbacks__print_log__sink"] = print
-        return AcceleratedNet(model, accelerator=resolve_accelerator(self.accelerator), **given)
-
-    def _callbacks(self) -> list[Any]:
-        found: list[Any] = []
-        if self.schedule == "one_cycle":
-            found.append(("one_cycle", OneCycle()))
-        found += copy.deepcopy(list(self.callbacks or []))
-        if self.n_iter_no_change is not None:
-            stop = Patience(self.n_iter_no_change, bool(self.verbose))
-            found.append(("early_stopping", stop))
-        return found
 
     def _train(
         self,

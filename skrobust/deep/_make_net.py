@@ -1,17 +1,73 @@
-"""Checks of what is handed on to skorch, before training starts."""
+"""From the estimator's parameters to a skorch net, with checks before training starts."""
 
+import copy
 import inspect
 from fnmatch import fnmatch
 from numbers import Integral
 from typing import Any
 
+import torch
 from skorch.callbacks import Callback, LRScheduler
+from torch import nn
 
+from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
+from skrobust.deep._callbacks import OneCycle, Patience
 from skrobust.deep._net import MetricNet
 
-__all__ = ["check_callbacks", "check_loaders", "initialize"]
+__all__ = ["check_callbacks", "check_loaders", "initialize", "make_net"]
 
 _OWN = ("batch_size", "shuffle", "drop_last")
+
+
+def make_net(
+    estimator: Any, model: nn.Module, criterion: nn.Module, device: torch.device
+) -> MetricNet:
+    """Return a net for an estimator's model, not yet initialised.
+
+    Parameters
+    ----------
+    estimator : AdversarialDeepMetric
+    model, criterion : torch.nn.Module
+    device : torch.device
+    """
+    mixed = estimator.precision == "mixed" or (
+        estimator.precision == "auto" and device.type == "cuda"
+    )
+    given: dict[str, Any] = {
+        "criterion": criterion,
+        "optimizer": torch.optim.AdamW if estimator.optimizer is None else estimator.optimizer,
+        "lr": estimator.learning_rate,
+        "max_epochs": estimator.max_iter,
+        "batch_size": estimator.batch_size,
+        "samples_per_class": estimator.samples_per_class,
+        "precision": "mixed" if mixed else "full",
+        "callbacks": _callbacks(estimator),
+        "compile": estimator.compile,
+        "device": str(device),
+        "verbose": int(estimator.verbose),
+    }
+    for prefix in ("callbacks__", "compile__", "iterator_train__", "iterator_valid__"):
+        given |= {prefix + k: copy.deepcopy(v) for k, v in estimator._given(prefix).items()}
+    given |= {"optimizer__" + k: v for k, v in estimator._given("optimizer__").items()}
+    if estimator.accelerator is None or estimator.accelerator is False:
+        return MetricNet(model, **given)
+    if estimator.checkpoint is not None:
+        raise ValueError("checkpoint is for a single process; got an accelerator as well.")
+    del given["device"]
+    if not estimator.verbose:  # the mixin would print in any case
+        given["callbacks__print_log__sink"] = print
+    return AcceleratedNet(model, accelerator=resolve_accelerator(estimator.accelerator), **given)
+
+
+def _callbacks(estimator: Any) -> list[Any]:
+    found: list[Any] = []
+    if estimator.schedule == "one_cycle":
+        found.append(("one_cycle", OneCycle()))
+    found += copy.deepcopy(list(estimator.callbacks or []))
+    if estimator.n_iter_no_change is not None:
+        stop = Patience(estimator.n_iter_no_change, bool(estimator.verbose))
+        found.append(("early_stopping", stop))
+    return found
 
 
 def check_loaders(train: dict[str, Any], valid: dict[str, Any]) -> None:
