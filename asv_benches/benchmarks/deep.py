@@ -116,13 +116,17 @@ class ResNetOnCuda:
     params = (["resnet18", "resnet50"], ["full", "mixed"], ["plain", "MP''"])
     param_names = ("network", "precision", "training")
 
-    def track_images_per_second(self, network, precision, training):
+    def setup(self, network, precision, training):
         if not torch.cuda.is_available():
             raise NotImplementedError("needs a CUDA device")
         try:
-            from torchvision import models
+            import torchvision  # noqa: F401
         except ImportError as error:
             raise NotImplementedError("needs torchvision") from error
+
+    def track_images_per_second(self, network, precision, training):
+        from torchvision import models
+
         n = 256 if SMOKE else 2560
         y = np.arange(n) % 32
         X = np.random.default_rng(0).integers(0, 256, (n, 3, 224, 224), dtype=np.uint8)
