@@ -124,21 +124,19 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         if isinstance(X, LazyImages):
             rows: Any = X
         else:
-            shape = np.shape(X)[1:]
-            images = len(shape) > 1 or len(self.layout_.row_shape) > 1
-            if images and shape != self.layout_.row_shape:
-                raise ValueError(
-                    f"X has rows of shape {shape}; the estimator was fitted on rows of shape "
-                    f"{self.layout_.row_shape}."
-                )
+            if isinstance(X, np.ndarray) and max(X.ndim, 1 + len(self.layout_.row_shape)) > 2:
+                self._check_shape(X)  # of images, whose features scikit-learn would count wrongly
             rows = validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
             check_float32(rows)
+        self._check_shape(rows)
+        return rows
+
+    def _check_shape(self, rows: Any) -> None:
         if tuple(rows.shape[1:]) != self.layout_.row_shape:
             raise ValueError(
                 f"X has rows of shape {tuple(rows.shape[1:])}; the estimator was fitted on rows of "
                 f"shape {self.layout_.row_shape}."
             )
-        return rows
 
     def _embed(self, rows: Any) -> np.ndarray:
         """Return embeddings, by chunks of one size: a row's result is that of a chunk anywhere."""
