@@ -23,7 +23,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from benchmarks.common import DATA, SMOKE
+from benchmarks.common import DATA, SMOKE, read_cells, spread
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
@@ -180,16 +180,11 @@ def cell(name, method, seed, peers, folder):
     }
 
 
-def read(cells):
-    """Return the records that are there."""
-    return [json.loads(line) for line in cells.read_text().splitlines()] if cells.exists() else []
-
-
 def run(cells, names, methods, seeds, peers):
     """Make the cells that are not there; each in a process of its own."""
     folder = cells.with_suffix(".metrics")
     folder.mkdir(parents=True, exist_ok=True)
-    there = {(c["data"], c["method"], c["seed"]) for c in read(cells)}
+    there = {(c["data"], c["method"], c["seed"]) for c in read_cells(cells)}
     for name in names:
         for method in methods:
             # without a seed in it, one is enough
@@ -211,7 +206,7 @@ def run(cells, names, methods, seeds, peers):
 
 def table(cells):
     """Print a table for each data set, mean ± half the spread over seeds."""
-    cells = read(cells)
+    cells = read_cells(cells)
     for name, radii in RADII.items():
         print(f"\n### {name}\n")
         print(f"| method | clean | {' | '.join(map(str, radii))} | mean radius | fit, s | seeds |")
@@ -238,12 +233,6 @@ def table(cells):
                 + f" | {spread(radius, 4)} | {'' if np.isnan(seconds) else round(seconds, 1)} "
                 f"| {len(found)} |"
             )
-
-
-def spread(values, digits):
-    """Return the mean, with half the range where there is one."""
-    half = (values.max() - values.min()) / 2
-    return f"{values.mean():.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
 def main():

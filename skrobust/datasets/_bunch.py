@@ -1,17 +1,35 @@
 """The object that the loaders return."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
-__all__ = ["make_bunch", "pixel_names", "rows_of"]
+__all__ = ["make_bunch", "pixel_names", "read_parts", "rows_of"]
 
 
 def rows_of(subset: str, is_train: np.ndarray) -> np.ndarray:
     """Return a mask of the rows that belong to "train", "test" or "all"."""
     return {"train": is_train, "test": ~is_train, "all": np.ones(len(is_train), bool)}[subset]
+
+
+def read_parts(
+    subset: str, read: Callable[[str], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return data, target and `is_train` of a subset, the training part first.
+
+    Parameters
+    ----------
+    subset : {"train", "test", "all"}
+    read : callable
+        From "train" or "test" to data and target.
+    """
+    names = ("train", "test") if subset == "all" else (subset,)
+    parts = [read(name) for name in names]
+    is_train = np.repeat([name == "train" for name in names], [len(y) for _, y in parts])
+    data, target = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return data, target, is_train
 
 
 def pixel_names(shape: Sequence[int]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.datasets._bunch import make_bunch, pixel_names
+from skrobust.datasets._bunch import make_bunch, pixel_names, read_parts
 from skrobust.datasets._checks import SUBSETS, check_choice
 from skrobust.datasets._download import RemoteFile
 from skrobust.datasets._home import DataHome
@@ -193,16 +193,20 @@ def _fetch(
     source: _IdxSet, home: DataHome, subset: str, *, return_X_y: bool, as_frame: bool
 ) -> Any:
     check_choice("subset", subset, SUBSETS)
-    parts = {"train": (0,), "test": (1,), "all": (0, 1)}[subset]
-    images = np.concatenate([_read(source, home, 2 * p, (source.sizes[p], 28, 28)) for p in parts])
-    target = np.concatenate([_read(source, home, 2 * p + 1, (source.sizes[p],)) for p in parts])
+
+    def read(part: str) -> tuple[np.ndarray, np.ndarray]:
+        first, n = (0, source.sizes[0]) if part == "train" else (2, source.sizes[1])
+        images = _read(source, home, first, (n, 28, 28)).reshape(n, -1)
+        return images, _read(source, home, first + 1, (n,)).astype(np.int64)
+
+    data, target, is_train = read_parts(subset, read)
     return make_bunch(
-        images.reshape(len(images), -1),
-        target.astype(np.int64),
+        data,
+        target,
         target_names=source.target_names,
         feature_names=pixel_names((28, 28)),
         descr=source.descr,
-        is_train=np.concatenate([np.full(source.sizes[p], p == 0) for p in parts]),
+        is_train=is_train,
         image_shape=(28, 28),
         return_X_y=return_X_y,
         as_frame=as_frame,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_svmlight_file
 
-from skrobust.datasets._bunch import make_bunch, pixel_names
+from skrobust.datasets._bunch import make_bunch, pixel_names, read_parts
 from skrobust.datasets._checks import SUBSETS, check_choice
 from skrobust.datasets._download import RemoteFile
 from skrobust.datasets._home import DataHome
@@ -76,17 +76,14 @@ def fetch_usps(
     """
     check_choice("subset", subset, SUBSETS)
     home = DataHome(data_home, download_if_missing, n_retries, delay)
-    names = ("train", "test") if subset == "all" else (subset,)
-    parts = [_read(home, name) for name in names]
+    data, target, is_train = read_parts(subset, lambda part: _read(home, part))
     return make_bunch(
-        np.concatenate([X for X, _ in parts]),
-        np.concatenate([y for _, y in parts]),
+        data,
+        target,
         target_names=tuple("0123456789"),
         feature_names=pixel_names((16, 16)),
         descr=_DESCR,
-        is_train=np.concatenate(
-            [np.full(len(y), name == "train") for name, (_, y) in zip(names, parts, strict=True)]
-        ),
+        is_train=is_train,
         image_shape=(16, 16),
         return_X_y=return_X_y,
         as_frame=as_frame,

@@ -19,17 +19,10 @@ from sklearn.utils import Tags, check_random_state
 from torch import nn
 
 from skrobust.deep._adversary import training_adversary
-from skrobust.deep._checkpoint import (
-    Checkpoint,
-    check_length,
-    check_same,
-    check_writable,
-    describe,
-    read_checkpoint,
-)
+from skrobust.deep._checkpoint import Checkpoint, check_same, look_for_checkpoint
 from skrobust.deep._embedding_mixin import EmbeddingMixin
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
-from skrobust.deep._make_net import check_callbacks, check_loaders, initialize, make_net
+from skrobust.deep._make_net import check_callbacks, check_loaders, make_net
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._net import MetricNet, Rows, Session
 from skrobust.deep._persistence import PersistenceMixin, built_with
@@ -45,8 +38,6 @@ from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import isolated_rng, resolve_device
 
 __all__ = ["AdversarialDeepMetric"]
-
-_OPTIONS = ("callbacks", "compile", "iterator_train", "iterator_valid", "optimizer")
 
 
 class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, BaseEstimator):
@@ -303,7 +294,7 @@ object, default="multi_similarity"
         device = resolve_device(self.device)
         with unchanged_on_error(self):
             X, y = read_training_data(self, X, y)
-            described, state = self._look_for_checkpoint(X, y, device)
+            described, state = look_for_checkpoint(self, X, y, device)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
             seed = self._seed = seed if state is None else state["seed"]
             train, valid = split_rows(
@@ -373,21 +364,6 @@ object, default="multi_similarity"
                 self._train(X, y, rows, rows[:0], self._seed + self.n_iter_, epochs=1)
         return self
 
-    def _look_for_checkpoint(self, X: Any, y: np.ndarray, device: torch.device) -> Any:
-        """Return what describes this training, and the state to go on from."""
-        if self.checkpoint is None:
-            if self.resume:
-                raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
-            return {}, None
-        check_writable(self.checkpoint)
-        described = describe(self.get_params(deep=False) | {"device": device.type}, X, y)
-        if not self.resume:
-            return described, None
-        state = read_checkpoint(self.checkpoint, described)
-        if state is not None:
-            check_length(self.checkpoint, state, self.max_iter, self.schedule)
-        return described, state
-
     def _start(self, X: Any, rows: np.ndarray, device: torch.device) -> None:
         """Make module, criterion and net, and check that they fit together."""
         check_batch(self.batch_size, self.samples_per_class)
@@ -431,8 +407,6 @@ object, default="multi_similarity"
         self.embedding_dim_ = check_output(model, self.layout_, None)
         criterion = self.training_.build_criterion(make_loss)
         self.net_ = make_net(self, model, criterion, device)
-        options = {f"{k}__{n}": v for k in _OPTIONS for n, v in self._given(f"{k}__").items()}
-        initialize(self.net_, options)
         self.n_iter_ = 0
 
     def _train(

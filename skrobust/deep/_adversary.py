@@ -44,8 +44,6 @@ class Adversary:
         s, in the order of a module's flattened input.
     lower, upper : Tensor of shape (n_values,) or None
     increasing : Tensor of shape (n_values,) of bool or None
-    extend : bool
-        Clean points outside the bounds widen them.
     generator : torch.Generator
         For starts and targets, on the device of the batches.
     """

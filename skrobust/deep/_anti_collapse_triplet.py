@@ -10,20 +10,16 @@ collapsing it (Zhou, Wang, Niu, Zhang, Xu, Zheng and Hua, *Practical relative or
 and *Adversarial attack and defense in deep ranking*, arXiv:2106.03614).
 """
 
-from numbers import Real
-from typing import Any, ClassVar
-
 import torch
 
-from skrobust.deep._training import AdversarialStrategy, TrainingStep, distances
-from skrobust.deep._triplets import SOURCES, triplet_loss, triplets
+from skrobust.deep._training import TrainingStep, distances
+from skrobust.deep._triplets import Triplet, TripletStrategy, triplet_loss
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._sklearn import Interval, StrOptions
 
 __all__ = ["AntiCollapseTriplet"]
 
 
-class AntiCollapseTriplet(AdversarialStrategy):
+class AntiCollapseTriplet(TripletStrategy):
     """Train on triplets whose positive and negative are drawn together by the adversary.
 
     The loss of the estimator is taken on these triplets; its miner is not used. The paper uses
@@ -52,12 +48,6 @@ class AntiCollapseTriplet(AdversarialStrategy):
     AntiCollapseTriplet(source='softhard')
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **AdversarialStrategy._parameter_constraints,
-        "source": [StrOptions(set(SOURCES))],
-        "margin": [Interval(Real, 0, None, closed="neither")],
-    }
-
     def __init__(
         self,
         threat_model: ThreatModel | None = None,
@@ -75,19 +65,9 @@ class AntiCollapseTriplet(AdversarialStrategy):
         self.step_size = step_size
         self.start = start
 
-    def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of a batch and its embeddings; see :class:`Training`.
-
-        Parameters
-        ----------
-        step : TrainingStep
-        """
-        clean = step.look(step.x)
-        generator = step.need_adversary().generator
-        a, p, n = triplets(clean, step.y, self.source, generator, self.margin)
-        if len(a) == 0:
-            return step.embed(step.x).sum() * 0, clean
+    def _loss(self, step: TrainingStep, clean: torch.Tensor, chosen: Triplet) -> torch.Tensor:
+        a, p, n = chosen
         pair = torch.cat([step.x[p], step.x[n]])
         moved = step.attack(pair, lambda z: -distances(*z.chunk(2)), self)
         z = step.embed(torch.cat([step.x[a], moved]))
-        return triplet_loss(step.criterion, z, step.y, (a, p, n)), clean
+        return triplet_loss(step.criterion, z, step.y, chosen)

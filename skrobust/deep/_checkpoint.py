@@ -21,14 +21,7 @@ from skorch.history import History
 
 from skrobust.deep._tree import can_be_written, read_tree, write_tree
 
-__all__ = [
-    "Checkpoint",
-    "check_length",
-    "check_same",
-    "check_writable",
-    "describe",
-    "read_checkpoint",
-]
+__all__ = ["Checkpoint", "check_same", "check_writable", "look_for_checkpoint"]
 
 _FREE = {"max_iter", "resume", "checkpoint", "verbose", "callbacks"}
 _ROWS = 4096
@@ -155,6 +148,36 @@ def read_checkpoint(path: Any, described: dict[str, str]) -> dict[str, Any] | No
 
 def _short(text: str | None) -> str:
     return "none" if text is None else text if len(text) < 80 else f"{text[:77]}..."
+
+
+def look_for_checkpoint(
+    estimator: Any, X: Any, y: np.ndarray, device: torch.device
+) -> tuple[dict[str, str], dict[str, Any] | None]:
+    """Return what describes a training, and the state to go on from.
+
+    Parameters
+    ----------
+    estimator : AdversarialDeepMetric
+    X : array-like of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,)
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If there is no file to go on from or to write to, or it is of another training.
+    """
+    path = estimator.checkpoint
+    if path is None:
+        if estimator.resume:
+            raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
+        return {}, None
+    check_writable(path)
+    described = describe(estimator.get_params(deep=False) | {"device": device.type}, X, y)
+    state = read_checkpoint(path, described) if estimator.resume else None
+    if state is not None:
+        check_length(path, state, estimator.max_iter, estimator.schedule)
+    return described, state
 
 
 def check_same(path: Any, module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:

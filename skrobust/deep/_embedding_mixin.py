@@ -16,7 +16,7 @@ from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._statistics import check_float32
 from skrobust.metrics import recall_at_k
-from skrobust.utils._pairs import split_pairs
+from skrobust.utils._pairs import check_paired, split_pairs
 
 __all__ = ["Branch", "EmbeddingMixin"]
 
@@ -68,8 +68,9 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_is_fitted(self)
         first, second = split_pairs(X, Y)
-        u = self._embed(self._check_rows(first)).astype(np.float64)
-        v = self._embed(self._check_rows(second)).astype(np.float64)
+        first, second = self._check_rows(first), self._check_rows(second)
+        check_paired(first, second)
+        u, v = (self._embed(rows).astype(np.float64) for rows in (first, second))
         return np.linalg.norm(u - v, axis=1)
 
     def pair_score(self, X: Any, Y: Any = None) -> np.ndarray:

@@ -19,15 +19,15 @@ from typing import Any, ClassVar
 
 import torch
 
-from skrobust.deep._training import AdversarialStrategy, TrainingStep, distances
-from skrobust.deep._triplets import SOURCES, triplet_loss, triplets
+from skrobust.deep._training import TrainingStep, distances
+from skrobust.deep._triplets import SOURCES, Triplet, TripletStrategy, triplet_loss
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
 __all__ = ["HardnessManipulation"]
 
 
-class HardnessManipulation(AdversarialStrategy):
+class HardnessManipulation(TripletStrategy):
     """Train on triplets that are made as hard as the state of the training allows.
 
     The loss of the estimator is taken on these triplets; its miner is not used. The paper uses
@@ -62,11 +62,9 @@ class HardnessManipulation(AdversarialStrategy):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **AdversarialStrategy._parameter_constraints,
-        "source": [StrOptions(set(SOURCES))],
+        **TripletStrategy._parameter_constraints,
         "destination": [StrOptions({"lga", *SOURCES}), Real],
         "structure_weight": [Interval(Real, 0, None, closed="left")],
-        "margin": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -90,38 +88,27 @@ class HardnessManipulation(AdversarialStrategy):
         self.step_size = step_size
         self.start = start
 
-    def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of a batch and its embeddings; see :class:`Training`.
-
-        Parameters
-        ----------
-        step : TrainingStep
-        """
-        clean = step.look(step.x)
-        generator = step.need_adversary().generator
-        a, p, n = triplets(clean, step.y, self.source, generator, self.margin)
-        if len(a) == 0:
-            return step.embed(step.x).sum() * 0, clean
+    def _loss(self, step: TrainingStep, clean: torch.Tensor, chosen: Triplet) -> torch.Tensor:
+        a, p, _ = chosen
         goal = self._destination(step, clean, a)
 
         def value(z: torch.Tensor) -> torch.Tensor:
             return -(goal - hardness(*z.chunk(3))).clamp_min(0).square()
 
-        rows = torch.cat([step.x[a], step.x[p], step.x[n]])
-        moved = step.attack(rows, value, self)
+        moved = step.attack(step.x[torch.cat(chosen)], value, self)
         if self.structure_weight:
             both = step.embed(torch.cat([moved, step.x[a], step.x[p]]))
             z, anchor, positive = both.split([3 * len(a), len(a), len(a)])
         else:
-            z, anchor, positive = step.embed(moved), None, None
-        loss = triplet_loss(step.criterion, z, step.y, (a, p, n))
+            z = step.embed(moved)
+        loss = triplet_loss(step.criterion, z, step.y, chosen)
         if self.destination == "lga":
             gap = hardness(*z.detach().chunk(3)) + self.margin
             step.memory["triplet_loss"] = float(gap.clamp_min(0).mean())
-        if anchor is not None and positive is not None:
+        if self.structure_weight:
             apart = distances(anchor, z[: len(a)]) - distances(anchor, positive)
             loss = loss + self.structure_weight * apart.clamp_min(0).mean()
-        return loss, clean
+        return loss
 
     def _destination(self, step: TrainingStep, clean: torch.Tensor, a: torch.Tensor) -> Any:
         if self.destination == "lga":
@@ -129,8 +116,7 @@ class HardnessManipulation(AdversarialStrategy):
             return -min(self.margin, before)
         if not isinstance(self.destination, str):
             return float(self.destination)
-        generator = step.need_adversary().generator
-        _, p, n = triplets(clean, step.y, self.destination, generator, self.margin)
+        _, p, n = self._draw(step, clean, self.destination)
         return hardness(clean[a], clean[p], clean[n])
 
 

@@ -9,7 +9,7 @@ import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import nn
 
-__all__ = ["LOSSES", "MINERS", "MetricLoss", "make_criterion", "takes_proxies"]
+__all__ = ["LOSSES", "MINERS", "MetricLoss", "make_criterion"]
 
 # name: (class, parameters, miner)
 LOSSES: dict[str, tuple[type, Callable[[], dict[str, Any]], str | None]] = {
@@ -59,12 +59,6 @@ class MetricLoss(nn.Module):
         return self.loss(embeddings, labels, chosen)
 
 
-def takes_proxies(loss: Any) -> bool:
-    """Return whether a loss, given by name or as a class, learns something for each class."""
-    kind = LOSSES[loss][0] if isinstance(loss, str) else loss
-    return inspect.isclass(kind) and "num_classes" in inspect.signature(kind.__init__).parameters
-
-
 def make_criterion(
     loss: Any,
     miner: Any,
@@ -86,7 +80,7 @@ def make_criterion(
     else:
         kind, given, own_miner = loss, dict(loss_params), None
     if inspect.isclass(kind):
-        if takes_proxies(kind):
+        if "num_classes" in inspect.signature(kind.__init__).parameters:  # it learns proxies
             given = {"num_classes": n_classes, "embedding_size": embedding_dim} | given
         made = _call(kind, given, "loss")
     else:

@@ -14,15 +14,16 @@ from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
 from skrobust.deep._callbacks import OneCycle, Patience
 from skrobust.deep._net import MetricNet
 
-__all__ = ["check_callbacks", "check_loaders", "initialize", "make_net"]
+__all__ = ["check_callbacks", "check_loaders", "make_net"]
 
+_PREFIXES = ("callbacks__", "compile__", "iterator_train__", "iterator_valid__", "optimizer__")
 _OWN = ("batch_size", "shuffle", "drop_last")
 
 
 def make_net(
     estimator: Any, model: nn.Module, criterion: nn.Module, device: torch.device
 ) -> MetricNet:
-    """Return a net for an estimator's model, not yet initialised.
+    """Return an initialised net for an estimator's model.
 
     Parameters
     ----------
@@ -46,17 +47,24 @@ def make_net(
         "device": str(device),
         "verbose": int(estimator.verbose),
     }
-    for prefix in ("callbacks__", "compile__", "iterator_train__", "iterator_valid__"):
-        given |= {prefix + k: copy.deepcopy(v) for k, v in estimator._given(prefix).items()}
-    given |= {"optimizer__" + k: v for k, v in estimator._given("optimizer__").items()}
+    options = {
+        prefix + name: value
+        for prefix in _PREFIXES
+        for name, value in estimator._given(prefix).items()
+    }
+    given |= {
+        name: value if name.startswith("optimizer__") else copy.deepcopy(value)
+        for name, value in options.items()
+    }
     if estimator.accelerator is None or estimator.accelerator is False:
-        return MetricNet(model, **given)
+        return _initialized(MetricNet(model, **given), options)
     if estimator.checkpoint is not None:
         raise ValueError("checkpoint is for a single process; got an accelerator as well.")
     del given["device"]
     if not estimator.verbose:  # the mixin would print in any case
         given["callbacks__print_log__sink"] = print
-    return AcceleratedNet(model, accelerator=resolve_accelerator(estimator.accelerator), **given)
+    accelerator = resolve_accelerator(estimator.accelerator)
+    return _initialized(AcceleratedNet(model, accelerator=accelerator, **given), options)
 
 
 def _callbacks(estimator: Any) -> list[Any]:
@@ -114,8 +122,8 @@ def check_callbacks(callbacks: Any, schedule: Any) -> None:
             )
 
 
-def initialize(net: MetricNet, options: dict[str, Any]) -> None:
-    """Initialise a net, and check that the options found what they are for.
+def _initialized(net: MetricNet, options: dict[str, Any]) -> MetricNet:
+    """Return a net, initialised; check that the options found what they are for.
 
     Parameters
     ----------
@@ -152,3 +160,4 @@ def initialize(net: MetricNet, options: dict[str, Any]) -> None:
                 f"optimizer__param_groups has the pattern {pattern!r}, which fits none of "
                 f"{learned}."
             )
+    return net

@@ -61,11 +61,12 @@ class Rows(Dataset[Any]):
         return x[0], y[0]
 
     def __getitems__(self, places: Any) -> "Batch":
-        rows = self.rows[np.asarray(places)]
+        places = np.asarray(places)
+        rows = self.rows[places]
         x = torch.from_numpy(np.ascontiguousarray(self.X[rows], dtype=np.float32))
         batch = Batch((self.layout.to_module(x), torch.from_numpy(self.y[rows])))
         if self.parts is not None:
-            batch.parts = torch.from_numpy(self.parts[np.asarray(places)])
+            batch.parts = torch.from_numpy(self.parts[places])
         return batch
 
     @property
@@ -144,6 +145,23 @@ class ValidationRecall(Callback):
         self.found_, self.labels_ = [], []
 
 
+def _checked(
+    found: Any, step: TrainingStep, strategy: Training
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a strategy returned; raise where it is not as described."""
+    name = type(strategy).__name__
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(f"{name}.loss must return the loss and an embedding of each row.")
+    loss, z = found
+    if len(z) != len(step.x):
+        raise ValueError(
+            f"{name}.loss must return an embedding of each of the {len(step.x)} rows; got {len(z)}."
+        )
+    if not torch.isfinite(z).all():
+        raise ValueError("the embeddings hold NaN or infinity.")
+    return loss, z
+
+
 class MetricNet(NeuralNet):
     """A skorch net whose training step is that of a strategy.
 
@@ -201,46 +219,21 @@ class MetricNet(NeuralNet):
             parts=getattr(batch, "parts", None),
             memory=session.memory,
         )
-        if len(self.history) == 1 and len(self.history[-1]["batches"]) == 1:
-            loss, z = self._first_loss(step)
-        else:
-            with self._autocast():
-                loss, z = session.strategy.loss(step)
-        self.backward(loss)
-        return {"loss": loss, "y_pred": z.detach()}
-
-    def _first_loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the strategy returns; errors name what may not fit together."""
+        first = len(self.history) == 1 and len(self.history[-1]["batches"]) == 1
         try:
             with self._autocast():
-                found = self.session.strategy.loss(step)
-            if not isinstance(found, tuple) or len(found) != 2:
-                raise TypeError(
-                    f"{type(self.session.strategy).__name__}.loss must return the loss and an "
-                    "embedding of each row."
-                )
-            loss, z = found
-            if len(z) != len(step.x):
-                raise ValueError(
-                    f"{type(self.session.strategy).__name__}.loss must return an embedding of each "
-                    f"of the {len(step.x)} rows; got {len(z)}."
-                )
-            if not torch.isfinite(z).all():
-                raise ValueError("the embeddings hold NaN or infinity.")
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+                found = session.strategy.loss(step)
+            loss, z = _checked(found, step, session.strategy) if first else found
+        except _MISFITS as error:
+            if not first:
+                raise
             raise ValueError(
                 "the first batch could not be trained on; module, loss, miner and training do not "
                 f"fit together, or the data: {error} (A loss is called as loss(embeddings, labels, "
                 "indices_tuple).)"
             ) from error
-        return loss, z
+        self.backward(loss)
+        return {"loss": loss, "y_pred": z.detach()}
 
     @property
     def bare_module(self) -> nn.Module:

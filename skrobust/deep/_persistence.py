@@ -16,6 +16,7 @@ from skrobust.deep._batch_norm_bank import add_branches, branches_of
 from skrobust.deep._checkpoint import check_same, check_writable
 from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
 from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTraining
+from skrobust.deep._gradient_diversity import GradientDiversity
 from skrobust.deep._hardness_manipulation import HardnessManipulation
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._mdprop import MDProp
@@ -36,6 +37,7 @@ _KNOWN: dict[str, type[BaseEstimator]] = {
         AntiCollapseTriplet,
         EmbeddingShiftTraining,
         EnsembleAdversarialTraining,
+        GradientDiversity,
         HardnessManipulation,
         MDProp,
         StandardTraining,
@@ -87,7 +89,7 @@ class PersistenceMixin:
                 stacklevel=2,
             )
         parts = tuple(f"{name}__" for name in lost)
-        kept = {k: v for k, v in kept.items() if not k.startswith(parts)} if parts else kept
+        kept = {k: v for k, v in kept.items() if not k.startswith(parts)}
         write_tree(
             path,
             {
@@ -96,7 +98,7 @@ class PersistenceMixin:
                 "class": type(self).__name__,
                 "module": None if kind is None else f"{kind.__module__}.{kind.__qualname__}",
                 "params": kept,
-                "left_out": [name for name in left if name != "module"],
+                "left_out": lost,
                 "row_shape": own.layout_.row_shape,
                 "branches": branches_of(own.module_),
                 "embedding_dim": own.embedding_dim_,

@@ -1,17 +1,66 @@
-"""One triplet for each row of a batch."""
+"""One triplet for each row of a batch, and the strategies that train on them."""
 
 from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar
 
 import torch
 
-__all__ = ["SOURCES", "triplet_loss", "triplets"]
+from skrobust.deep._training import AdversarialStrategy, TrainingStep
+from skrobust.utils._sklearn import Interval, StrOptions
 
+__all__ = ["SOURCES", "Triplet", "TripletStrategy", "triplet_loss", "triplets"]
+
+Triplet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 SOURCES = ("random", "semihard", "softhard", "hard")
+
+
+class TripletStrategy(AdversarialStrategy):
+    """Base of the strategies that take a triplet for each row; a subclass writes `_loss`."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **AdversarialStrategy._parameter_constraints,
+        "source": [StrOptions(set(SOURCES))],
+        "margin": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    source: str
+    margin: float
+
+    def _loss(self, step: TrainingStep, clean: torch.Tensor, chosen: Triplet) -> torch.Tensor:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        step : TrainingStep
+        clean : Tensor of shape (n, embedding_dim)
+            Embeddings of the batch.
+        chosen : Triplet
+            Positions of anchors, positives and negatives.
+        """
+        raise NotImplementedError
+
+    def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of a batch and its embeddings; see :class:`Training`.
+
+        Parameters
+        ----------
+        step : TrainingStep
+        """
+        clean = step.look(step.x)
+        chosen = self._draw(step, clean, self.source)
+        if len(chosen[0]) == 0:
+            return step.embed(step.x).sum() * 0, clean
+        return self._loss(step, clean, chosen), clean
+
+    def _draw(self, step: TrainingStep, clean: torch.Tensor, source: str) -> Triplet:
+        generator = step.need_adversary().generator
+        return triplets(clean, step.y, source, generator, self.margin)
 
 
 def triplets(
     z: torch.Tensor, y: torch.Tensor, source: str, generator: torch.Generator, margin: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> Triplet:
     """Return positions of anchors, positives and negatives.
 
     Parameters
@@ -58,7 +107,7 @@ def triplet_loss(
     criterion: Callable[..., torch.Tensor],
     z: torch.Tensor,
     labels: torch.Tensor,
-    chosen: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    chosen: Triplet,
 ) -> torch.Tensor:
     """Return a metric loss of given triplets.
 

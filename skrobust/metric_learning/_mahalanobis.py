@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skrobust.utils._pairs import check_paired, split_pairs
 
 __all__ = ["MahalanobisMetric", "MahalanobisMixin"]
 
@@ -102,20 +104,10 @@ class MahalanobisMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             If the shapes do not match.
         """
         check_is_fitted(self)
-        if Y is None:
-            pairs = check_array(X, allow_nd=True, dtype=[np.float64, np.float32])
-            if pairs.ndim != 3 or pairs.shape[1] != 2:
-                raise ValueError(
-                    "X must have shape (n_pairs, 2, n_features) where Y is not given; got "
-                    f"{pairs.shape}."
-                )
-            X, Y = pairs[:, 0], pairs[:, 1]
+        X, Y = split_pairs(X, Y)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         Y = validate_data(self, Y, dtype=[np.float64, np.float32], reset=False)
-        if X.shape != Y.shape:
-            raise ValueError(
-                f"X and Y must hold the same number of points; got {len(X)} and {len(Y)}."
-            )
+        check_paired(X, Y)
         difference = X - Y
         embedded = difference @ self.components_.T.astype(difference.dtype, copy=False)
         return np.sqrt(np.einsum("ij,ij->i", embedded, embedded))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["split_pairs"]
+__all__ = ["check_paired", "split_pairs"]
 
 
 def split_pairs(X: Any, Y: Any) -> tuple[Any, Any]:
@@ -18,16 +18,19 @@ def split_pairs(X: Any, Y: Any) -> tuple[Any, Any]:
     Raises
     ------
     ValueError
-        If the shapes do not match.
+        If one array holds no pairs.
     """
-    if Y is None:
-        pairs = np.asarray(X)
-        if pairs.ndim < 3 or pairs.shape[1] != 2:
-            raise ValueError(
-                "X must have shape (n_pairs, 2, n_features) where Y is not given; got "
-                f"{pairs.shape}."
-            )
-        return pairs[:, 0], pairs[:, 1]
+    if Y is not None:
+        return X, Y
+    pairs = np.asarray(X)
+    if pairs.ndim < 3 or pairs.shape[1] != 2:
+        raise ValueError(
+            f"X must have shape (n_pairs, 2, n_features) where Y is not given; got {pairs.shape}."
+        )
+    return pairs[:, 0], pairs[:, 1]
+
+
+def check_paired(X: Any, Y: Any) -> None:
+    """Raise a ValueError where checked first and second points differ in number."""
     if len(X) != len(Y):
         raise ValueError(f"X and Y must hold the same number of points; got {len(X)} and {len(Y)}.")
-    return X, Y

@@ -77,16 +77,17 @@ class Scores(ABC):
         return _Embedded(embed, self)
 
 
-class _Embedded(Scores):
-    """Scores behind a differentiable map, which stays on its device."""
+class _Behind(Scores):
+    """Scores of what a step in front makes of a point."""
 
-    def __init__(self, embed: Callable[[torch.Tensor], torch.Tensor], scores: Scores):
+    def __init__(self, scores: Scores):
         super().__init__(scores.classes)
-        self.embed, self.scores = embed, scores
+        self.scores = scores
         self.annealed, self.dtype = scores.annealed, scores.dtype
 
-    def to(self, device: torch.device) -> Scores:
-        return _Embedded(self.embed, self.scores.to(device))
+    @abstractmethod
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the step makes of points."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self.scores(self.embed(x))
@@ -97,13 +98,26 @@ class _Embedded(Scores):
         return self.scores.soften(self.embed(x), temperature)
 
 
-class _Composed(Scores):
+class _Embedded(_Behind):
+    """Scores behind a differentiable map, which stays on its device."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], scores: Scores):
+        super().__init__(scores)
+        self.function = function
+
+    def to(self, device: torch.device) -> Scores:
+        return _Embedded(self.function, self.scores.to(device))
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+class _Composed(_Behind):
     """Scores behind an affine map."""
 
     def __init__(self, step: AffineMap, scores: Scores):
-        super().__init__(scores.classes)
-        self.step, self.scores = step, scores
-        self.annealed, self.dtype = scores.annealed, scores.dtype
+        super().__init__(scores)
+        self.step = step
         self._matrix = torch.from_numpy(np.array(step.matrix.T)).to(self.dtype)
         self._offset = torch.from_numpy(np.array(step.offset)).to(self.dtype)
 
@@ -112,13 +126,8 @@ class _Composed(Scores):
         moved._matrix, moved._offset = self._matrix.to(device), self._offset.to(device)
         return moved
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scores(x @ self._matrix + self._offset)
-
-    def soften(
-        self, x: torch.Tensor, temperature: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.scores.soften(x @ self._matrix + self._offset, temperature)
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self._matrix + self._offset
 
     def before(self, step: AffineMap) -> Scores:
         return _Composed(step.then(self.step), self.scores)
