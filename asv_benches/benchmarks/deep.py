@@ -7,6 +7,7 @@ from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import (
     AdversarialTraining,
     EmbeddingShiftTraining,
+    EnsembleAdversarialTraining,
     MDProp,
     StandardTraining,
 )
@@ -23,6 +24,13 @@ STRATEGIES = {
     "embedding shift, T = 3": (EmbeddingShiftTraining(EPS, max_iter=3), 1.15 * 4),
     "MP'', T = 1": (MDProp(EPS), 1.15 * 3.4),
     "MP'', T = 3": (MDProp(EPS, max_iter=3), 1.15 * 5.4),
+    # M (T + M): every member is attacked, and trains on the examples of all
+    "EAT, M = 3, T = 1": (EnsembleAdversarialTraining(EPS, max_iter=1), 1.15 * 3 * 4),
+    "EAT, M = 3, T = 3": (EnsembleAdversarialTraining(EPS, max_iter=3), 1.15 * 3 * 6),
+    "EAT, M = 3, T = 3, no split": (
+        EnsembleAdversarialTraining(EPS, max_iter=3, split="none"),
+        1.15 * 3 * 6,
+    ),
 }
 
 

@@ -6,10 +6,13 @@ An attack is an estimator. ``run(estimator, X, y)`` attacks a fitted one and ret
 
 from skrobust.attacks._apgd import APGD
 from skrobust.attacks._base import BaseAttack
-from skrobust.attacks._clustering import ClusteringAttack, ClusteringAttackResult
+from skrobust.attacks._cluster_poisoning import ClusterPoisoning
+from skrobust.attacks._clustering import ClusteringAttack
+from skrobust.attacks._clustering_parts import ClusteringAttackResult
 from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult
 from skrobust.attacks._embedding_margin import EmbeddingMargin
 from skrobust.attacks._embedding_moves import EmbeddingShift, EmbeddingTargets
+from skrobust.attacks._embedding_noise import EmbeddingNoise
 from skrobust.attacks._hop_skip_jump import HopSkipJump
 from skrobust.attacks._minimum_norm import MinimumNormAttack
 from skrobust.attacks._nearest_neighbor import (
@@ -18,6 +21,7 @@ from skrobust.attacks._nearest_neighbor import (
     NeighborDirectionAttack,
 )
 from skrobust.attacks._noise import NoiseAttack
+from skrobust.attacks._pair_attack import PairAttack, PairAttackResult
 from skrobust.attacks._pgd import FGSM, PGD
 from skrobust.attacks._ranking import RankingAttack
 from skrobust.attacks._result import AttackResult
@@ -31,10 +35,12 @@ __all__ = [
     "AttackResult",
     "BaseAttack",
     "BaseEmbeddingAttack",
+    "ClusterPoisoning",
     "ClusteringAttack",
     "ClusteringAttackResult",
     "EmbeddingAttackResult",
     "EmbeddingMargin",
+    "EmbeddingNoise",
     "EmbeddingShift",
     "EmbeddingTargets",
     "ExactNeighborAttack",
@@ -43,6 +49,8 @@ __all__ = [
     "MinimumNormAttack",
     "NeighborDirectionAttack",
     "NoiseAttack",
+    "PairAttack",
+    "PairAttackResult",
     "RankingAttack",
     "TransferAttack",
     "WorstCase",

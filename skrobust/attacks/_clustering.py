@@ -6,62 +6,22 @@ although nobody touched them (spill-over);
 inductive      the clusters stay, and moved points are assigned to them.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.validation import check_is_fitted
 
 from skrobust.attacks._base import model_or_default
-from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult
+from skrobust.attacks._clustering_parts import ClusteringAttackResult, ClusteringParts
+from skrobust.attacks._embedding import BaseEmbeddingAttack
 from skrobust.attacks._embedding_moves import EmbeddingShift
-from skrobust.metrics import pairwise_f1
+from skrobust.attacks._pair_attack import PairAttack
 from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import Interval, StrOptions
 
-__all__ = ["ClusteringAttack", "ClusteringAttackResult"]
-
-
-@dataclass(frozen=True, eq=False)
-class ClusteringAttackResult:
-    """Clusters before and after an attack.
-
-    Attributes
-    ----------
-    X_adv : array or data frame of shape (n_samples, ...)
-        All points, the moved ones among them.
-    touched : ndarray of shape (n_samples,) of bool
-        Which were moved.
-    labels, labels_adv : ndarray of shape (n_samples,)
-        Clusters of the clean points, and after the attack.
-    scores : dict of str to dict of str to float
-        ``"nmi"``, ``"ami"`` and ``"f1"`` against the true labels: ``"clean"`` of all points, then
-        after the attack of ``"all"``, and of the ``"touched"`` and the ``"untouched"`` ones where
-        there are any; ``"untouched_clean"`` is what the latter had before.
-    found : EmbeddingAttackResult
-        Of the points that were moved.
-    """
-
-    X_adv: Any
-    touched: np.ndarray
-    labels: np.ndarray
-    labels_adv: np.ndarray
-    scores: dict[str, dict[str, float]]
-    found: EmbeddingAttackResult
-
-    @property
-    def spill_over(self) -> float:
-        """NMI that the untouched points lost; NaN where all were touched."""
-        if "untouched" not in self.scores:
-            return float("nan")
-        return self.scores["untouched_clean"]["nmi"] - self.scores["untouched"]["nmi"]
+__all__ = ["ClusteringAttack"]
 
 
 class ClusteringAttack(BaseEstimator):
@@ -69,7 +29,7 @@ class ClusteringAttack(BaseEstimator):
 
     Parameters
     ----------
-    attack : attack on embeddings, default=None
+    attack : attack on embeddings or PairAttack, default=None
         How points are moved, with a budget; None is ``EmbeddingShift()``.
     mode : {"transductive", "inductive"}, default="transductive"
         Whether all points are clustered anew.
@@ -96,7 +56,7 @@ class ClusteringAttack(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "attack": [BaseEmbeddingAttack, None],
+        "attack": [BaseEmbeddingAttack, PairAttack, None],
         "mode": [StrOptions({"transductive", "inductive"})],
         "share": [Interval(Real, 0, 1, closed="right")],
         "groups": [StrOptions({"labels", "clusters"})],
@@ -105,7 +65,7 @@ class ClusteringAttack(BaseEstimator):
 
     def __init__(
         self,
-        attack: BaseEmbeddingAttack | None = None,
+        attack: BaseEmbeddingAttack | PairAttack | None = None,
         *,
         mode: str = "transductive",
         share: float = 1.0,
@@ -145,8 +105,7 @@ class ClusteringAttack(BaseEstimator):
             clusterer does not have.
         """
         self._validate_params()
-        check_is_fitted(estimator)
-        parts = _Parts.of(estimator)
+        parts = ClusteringParts.of(estimator)
         if self.mode == "inductive" and not hasattr(estimator, "predict"):
             raise ValueError(
                 "mode='inductive' needs a clusterer with predict; "
@@ -156,76 +115,27 @@ class ClusteringAttack(BaseEstimator):
         table = Table.of(X)
         if len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
-        labels = self._cluster(parts, X)
+        Z = parts.embedding.transform(X)
+        labels = self._cluster(parts, X, Z)
         rows = np.arange(len(y))
         n = max(1, round(self.share * len(y)))
         chosen = np.sort(check_random_state(self.random_state).permutation(rows)[:n])
         touched = np.isin(rows, chosen)
-        attack = EmbeddingShift() if self.attack is None else clone(self.attack)
+        attack: Any = EmbeddingShift() if self.attack is None else clone(self.attack)
         groups = y if self.groups == "labels" else labels
         some = table.rebuild(table.values[chosen], chosen)
         # groups have the means of all points
-        gallery = np.asarray(parts.embedding.transform(X), dtype=np.float64)
+        gallery = np.asarray(Z, dtype=np.float64)
         model = model_or_default(attack.threat_model)
         found = attack._attack(parts.embedding, some, groups[chosen], model, gallery, groups)
         points = table.values.copy()
         points[chosen] = Table.of(found.X_adv).values
         X_adv = table.rebuild(points, rows)
         labels_adv = self._cluster(parts, X_adv)
-        scores = {"clean": _scores(y, labels), "all": _scores(y, labels_adv)}
-        scores["touched"] = _scores(y[touched], labels_adv[touched])
-        if not touched.all():
-            scores["untouched"] = _scores(y[~touched], labels_adv[~touched])
-            scores["untouched_clean"] = _scores(y[~touched], labels[~touched])
-        return ClusteringAttackResult(X_adv, touched, labels, labels_adv, scores, found)
+        return ClusteringAttackResult.of(X_adv, touched, labels, labels_adv, y, found)
 
-    def _cluster(self, parts: "_Parts", X: Any) -> np.ndarray:
+    def _cluster(self, parts: ClusteringParts, X: Any, Z: Any = None) -> np.ndarray:
+        """Return the clusters of points, or of their embeddings where these are known."""
         if self.mode == "inductive":
             return np.asarray(parts.estimator.predict(X))
-        return np.asarray(clone(parts.clusterer).fit_predict(parts.embedding.transform(X)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """A fitted clustering: what embeds, and what clusters embeddings."""
-
-    estimator: Any
-    embedding: Any
-    clusterer: Any
-
-    @classmethod
-    def of(cls, estimator: Any) -> "_Parts":
-        """Take a Pipeline, a clustering on a metric, or a clusterer apart."""
-        last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-        if not hasattr(last, "fit_predict"):
-            raise TypeError(
-                f"estimator must be a clusterer, or a Pipeline that ends with one; got "
-                f"{type(last).__name__}."
-            )
-        front: Any = _Same()
-        if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
-            front = estimator[:-1]
-        if getattr(last, "metric_", None) is not None:
-            front = last.metric_ if isinstance(front, _Same) else make_pipeline(front, last.metric_)
-        if hasattr(last, "metric_"):
-            last = clone(last).set_params(metric=None)
-        return cls(estimator, front, last)
-
-
-class _Same:
-    """The embedding that leaves points as they are."""
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the points, flat."""
-        return Table.of(X).values
-
-    def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        return lambda x: x.flatten(1)
-
-
-def _scores(y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {
-        "nmi": float(normalized_mutual_info_score(y, labels)),
-        "ami": float(adjusted_mutual_info_score(y, labels)),
-        "f1": float(pairwise_f1(y, labels)),
-    }
+        return parts.cluster(parts.embedding.transform(X) if Z is None else Z)

@@ -1,16 +1,4 @@
-r"""Attacks on embeddings: move what a transformer says of a point, without labels.
-
-With x = x₀ + s ∘ η and the embedding z = f(x), a value v(z) is raised by projected steps
-
-    η ← Π( η + α u ),     u the steepest step of v along f.
-
-The gradient is that of torch, or, for a transformer that has none, the estimate of natural
-evolution strategies from antithetic pairs of points (Ilyas, Engstrom, Athalye and Lin, ICML 2018),
-
-    g = 1/(2 σ P) Σ_p [ v(x + σ s ∘ u_p) − v(x − σ s ∘ u_p) ] u_p.
-
-The start is random: at the clean point the gradient of a shift is undefined.
-"""
+"""The base of the attacks on embeddings: what a transformer says of a point, without labels."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -31,7 +19,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skrobust.attacks._ascent import steepest
 from skrobust.attacks._base import (
     check_fitted,
     model_or_default,
@@ -39,14 +26,12 @@ from skrobust.attacks._base import (
     resolve_budget,
     training_model,
 )
+from skrobust.attacks._embedding_view import EmbeddingView
 from skrobust.attacks._search import audited
-from skrobust.numerics import project_ball
-from skrobust.threat_model import FeatureBudget, ThreatModel
-from skrobust.utils._frames import Table
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._validation import check_one_eps
-from skrobust.victims import differentiable_embedding
 
 __all__ = ["BaseEmbeddingAttack", "EmbeddingAttackResult", "EmbeddingRows", "unit"]
 
@@ -148,6 +133,12 @@ class BaseEmbeddingAttack(
     def _report(self, z: torch.Tensor, chosen: Any) -> torch.Tensor:
         """Return what is reported of the perturbed rows, shape (n,)."""
         return self._value(z, chosen)
+
+    def _move(
+        self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return perturbed rows, and where the first gradient was 0; `n_meant` rows count."""
+        return view.ascend(rows, chosen, noise, n_meant)
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -272,9 +263,9 @@ class BaseEmbeddingAttack(
         if y is not None and len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
         budget = resolve_budget(model, table, estimator)
-        raw = np.nan_to_num(table.values)
+        view = EmbeddingView(self, estimator, table, budget, eps)
+        raw = view.raw
         budget.check_inside(raw)
-        view = _View(self, estimator, table, budget, eps)
         clean = view.transform(raw, np.arange(len(raw)))
         noise = RowNoise(
             int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)), raw
@@ -283,13 +274,14 @@ class BaseEmbeddingAttack(
         value = np.zeros(len(raw))
         zero = np.zeros(len(raw), dtype=bool)
         embedded = clean.copy()
+        items = self._shown(torch.from_numpy(clean if gallery is None else gallery))
         for start in range(0, len(raw), self.batch_size):
             some = np.arange(start, min(start + self.batch_size, len(raw)))
             # filled up, so that rounding does not depend on the rows that come along
             filled = np.resize(some, self.batch_size) if len(some) < self.batch_size else some
             rows = EmbeddingRows(
                 clean=self._shown(torch.from_numpy(clean[filled])),
-                gallery=self._shown(torch.from_numpy(clean if gallery is None else gallery)),
+                gallery=items,
                 own=filled if gallery is None else np.full(len(filled), -1),
                 labels=None if y is None else y[filled],
                 gallery_labels=gallery_labels,
@@ -297,7 +289,7 @@ class BaseEmbeddingAttack(
             )
             chosen = self._choose(rows)
             if eps > 0:
-                moved, none = view.ascend(filled, chosen, rows.noise, len(some))
+                moved, none = self._move(view, filled, chosen, rows.noise, len(some))
                 points[some] = budget.project(raw[some], moved[: len(some)], eps, table.dtype)
                 zero[some] = none[: len(some)]
             at = view.transform(points[filled], filled)
@@ -318,93 +310,6 @@ class BaseEmbeddingAttack(
     def _shown(self, z: torch.Tensor) -> torch.Tensor:
         """Return embeddings as the attack compares them."""
         return unit(z) if self.normalizes else z
-
-
-class _View:
-    """A transformer, seen from the rows of a table."""
-
-    def __init__(
-        self,
-        attack: BaseEmbeddingAttack,
-        estimator: Any,
-        table: Table,
-        budget: FeatureBudget,
-        eps: float,
-    ):
-        self.attack, self.estimator, self.table = attack, estimator, table
-        self.budget, self.eps = budget, eps
-        self.n_queries = self.n_gradient_calls = 0
-        self.embed = differentiable_embedding(estimator) if attack.gradient == "exact" else None
-        self.shape = np.shape(table.given)[1:]
-
-    def transform(self, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Ask the public `transform`."""
-        self.n_queries += len(np.unique(rows))
-        found = self.estimator.transform(self.table.rebuild(points, rows))
-        found = found.toarray() if hasattr(found, "toarray") else found
-        return np.asarray(found, dtype=np.float64).reshape(len(rows), -1)
-
-    def ascend(
-        self, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return perturbed rows, and where the first gradient was 0."""
-        attack, budget = self.attack, self.budget
-        raw = np.nan_to_num(self.table.values)[rows]
-        clean, scale = torch.from_numpy(raw), torch.from_numpy(budget.scale)
-        radius = torch.full((len(rows),), self.eps, dtype=torch.float64)
-        box: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
-        if budget.bounded:
-            low, high = budget.scaled_box(raw)
-            box = torch.from_numpy(low), torch.from_numpy(high)
-        start = torch.from_numpy(noise.in_ball(raw.shape[1], budget.norm, 1))
-        eta = project_ball(
-            torch.where(scale > 0, 0.1 * self.eps * start, 0), radius, budget.norm, *box
-        )
-        best, best_value = eta, torch.full_like(radius, -torch.inf)
-        zero = np.zeros(len(rows), dtype=bool)
-        for t in range(attack.max_iter):
-            value, gradient = self._slope(clean, scale, eta, rows, chosen, noise, t)
-            self.n_gradient_calls += n_meant
-            if t == 0:
-                zero = (gradient == 0).all(1).numpy()
-            better = value > best_value
-            best = torch.where(better[:, None], eta, best)
-            best_value = torch.where(better, value, best_value)
-            rate = attack.step_size * self.eps * (1 - t / attack.max_iter)
-            eta = project_ball(
-                eta + rate * steepest(gradient, budget.norm), radius, budget.norm, *box
-            )
-        return raw + (scale * best).numpy(), zero
-
-    def _slope(
-        self,
-        clean: torch.Tensor,
-        scale: torch.Tensor,
-        eta: torch.Tensor,
-        rows: np.ndarray,
-        chosen: Any,
-        noise: RowNoise,
-        t: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        attack = self.attack
-        if self.embed is not None:
-            eta = eta.detach().requires_grad_()
-            x = clean + scale * eta
-            z = self.embed(x.reshape(len(x), *self.shape) if len(self.shape) > 1 else x)
-            value = attack._value(attack._shown(z), chosen)
-            (gradient,) = torch.autograd.grad(value.sum(), eta)
-            return value.detach(), torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
-
-        def at(moved: torch.Tensor) -> torch.Tensor:
-            z = self.transform((clean + scale * moved).numpy(), rows)
-            return attack._value(attack._shown(torch.from_numpy(z)), chosen)
-
-        width, gradient = 0.05 * self.eps, torch.zeros_like(eta)
-        for p in range(attack.n_evaluations):
-            u = torch.from_numpy(noise.normal(eta.shape[1], 10_000 + t * attack.n_evaluations + p))
-            u = torch.where(scale > 0, u, 0)
-            gradient += (at(eta + width * u) - at(eta - width * u))[:, None] * u
-        return at(eta), gradient / (2 * width * attack.n_evaluations)
 
 
 def unit(z: torch.Tensor) -> torch.Tensor:

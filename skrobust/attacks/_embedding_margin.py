@@ -170,8 +170,9 @@ class EmbeddingMargin(BaseEmbeddingAttack):
         groups, codes = np.unique(rows.gallery_labels, return_inverse=True)
         if len(groups) < 2:
             raise ValueError(f"y must hold at least two groups; got 1: {groups[0]!r}.")
-        member = torch.nn.functional.one_hot(torch.from_numpy(codes)).to(rows.gallery)
-        means = member.T @ rows.gallery / member.sum(0)[:, None]
+        sums = rows.gallery.new_zeros(len(groups), rows.gallery.shape[1])
+        sums.index_add_(0, torch.from_numpy(codes), rows.gallery)
+        means = sums / torch.from_numpy(np.bincount(codes)).to(sums)[:, None]
         if rows.labels is None:  # of the nearest mean
             own = torch.cdist(rows.clean, means).argmin(1)
         else:

@@ -29,6 +29,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skrobust.certificates import certify_nearest_neighbors
 from skrobust.cluster._engines import (
+    inertia,
     kmeans,
     nearest_center,
     refine,
@@ -43,6 +44,7 @@ from skrobust.utils._torch import resolve_device
 __all__ = ["AdversarialClustering"]
 
 _WITH_CENTERS = ("kmeans", "spherical_kmeans")
+_COUNTED = 10_000  # points among which different ones are counted
 
 
 def _has_rule(estimator: Any) -> bool:
@@ -78,14 +80,16 @@ class AdversarialClustering(
     backend : {"auto", "faiss", "sklearn"}, default="auto"
         Of k-means: "auto" is faiss for large problems, where it is installed.
     batch_size : int, default=None
-        Points of a step of scikit-learn's mini-batch k-means, for data where a pass over all
-        points takes too long; None is k-means.
+        Points of a step of scikit-learn's mini-batch k-means, for data that do not fit into
+        memory (a ``numpy.memmap`` is read some rows at a time where there is no `metric`) or
+        where passes over all points take too long; None is k-means.
     n_init : int, default=4
         Starts of k-means, of which the best is kept.
     max_iter : int, default=300
         Iterations of k-means.
     tol : float, default=1e-4
-        Of scikit-learn's k-means.
+        Of scikit-learn's k-means; with faiss, what an iteration has to gain, a share of the
+        inertia.
     device : str, default="auto"
         Of faiss: "auto" (CUDA where present and known to faiss), "cpu" or "cuda".
     random_state : int, RandomState or None, default=None
@@ -136,6 +140,9 @@ class AdversarialClustering(
         "device": [str],
         "random_state": ["random_state"],
     }
+
+    labels_: np.ndarray
+    cluster_centers_: np.ndarray
 
     def __init__(
         self,
@@ -208,6 +215,7 @@ class AdversarialClustering(
         Z = self._embed(X, checked)
         if self.algorithm in _WITH_CENTERS:
             self._fit_centers(Z, gpu)
+            nearest = self.labels_
         else:
             agglomerative = self.algorithm == "agglomerative"
             model = (
@@ -217,8 +225,8 @@ class AdversarialClustering(
             groups = [Z[self.labels_ == c] for c in range(self.labels_.max() + 1)] or [Z]
             self.cluster_centers_ = np.stack([group.mean(axis=0) for group in groups])
             self.n_iter_ = 1
-        nearest = nearest_center(Z, self.cluster_centers_)
-        self.inertia_ = float(np.square(Z - self.cluster_centers_[nearest]).sum())
+            nearest = nearest_center(Z, self.cluster_centers_)
+        self.inertia_ = inertia(Z, self.cluster_centers_, nearest)
         if labels is not None:
             self.scores_ = {
                 "nmi": float(normalized_mutual_info_score(labels, self.labels_)),
@@ -317,8 +325,8 @@ class AdversarialClustering(
     def _fit_centers(self, Z: np.ndarray, gpu: bool) -> None:
         random_state = check_random_state(self.random_state)
         backend = resolve_backend(self.backend, len(Z) * self.n_clusters * Z.shape[1])
-        distinct = min(len(np.unique(Z, axis=0)), self.n_clusters) if len(Z) < 10_000 else None
-        if distinct is not None and distinct < self.n_clusters:
+        distinct = len(np.unique(Z, axis=0)) if len(Z) < _COUNTED else self.n_clusters
+        if distinct < self.n_clusters:
             raise ValueError(
                 f"n_clusters={self.n_clusters} must be at most the number of different "
                 f"embeddings; got {distinct}."

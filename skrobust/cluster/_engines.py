@@ -2,9 +2,9 @@ r"""k-means by faiss or scikit-learn, and what comes after it.
 
     min_{μ}  Σ_i  min_c ‖z_i − μ_c‖² ,
 
-from k-means++ starts, the best of several. faiss is the faster one on many points; it gets all of
-them and scikit-learn's starts, because its own (random points, a sample of 256 a centroid) end
-higher.
+from k-means++ starts, the best of several. faiss is the faster one on many points. It gets all of
+them, because a sample (its default) ends higher, and starts that scikit-learn chooses among a
+sample; all of these make a few iterations, and the best goes on until it hardly falls any more.
 """
 
 import importlib.util
@@ -13,25 +13,35 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_argmin_min
+from sklearn.utils import gen_batches
 
-__all__ = ["Partition", "kmeans", "nearest_center", "refine", "resolve_backend", "trimmed_kmeans"]
+__all__ = [
+    "Centers",
+    "inertia",
+    "kmeans",
+    "nearest_center",
+    "refine",
+    "resolve_backend",
+    "trimmed_kmeans",
+]
 
 _FAISS_FROM = 20_000_000  # n · k · d beyond which faiss is worth its import
+_START_FROM = 128  # points a cluster that starts are chosen among, for faiss
+_ROWS = 8192  # that are looked at together
+_BLOCK = 10  # iterations of faiss between two looks at what they gained
 
 
 @dataclass(frozen=True, eq=False)
-class Partition:
-    """Clusters with centers.
+class Centers:
+    """Centers of clusters; a point belongs to the nearest one.
 
     Attributes
     ----------
     centers : ndarray of shape (n_clusters, n_components)
-    labels : ndarray of shape (n_samples,), int32
     n_iter : int
     """
 
     centers: np.ndarray
-    labels: np.ndarray
     n_iter: int
 
 
@@ -69,7 +79,7 @@ def kmeans(
     batch_size: int | None,
     gpu: bool,
     random_state: np.random.RandomState,
-) -> Partition:
+) -> Centers:
     """Return the best of several runs of k-means.
 
     Parameters
@@ -81,7 +91,7 @@ def kmeans(
         Runs.
     max_iter : int
     tol : float
-        Of scikit-learn.
+        Of scikit-learn; with faiss, what an iteration has to gain, a share of the inertia.
     batch_size : int or None
         Points of a step of mini-batch k-means; None goes over all of them.
     gpu : bool
@@ -102,34 +112,46 @@ def kmeans(
             n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed
         ).fit(Z)
     else:
-        return _faiss(Z, n_clusters, n_init, max_iter, gpu, seed)
-    return Partition(found.cluster_centers_, found.labels_, int(found.n_iter_))
+        return _faiss(Z, n_clusters, n_init, max_iter, tol, gpu, seed)
+    return Centers(found.cluster_centers_, int(found.n_iter_))
 
 
 def _faiss(
-    Z: np.ndarray, n_clusters: int, n_init: int, max_iter: int, gpu: bool, seed: int
-) -> Partition:
+    Z: np.ndarray, n_clusters: int, n_init: int, max_iter: int, tol: float, gpu: bool, seed: int
+) -> Centers:
     import faiss
 
     points = np.ascontiguousarray(Z, dtype=np.float32)
     rng = np.random.RandomState(seed)
-    best, centers = np.inf, points[:n_clusters]
-    for _ in range(n_init):
-        start, _ = kmeans_plusplus(points, n_clusters, random_state=rng.randint(2**31 - 1))
-        run = faiss.Kmeans(
+
+    def run(start: np.ndarray, niter: int) -> tuple[float, np.ndarray]:
+        model = faiss.Kmeans(
             points.shape[1],
             n_clusters,
-            niter=max_iter,
+            niter=niter,
             seed=int(rng.randint(2**31 - 1)),
             max_points_per_centroid=len(points),
             min_points_per_centroid=1,
             gpu=gpu,
         )
-        value = run.train(points, init_centroids=start)
-        if value < best:
-            best, centers = value, np.array(run.centroids)
-    centers = centers.astype(Z.dtype)
-    return Partition(centers, nearest_center(Z, centers), max_iter)
+        model.train(points, init_centroids=start)
+        return float(model.obj[-1]), np.array(model.centroids)
+
+    done = min(_BLOCK, max_iter)
+    n_some = min(len(points), _START_FROM * n_clusters)
+    runs = []
+    for _ in range(n_init):
+        some = points[rng.permutation(len(points))[:n_some]]
+        start, _ = kmeans_plusplus(some, n_clusters, random_state=rng.randint(2**31 - 1))
+        runs.append(run(start, done))
+    value, centers = min(runs, key=lambda found: found[0])
+    while done < max_iter:
+        n_more = min(_BLOCK, max_iter - done)
+        before, (value, centers) = value, run(centers, n_more)
+        done += n_more
+        if before - value <= n_more * tol * value:
+            break
+    return Centers(centers.astype(Z.dtype), done)
 
 
 def nearest_center(Z: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -137,20 +159,29 @@ def nearest_center(Z: np.ndarray, centers: np.ndarray) -> np.ndarray:
     return pairwise_distances_argmin(Z, centers).astype(np.int32)
 
 
-def refine(Z: np.ndarray, start: Partition, kind: str, max_iter: int) -> Partition:
-    """Go on from a partition with other centers than means.
+def inertia(Z: np.ndarray, centers: np.ndarray, labels: np.ndarray) -> float:
+    """Return the sum of squared distances of rows to their centers, some rows at a time."""
+    return float(
+        sum(
+            np.square(Z[some] - centers[labels[some]], dtype=np.float64).sum()
+            for some in gen_batches(len(Z), _ROWS)
+        )
+    )
+
+
+def refine(Z: np.ndarray, start: Centers, kind: str, max_iter: int) -> Centers:
+    """Go on from centers with other centers than means.
 
     Parameters
     ----------
     Z : ndarray of shape (n_samples, n_components)
         Of norm 1 for "direction".
-    start : Partition
+    start : Centers
     kind : {"median", "direction"}
         The median of each coordinate, or the mean divided by its norm (spherical k-means).
     max_iter : int
     """
-    centers, labels = start.centers.copy(), start.labels
-    done = 0
+    centers, labels, done = start.centers.copy(), nearest_center(Z, start.centers), 0
     while done < max_iter:
         done += 1
         for c in range(len(centers)):
@@ -161,7 +192,7 @@ def refine(Z: np.ndarray, start: Partition, kind: str, max_iter: int) -> Partiti
         if (moved == labels).all():
             break
         labels = moved
-    return Partition(centers, labels, start.n_iter + done)
+    return Centers(centers, start.n_iter + done)
 
 
 def trimmed_kmeans(
@@ -172,7 +203,7 @@ def trimmed_kmeans(
     n_init: int,
     max_iter: int,
     random_state: np.random.RandomState,
-) -> Partition:
+) -> Centers:
     """k-means without the share of the points that is farthest from all centers.
 
         min_{μ}  Σ over the (1 − trim) n smallest of  min_c ‖z_i − μ_c‖²
@@ -192,24 +223,28 @@ def trimmed_kmeans(
     random_state : RandomState
     """
     n_kept = max(len(Z) - int(trim * len(Z)), n_clusters)
-    best, best_value = None, np.inf
-    for _ in range(n_init):
-        centers = Z[random_state.permutation(len(Z))[:n_clusters]].copy()
-        value, done = np.inf, 0
-        while done < max_iter:
-            done += 1
-            labels, apart = pairwise_distances_argmin_min(Z, centers)
-            kept = np.argsort(apart, kind="stable")[:n_kept]
-            before, value = value, float(np.square(apart[kept]).sum())
-            if value >= before * (1 - 1e-12):
-                break
-            for c in np.unique(labels[kept]):
-                centers[c] = Z[kept[labels[kept] == c]].mean(axis=0)
-        if value < best_value:
-            best, best_value = Partition(centers, nearest_center(Z, centers), done), value
-    if best is None:  # all distances are 0 or not finite
-        return Partition(centers, nearest_center(Z, centers), done)
-    return best
+    runs = [
+        _trimmed_run(Z, random_state.permutation(len(Z))[:n_clusters], n_kept, max_iter)
+        for _ in range(n_init)
+    ]
+    return min(runs, key=lambda run: run[0])[1]
+
+
+def _trimmed_run(
+    Z: np.ndarray, start: np.ndarray, n_kept: int, max_iter: int
+) -> tuple[float, Centers]:
+    """Return what is minimised, and the centers, from the rows `start`."""
+    centers, value, done = Z[start].copy(), np.inf, 0
+    while done < max_iter:
+        done += 1
+        labels, apart = pairwise_distances_argmin_min(Z, centers)
+        kept = np.argsort(apart, kind="stable")[:n_kept]
+        before, value = value, float(np.square(apart[kept]).sum())
+        if value >= before * (1 - 1e-12):
+            break
+        for c in np.unique(labels[kept]):
+            centers[c] = Z[kept[labels[kept] == c]].mean(axis=0)
+    return value, Centers(centers, done)
 
 
 def _center(members: np.ndarray, kind: str) -> np.ndarray:

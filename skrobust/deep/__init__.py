@@ -15,6 +15,7 @@ from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._batch_norm_bank import add_branches, branches_of, route
 from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
 from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTraining
+from skrobust.deep._gradient_diversity import GradientDiversity
 from skrobust.deep._hardness_manipulation import HardnessManipulation
 from skrobust.deep._mdprop import MDProp
 from skrobust.deep._modules import MLP, ConvNet
@@ -30,6 +31,7 @@ __all__ = [
     "ConvNet",
     "EmbeddingShiftTraining",
     "EnsembleAdversarialTraining",
+    "GradientDiversity",
     "HardnessManipulation",
     "MDProp",
     "StandardTraining",

@@ -53,7 +53,8 @@ class AcceleratedNet(MetricNet, AccelerateMixin, NeuralNet):
         loader = MetricNet.get_iterator(self, dataset, training)
         if not training:  # every process judges by all rows
             return loader
-        loader = self.accelerator.prepare(loader)
+        # batches go to the device in the step: on the way they would lose what a strategy knows
+        loader = self.accelerator.prepare_data_loader(loader, device_placement=False)
         self.session.n_batches = len(loader)
         return loader
 

@@ -5,13 +5,15 @@ r"""Several networks as one embedding.
 The members' spaces are not aligned, so that their embeddings are put side by side and not averaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["Ensemble", "EnsembleCriterion"]
+from skrobust.deep._adversary import frozen
+
+__all__ = ["Ensemble", "EnsembleCriterion", "Members", "combine"]
 
 
 class Ensemble(nn.Module):
@@ -27,8 +29,14 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return embeddings of shape (n, n_members · embedding_dim)."""
+    def forward(self, x: Any) -> Any:
+        """Return embeddings of shape (n, n_members · embedding_dim).
+
+        Of a list with inputs for each member: the list of what each makes of its own. (Several
+        processes see one call only, in which all members take part.)
+        """
+        if isinstance(x, list):
+            return [member(own) for member, own in zip(self.members, x, strict=True)]
         return combine([member(x) for member in self.members])
 
 
@@ -55,6 +63,41 @@ class EnsembleCriterion(nn.Module):
             for loss, part in zip(self.losses, parts, strict=True)
         ]
         return torch.stack(found).mean()
+
+
+class Members:
+    """What strategies with several networks have in common."""
+
+    n_members: int
+
+    def build(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return an ensemble of new networks.
+
+        Parameters
+        ----------
+        make : callable
+        """
+        return Ensemble([make() for _ in range(self.n_members)])
+
+    def build_criterion(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return a loss for each member.
+
+        Parameters
+        ----------
+        make : callable
+        """
+        return EnsembleCriterion([make() for _ in range(self.n_members)])
+
+    @staticmethod
+    def pairs(ensemble: Any, criterion: Any) -> list[tuple[nn.Module, nn.Module]]:
+        """Return each member with its loss."""
+        return list(zip(ensemble.members, criterion.losses, strict=True))
+
+    @staticmethod
+    def clean(ensemble: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of the whole in evaluation mode, without gradients."""
+        with torch.no_grad(), frozen(ensemble):
+            return ensemble(x)
 
 
 def combine(embeddings: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 from accelerate import Accelerator
 from sklearn.datasets import load_digits
 from skrobust import AdversarialDeepMetric, ThreatModel
-from skrobust.deep import AdversarialTraining, MDProp
+from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, MDProp
 
 X, y = load_digits(n_class=4, return_X_y=True)
 accelerator = Accelerator(cpu=True)
@@ -28,13 +28,16 @@ found = {}
 for name, params in {
     "plain": {},
     "mdprop": {"training": MDProp(eps)},
+    "ensemble": {"training": EnsembleAdversarialTraining(eps, n_members=2, max_iter=1)},
     "proxies": {"loss": "proxy_anchor", "training": AdversarialTraining(eps, max_iter=2)},
 }.items():
     metric = AdversarialDeepMetric(
         image_shape=(8, 8), max_iter=6, batch_size=64, random_state=0,
         accelerator=accelerator, **params
     ).fit(X[::2], y[::2])
-    gathered = accelerator.gather(metric.module_.backbone.head.weight.detach().sum()[None])
+    gathered = accelerator.gather(
+        sum(p.detach().sum() for p in metric.module_.parameters())[None]
+    )
     found[name] = {
         "processes": accelerator.num_processes,
         "weights": gathered.tolist(),

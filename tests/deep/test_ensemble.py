@@ -192,13 +192,46 @@ def test_bad_parameters(params, match):
         EnsembleAdversarialTraining(EPS, **params).check()
 
 
-def test_with_an_accelerator_it_says_what_is_needed():
+def test_members_without_rows_of_their_own_take_the_batch():
+    strategy = EnsembleAdversarialTraining(EPS, split="disjoint", max_iter=1)
+    step = make_step(strategy)
+    step.parts = torch.zeros_like(step.parts)
+    strategy.loss(step)
+    assert [len(member.trained[0]) for member in step.module.members] == [72, 72, 72]
+
+
+@pytest.mark.parametrize("transfer", ["T1", "T2"])
+def test_examples_may_be_those_that_move_embeddings(transfer):
+    """Each row is moved farther than by the examples of the loss; "mixed" does that to half."""
+    apart = {}
+    for craft in ("loss", "shift", "mixed"):
+        strategy = EnsembleAdversarialTraining(
+            EPS, craft=craft, transfer=transfer, max_iter=10, split="none"
+        )
+        step = make_step(strategy, n=240)
+        member = step.module if transfer == "T2" else step.module.members[0]
+        clean = step.look(step.x) if transfer == "T2" else member(step.x)
+        x = strategy._examples(step, strategy.pairs(step.module, step.criterion))[0]
+        apart[craft] = (member(x) - clean).norm(dim=1).detach()
+    assert (apart["shift"] > apart["loss"]).sum() > 2 * (apart["shift"] < apart["loss"]).sum()
+    assert apart["shift"].mean() > 1.1 * apart["loss"].mean()
+    even, odd = apart["mixed"][::2], apart["mixed"][1::2]
+    torch.testing.assert_close(odd, apart["shift"][1::2])
+    assert abs(even.mean() - apart["loss"][::2].mean()) < abs(even.mean() - odd.mean())
+
+
+def test_a_shift_has_to_start_away_from_the_point():
+    with pytest.raises(ValueError, match="start must be > 0 for craft='mixed'"):
+        EnsembleAdversarialTraining(EPS, craft="mixed", start=0).check()
+
+
+def test_with_an_accelerator_the_split_is_known():
     pytest.importorskip("accelerate")
     metric = AdversarialDeepMetric(
         image_shape=(8, 8),
-        training=EnsembleAdversarialTraining(WIDE),
+        training=EnsembleAdversarialTraining(WIDE, max_iter=1),
         accelerator=True,
-        max_iter=1,
-    )
-    with pytest.raises(ValueError, match="for a single process"):
-        metric.fit(X_train, y_train)
+        max_iter=3,
+        random_state=0,
+    ).fit(X_train, y_train)
+    assert metric.score(X_test, y_test) > 0.9

@@ -1,0 +1,217 @@
+"""Clustering on embeddings under attack, for ensembles and what they are compared with.
+
+    python cluster_study.py run CELLS.jsonl [--data a,b] [--methods "a;b"] [--seeds 0,1,2]
+    python cluster_study.py table CELLS.jsonl
+
+The study of doc/cluster_study.md; it resumes as that of deep_study.py does. Loss: Proxy Anchor.
+Fashion-MNIST: 4,000 training images at random (seed 0), budget 16/255; Omniglot at 28 × 28, test
+classes are none of the training classes, budget .1 (both ℓ∞, images in [0, 1]). 1,000 test images
+are attacked in 20 steps and clustered by k-means with as many clusters as classes.
+
+all        every image is moved, and clustered anew;
+10 %, 50 % some are moved, and the others are scored;
+inductive  the centers are those of the clean images.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks.common import SMOKE, read_cells, run_cells, spread
+from deep_study import SEEDS, STEPS, load, recall
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+from skrobust import AdversarialDeepMetric, ThreatModel
+from skrobust.attacks import EmbeddingMargin, EmbeddingNoise, EmbeddingShift, PairAttack
+from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, GradientDiversity
+from skrobust.metrics import pairwise_f1
+from skrobust.scorers import reseeding_floor
+
+# fixed before anything was measured
+EPOCHS = {"fashion": 8, "omniglot": 20}
+EPS = {"fashion": 16 / 255, "omniglot": 0.1}
+MODES = ("all", "10 %", "50 %", "inductive")
+
+
+def eat(eps, **params):
+    """Return a strategy with three members and three steps."""
+    return EnsembleAdversarialTraining(budget(eps), max_iter=3, **params)
+
+
+def budget(eps):
+    """Return the threat model of images in [0, 1]."""
+    return ThreatModel(np.inf, eps, bounds=(0.0, 1.0))
+
+
+# name: (strategy of a budget, share of the epochs); an ensemble has three members
+METHODS = {
+    "plain": (lambda eps: None, 1),
+    "plain ensemble": (lambda eps: GradientDiversity(weight=0), 1),
+    "gradient diversity": (lambda eps: GradientDiversity(), 1),
+    "AT": (lambda eps: AdversarialTraining(budget(eps), max_iter=3), 1),
+    "AT, 3 x epochs": (lambda eps: AdversarialTraining(budget(eps), max_iter=3), 3),
+    "TRADES": (lambda eps: AdversarialTraining(budget(eps), objective="trades", max_iter=3), 1),
+    "TRADES, 3 x epochs": (
+        lambda eps: AdversarialTraining(budget(eps), objective="trades", max_iter=3),
+        3,
+    ),
+    "AT ensemble": (lambda eps: eat(eps, split="none", transfer="T0"), 1),
+    "split alone": (lambda eps: eat(eps, transfer="T0"), 1),
+    "transfer alone": (lambda eps: eat(eps, split="none"), 1),
+    "EAT": (eat, 1),
+    "EAT, T4": (lambda eps: eat(eps, transfer="T4"), 1),
+    "EAT, shift": (lambda eps: eat(eps, craft="shift"), 1),
+    "EAT, mixed": (lambda eps: eat(eps, craft="mixed"), 1),
+    "EAT, mixed, clean .25": (lambda eps: eat(eps, craft="mixed", clean_weight=0.25), 1),
+}
+
+
+def attacks(eps):
+    """Return the attacks at a budget."""
+    common = {"threat_model": budget(eps), "random_state": 0}
+    steps = common | {"max_iter": STEPS}
+    return {
+        "noise": EmbeddingNoise(**common),
+        "shift": EmbeddingShift(**steps),
+        "margin": EmbeddingMargin(**steps),
+        "anchor": EmbeddingMargin(objective="proxy_anchor", **steps),
+        "pairs": PairAttack(**steps),
+    }
+
+
+def moved_by(attack, metric, X, y):
+    """Return the embeddings of attacked images."""
+    if isinstance(attack, PairAttack):
+        return attack._attack(metric, X, y, attack.threat_model, None, None).embedding_adv
+    return attack.run(metric, X, y).embedding_adv
+
+
+def agreement(y, labels):
+    """Return what clusters say of classes."""
+    return {
+        "nmi": float(normalized_mutual_info_score(y, labels)),
+        "ami": float(adjusted_mutual_info_score(y, labels)),
+        "f1": float(pairwise_f1(y, labels)),
+    }
+
+
+def cell(name, method, seed):
+    """Train, and return a record."""
+    torch.set_num_threads(1)
+    X, y, X_test, y_test = load(name)
+    if name == "fashion":  # the first of a random order
+        X, y = X[:4000], y[:4000]
+    rows = np.random.default_rng(1).permutation(len(y_test))[: 60 if SMOKE else 1000]
+    Q, labels = X_test[rows], y_test[rows]
+    strategy, share = METHODS[method]
+    started = time.perf_counter()
+    metric = AdversarialDeepMetric(
+        image_shape=(28, 28),
+        loss="proxy_anchor",
+        training=strategy(EPS[name]),
+        max_iter=1 if SMOKE else share * EPOCHS[name],
+        batch_size=120,
+        standardize=False,
+        random_state=seed,
+        device="cpu",
+    ).fit(X, y)
+    seconds = time.perf_counter() - started
+    Z = metric.transform(Q).astype(np.float64)
+    kmeans = KMeans(len(np.unique(labels)), n_init=4, random_state=seed)
+    clean = kmeans.fit_predict(Z)
+    centers = kmeans.cluster_centers_
+    every = np.arange(len(Z))
+    record = {
+        "data": name,
+        "method": method,
+        "seed": seed,
+        "seconds": seconds,
+        "clean": agreement(labels, clean) | {"recall": recall(Z, labels, every, Z)},
+        "floor": reseeding_floor(kmeans, Z, labels),
+    }
+    order = np.random.default_rng(2).permutation(len(Z))
+    for kind, attack in attacks(EPS[name]).items():
+        moved = moved_by(attack, metric, Q, labels)
+        found = {"recall": recall(Z, labels, every, moved)}
+        found["all"] = agreement(labels, kmeans.fit_predict(moved))
+        for mode, part in (("10 %", 0.1), ("50 %", 0.5)):
+            touched = order[: round(part * len(Z))]
+            untouched = np.setdiff1d(every, touched)
+            mixed = Z.copy()
+            mixed[touched] = moved[touched]
+            after = kmeans.fit_predict(mixed)
+            found[mode] = agreement(labels[untouched], after[untouched])
+            before = agreement(labels[untouched], clean[untouched])
+            found[mode]["spill-over"] = before["nmi"] - found[mode]["nmi"]
+        nearest = ((moved[:, None] - centers) ** 2).sum(2).argmin(1)
+        found["inductive"] = agreement(labels, nearest)
+        record[kind] = found
+    return record
+
+
+def table(cells):
+    """Print tables for each data set, mean ± half the range over seeds, in percent."""
+    cells = read_cells(cells)
+    kinds = list(attacks(0.1))
+    for name in EPOCHS:
+        found = {m: [c for c in cells if (c["data"], c["method"]) == (name, m)] for m in METHODS}
+        found = {m: some for m, some in found.items() if some}
+        if not found:
+            continue
+
+        def line(method, some, values, digits=1):
+            shown = [spread(100 * np.array(column), digits) for column in zip(*values, strict=True)]
+            print(f"| {method} | {' | '.join(shown)} |")
+
+        print(f"\n### {name}: Recall@1 in the clean gallery\n")
+        print(f"| method | clean | {' | '.join(kinds)} | fit, s | seeds |")
+        print("|---|" + "---|" * (len(kinds) + 3))
+        for method, some in found.items():
+            values = [[c["clean"]["recall"]] + [c[k]["recall"] for k in kinds] for c in some]
+            shown = [spread(100 * np.array(v), 1) for v in zip(*values, strict=True)]
+            seconds = np.median([c["seconds"] for c in some])
+            print(f"| {method} | {' | '.join(shown)} | {seconds:.0f} | {len(some)} |")
+        for score in ("nmi", "ami", "f1"):
+            print(f"\n### {name}: {score.upper()}, all images moved\n")
+            print(f"| method | clean | {' | '.join(kinds)} | other seeds |")
+            print("|---|" + "---|" * (len(kinds) + 2))
+            for method, some in found.items():
+                values = [
+                    [c["clean"][score]] + [c[k]["all"][score] for k in kinds] + [c["floor"]]
+                    for c in some
+                ]
+                line(method, some, values)
+        print(f"\n### {name}: NMI by mode (of the untouched images where some are moved)\n")
+        modes = [(k, m) for k in ("shift", "margin", "pairs") for m in MODES[1:]]
+        print(f"| method | {' | '.join(f'{k}, {m}' for k, m in modes)} |")
+        print("|---|" + "---|" * len(modes))
+        for method, some in found.items():
+            line(method, some, [[c[k][m]["nmi"] for k, m in modes] for c in some])
+
+
+def main():
+    """Run the command line."""
+    if sys.argv[1] == "cell":
+        print(json.dumps(cell(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+        return
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=["run", "table"])
+    parser.add_argument("cells", type=Path)
+    parser.add_argument("--data", default=",".join(EPOCHS))
+    parser.add_argument("--methods", default=";".join(METHODS))
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    given = parser.parse_args()
+    if given.task == "table":
+        table(given.cells)
+        return
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    run_cells(__file__, given.cells, given.data.split(","), given.methods.split(";"), seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+r"""Move both points of a pair: the distance has no side that stays.
+
+With D = ‖f(a') − f(b')‖, both a' and b' within the threat model,
+
+    D is raised where a and b belong together,    and lowered where they do not.
+
+Where an embedding is used through templates (a face and the one on file), one side stays; in
+clustering both may change.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state, column_or_1d
+
+from skrobust.attacks._base import check_fitted, model_or_default
+from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult, EmbeddingRows
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import Table
+
+__all__ = ["PairAttack", "PairAttackResult"]
+
+
+@dataclass(frozen=True, eq=False)
+class PairAttackResult:
+    """Pairs before and after an attack.
+
+    Attributes
+    ----------
+    first_adv, second_adv : array or data frame of shape (n_pairs, ...)
+        Each point satisfies the threat model.
+    distance, distance_adv : ndarray of shape (n_pairs,)
+        ‖f(a) − f(b)‖₂ of the clean and of the perturbed points, by the public `transform`.
+    perturbation_norm : ndarray of shape (n_pairs, 2)
+    """
+
+    first_adv: Any
+    second_adv: Any
+    distance: np.ndarray
+    distance_adv: np.ndarray
+    perturbation_norm: np.ndarray
+
+
+class PairAttack(BaseEstimator):
+    """Attack the distances of pairs, from both sides.
+
+    Parameters
+    ----------
+    threat_model : ThreatModel, default=None
+        What may be changed in each point, with its budget `eps`; None is ℓ₂ with 0.1.
+    max_iter : int, default=32
+        Steps.
+    step_size : float, default=0.25
+        First step as a share of the budget; it falls to 0.
+    gradient : {"exact", "nes"}, default="exact"
+        "nes" estimates it from `transform` alone.
+    n_evaluations : int, default=30
+        Pairs of points of an estimate.
+    batch_size : int, default=64
+        Pairs that are attacked together.
+    random_state : int, RandomState or None, default=None
+        For the start, and for who is paired with whom in a
+        :class:`~skrobust.attacks.ClusteringAttack`.
+
+    Notes
+    -----
+    In a :class:`~skrobust.attacks.ClusteringAttack` the points are paired at random: each is
+    pulled toward a point of another group that comes to meet it, or pushed away from one of its
+    own.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import PairAttack
+    >>> scaler = StandardScaler(with_std=False).fit([[0.0], [4.0]])
+    >>> attack = PairAttack(threat_model=ThreatModel(eps=0.5), random_state=0)
+    >>> attack.run(scaler, [[0.0], [0.0]], [[1.0], [3.0]], [True, False]).distance_adv.round(3)
+    array([2., 2.])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        name: BaseEmbeddingAttack._parameter_constraints[name]
+        for name in (
+            "threat_model",
+            "max_iter",
+            "step_size",
+            "gradient",
+            "n_evaluations",
+            "batch_size",
+            "random_state",
+        )
+    }
+
+    def __init__(
+        self,
+        threat_model: ThreatModel | None = None,
+        *,
+        max_iter: int = 32,
+        step_size: float = 0.25,
+        gradient: str = "exact",
+        n_evaluations: int = 30,
+        batch_size: int = 64,
+        random_state: Any = None,
+    ):
+        self.threat_model = threat_model
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.gradient = gradient
+        self.n_evaluations = n_evaluations
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def run(self, estimator: Any, first: Any, second: Any, together: Any) -> PairAttackResult:
+        """Attack pairs of points.
+
+        Parameters
+        ----------
+        estimator : fitted transformer
+        first, second : array-like or data frame of shape (n_pairs, ...)
+            The points of each pair.
+        together : array-like of shape (n_pairs,) of bool
+            Whether they belong together: then their distance is raised.
+
+        Returns
+        -------
+        PairAttackResult
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no `transform`, or no gradients are known.
+        ValueError
+            If a parameter or the data are not supported; the message names it.
+        """
+        self._validate_params()
+        if not hasattr(estimator, "transform"):
+            raise TypeError(
+                f"estimator must have a method transform; got {type(estimator).__name__}."
+            )
+        check_fitted(estimator)
+        one, two = Table.of(first), Table.of(second)
+        together = column_or_1d(together)
+        if not np.isin(together, (0, 1)).all():
+            raise ValueError(f"together must be True or False for each pair; got {together!r}.")
+        n = len(one)
+        if len(two) != n or len(together) != n:
+            raise ValueError(
+                f"first, second and together must be equally many; got {n}, {len(two)} and "
+                f"{len(together)}."
+            )
+        values = np.stack([one.values, two.values], axis=1).reshape(2 * n, -1)
+        sources = np.repeat(np.arange(n), 2)
+        both = one.rebuild(values, sources)
+        signs = np.repeat(np.where(together.astype(bool), 1, -1), 2)
+        found = self._moves(estimator, both, signs)
+        moved = Table.of(found.X_adv).values
+        rows = np.arange(n)
+        apart = [
+            np.linalg.norm(z[0::2] - z[1::2], axis=1)
+            for z in (found.embedding, found.embedding_adv)
+        ]
+        return PairAttackResult(
+            one.rebuild(moved[0::2], rows),
+            two.rebuild(moved[1::2], rows),
+            apart[0],
+            apart[1],
+            found.perturbation_norm.reshape(n, 2),
+        )
+
+    def _moves(self, estimator: Any, X: Any, signs: np.ndarray) -> EmbeddingAttackResult:
+        """Attack rows that come in pairs, one after the other."""
+        given = self.get_params(deep=False)
+        given["batch_size"] *= 2
+        model = model_or_default(self.threat_model)
+        return _PairMoves(**given)._attack(estimator, X, signs, model, None, None)
+
+    def _attack(
+        self,
+        estimator: Any,
+        X: Any,
+        groups: np.ndarray,
+        model: ThreatModel,
+        gallery: Any,
+        gallery_groups: Any,
+    ) -> EmbeddingAttackResult:
+        """Pair rows at random, and attack the pairs: what a ClusteringAttack asks for."""
+        table = Table.of(X)
+        n = len(table)
+        if n < 2:
+            raise ValueError("PairAttack needs at least two points to pair; got 1.")
+        order = check_random_state(self.random_state).permutation(n)
+        if n % 2:  # the last one is paired with a point that has a partner already
+            order = np.append(order, order[0])
+        signs = np.repeat(np.where(groups[order[0::2]] == groups[order[1::2]], 1, -1), 2)
+        found = self._moves(estimator, table.rebuild(table.values[order], order), signs)
+        place = np.empty(n, dtype=int)
+        place[order[:n]] = np.arange(n)
+        points = Table.of(found.X_adv).values[place]
+        return EmbeddingAttackResult(
+            X_adv=table.rebuild(points, np.arange(n)),
+            embedding=found.embedding[place],
+            embedding_adv=found.embedding_adv[place],
+            value=found.value[place],
+            perturbation_norm=found.perturbation_norm[place],
+            n_queries=found.n_queries,
+            n_gradient_calls=found.n_gradient_calls,
+            diagnostics={"zero_gradient": found.diagnostics["zero_gradient"][place]},
+        )
+
+
+class _PairMoves(BaseEmbeddingAttack):
+    """The attack on rows, of which each two make a pair; labels are signs of the distance."""
+
+    normalizes: ClassVar[bool] = False
+
+    def __init__(self, **params: Any):
+        self.__dict__.update(params)
+
+    def _choose(self, rows: EmbeddingRows) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(rows.labels, dtype=np.float64))
+
+    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        return chosen * self._report(z, chosen)
+
+    def _report(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        # the small number gives points that are equal a direction
+        apart = z[0::2] - z[1::2] + 1e-12
+        return torch.linalg.vector_norm(apart, dim=1).repeat_interleave(2)

@@ -1,0 +1,88 @@
+"""Ensembles with input gradients that are not aligned."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from skrobust import AdversarialDeepMetric
+from skrobust.deep import GradientDiversity, TrainingStep
+from skrobust.deep._gradient_diversity import alignment
+from skrobust.deep._losses import make_criterion
+
+X, y = load_digits(n_class=5, return_X_y=True)
+
+
+def test_alignment_is_between_its_bounds():
+    g = torch.randn(6, 4)
+    three = torch.log(torch.tensor(3.0))
+    torch.testing.assert_close(alignment([g, 2 * g, 3 * g]), 1 + three)  # all cosines are 1
+    one, two, other = torch.eye(3)
+    torch.testing.assert_close(alignment([one[None], two[None], other[None]]), three)
+    torch.testing.assert_close(alignment([g, -g]), torch.tensor(-1.0))
+    assert torch.isfinite(alignment([g, 0 * g]))
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    g = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    h = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a, b: alignment([a, b]), (g, h))
+
+
+def make_step(strategy):
+    torch.manual_seed(0)
+    x, labels = torch.randn(20, 5), torch.arange(20) % 4
+
+    def make():
+        return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    module = strategy.build(make).train()
+    criterion = strategy.build_criterion(lambda: make_criterion("proxy_anchor", None, 4, 3, {}, {}))
+    return TrainingStep(module, module, criterion, x, labels, None)
+
+
+def test_the_loss_is_the_mean_and_the_alignment():
+    step = make_step(GradientDiversity())
+    plain, z = GradientDiversity(weight=0).loss(step)
+    assert z.shape == (20, 9)
+    expected, slopes = [], []
+    for member, loss in zip(step.module.members, step.criterion.losses, strict=True):
+        x = step.x.clone().requires_grad_()
+        value = loss(member(x), step.y)
+        expected.append(value.detach())
+        slopes.append(torch.autograd.grad(value, x)[0])
+    torch.testing.assert_close(plain.detach(), torch.stack(expected).mean())
+    whole, _ = GradientDiversity(weight=0.7).loss(step)
+    torch.testing.assert_close(whole.detach(), plain.detach() + 0.7 * alignment(slopes))
+
+
+def test_training_takes_the_gradients_apart():
+    def aligned(weight):
+        metric = AdversarialDeepMetric(
+            image_shape=(8, 8),
+            loss="proxy_anchor",
+            training=GradientDiversity(weight=weight),
+            max_iter=5,
+            random_state=0,
+            device="cpu",
+        ).fit(X[::2], y[::2])
+        assert metric.score(X[1::2], y[1::2]) > 0.9
+        slopes = []
+        x = metric.layout_.to_module(torch.from_numpy(X[1::2].astype(np.float32)))
+        labels = torch.from_numpy(y[1::2])
+        pairs = GradientDiversity.pairs(metric.module_, metric.criterion_)
+        for member, loss in pairs:
+            moved = x.clone().requires_grad_()
+            value = loss(member.eval()(moved), labels)
+            slopes.append(torch.autograd.grad(value, moved)[0].flatten(1))
+        return float(alignment(slopes))
+
+    assert aligned(50.0) < aligned(0.0) - 0.2
+
+
+def test_bad_parameters():
+    with pytest.raises(ValueError, match="'n_members' parameter"):
+        GradientDiversity(n_members=1).check()
+    with pytest.raises(ValueError, match="'weight' parameter"):
+        GradientDiversity(weight=-1).check()
