@@ -6,6 +6,7 @@ points: for a linear metric the certificates of the package say how far a point 
 it changes its cluster.
 """
 
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,6 +19,7 @@ from sklearn.base import (
     clone,
 )
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.pairwise import euclidean_distances
@@ -359,6 +361,14 @@ class AdversarialClustering(
         self.cluster_centers_ = found.centers
         self.labels_ = nearest_center(Z, found.centers)
         self.n_iter_ = found.n_iter
+        n_empty = self.n_clusters - len(np.unique(self.labels_))
+        if n_empty:
+            warnings.warn(
+                f"{n_empty} of n_clusters={self.n_clusters} clusters have no points; use fewer "
+                "clusters, or more starts (n_init).",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def _check(self, X: Any, reset: bool = False) -> Any:
         return validate_data(self, X, reset=reset, allow_nd=True, dtype=[np.float64, np.float32])

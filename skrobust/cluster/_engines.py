@@ -3,8 +3,8 @@ r"""k-means by faiss or scikit-learn, and what comes after it.
     min_{μ}  Σ_i  min_c ‖z_i − μ_c‖² ,
 
 from k-means++ starts, the best of several. faiss is the faster one on many points. It gets all of
-them, because a sample (its default) ends higher, and starts that scikit-learn chooses among a
-sample; all of these make a few iterations, and the best goes on until it hardly falls any more.
+them, because a sample (its default) ends higher, starts that scikit-learn chooses (among a sample
+of many points), and no more iterations than gain something.
 """
 
 import importlib.util
@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 _FAISS_FROM = 20_000_000  # n · k · d beyond which faiss is worth its import
-_START_FROM = 128  # points a cluster that starts are chosen among, for faiss
+_START_FROM = 128  # points a cluster that starts are chosen among, for faiss; but if there are
+_START_ALL = 10_000  # no more than this many, all
 _ROWS = 8192  # that are looked at together
 _BLOCK = 10  # iterations of faiss between two looks at what they gained
 
@@ -134,23 +135,23 @@ def _faiss(
             min_points_per_centroid=1,
             gpu=gpu,
         )
-        model.train(points, init_centroids=start)
-        return float(model.obj[-1]), np.array(model.centroids)
+        value = model.train(points, init_centroids=start)
+        return float(value), np.array(model.centroids)
 
-    done = min(_BLOCK, max_iter)
-    n_some = min(len(points), _START_FROM * n_clusters)
+    n_some = min(len(points), max(_START_FROM * n_clusters, _START_ALL))
     runs = []
     for _ in range(n_init):
         some = points[rng.permutation(len(points))[:n_some]]
-        start, _ = kmeans_plusplus(some, n_clusters, random_state=rng.randint(2**31 - 1))
-        runs.append(run(start, done))
-    value, centers = min(runs, key=lambda found: found[0])
-    while done < max_iter:
-        n_more = min(_BLOCK, max_iter - done)
-        before, (value, centers) = value, run(centers, n_more)
-        done += n_more
-        if before - value <= n_more * tol * value:
-            break
+        centers, _ = kmeans_plusplus(some, n_clusters, random_state=rng.randint(2**31 - 1))
+        value, done = np.inf, 0
+        while done < max_iter:
+            n_more = min(_BLOCK, max_iter - done)
+            before, (value, centers) = value, run(centers, n_more)
+            done += n_more
+            if before - value <= n_more * tol * value:
+                break
+        runs.append((value, centers, done))
+    _, centers, done = min(runs, key=lambda found: found[0])
     return Centers(centers.astype(Z.dtype), done)
 
 

@@ -1,13 +1,14 @@
 """Clustering on a metric: engines, robust centers, assignment radii, errors."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, load_iris, make_blobs
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -194,6 +195,52 @@ def test_bad_data_and_unfitted():
     own = AdversarialClustering(n_clusters=3, algorithm="spherical_kmeans").fit(X)
     with pytest.raises(ValueError, match="divides by norms"):
         own.assignment_radius(X)
+
+
+@pytest.mark.parametrize("params", [{"backend": "faiss"}, {"batch_size": 20}, {}])
+def test_duplicates_leave_no_cluster_empty(params):
+    """Three places, one of them with a single point."""
+    points = np.repeat([[0.0, 0.0], [5.0, 0.0], [5.0, 5.0]], [60, 39, 1], axis=0)
+    own = AdversarialClustering(n_clusters=3, n_init=5, random_state=0, **params).fit(points)
+    assert sorted(np.bincount(own.labels_)) == [1, 39, 60]
+    if "batch_size" not in params:  # whose centers are running means
+        assert own.inertia_ == pytest.approx(0, abs=1e-10)
+    with pytest.raises(ValueError, match="number of different embeddings; got 3"):
+        AdversarialClustering(n_clusters=4).fit(points)
+
+
+def test_an_empty_cluster_is_told():
+    """All points but one of a trimmed clustering are at one place; two centers share it."""
+    points = np.array([[0.0]] * 30 + [[1.0], [2.0]])
+    with pytest.warns(ConvergenceWarning, match="of n_clusters=3 clusters have no points"):
+        AdversarialClustering(
+            n_clusters=3, center="trimmed", trim=0.5, n_init=1, random_state=0
+        ).fit(points)
+
+
+def test_mini_batches_of_a_memory_map_take_little_memory(tmp_path):
+    n = 200_000
+    data = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=(n, 32))
+    for start in range(0, n, 20_000):
+        data[start : start + 20_000] = np.random.default_rng(start).random((20_000, 32))
+    tracemalloc.start()
+    own = AdversarialClustering(n_clusters=5, batch_size=1024, n_init=1, random_state=0).fit(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < data.nbytes / 2
+    expected = np.square(data - own.cluster_centers_[own.labels_]).sum()
+    assert own.inertia_ == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("n_init", [1, 4])
+def test_faiss_stops_early_and_near(n_init):
+    points = np.random.default_rng(0).standard_normal((3000, 16))
+    own = AdversarialClustering(n_clusters=20, backend="faiss", n_init=n_init, random_state=0)
+    peer = KMeans(20, n_init=n_init, random_state=0).fit(points)
+    assert own.fit(points).inertia_ <= 1.01 * peer.inertia_
+    assert own.n_iter_ < own.max_iter
+    own.set_params(max_iter=4)
+    assert own.fit(points).n_iter_ == 4
 
 
 def test_a_single_cluster():
