@@ -16,6 +16,7 @@ from skrobust.attacks import (
     FGSM,
     PGD,
     EmbeddingMargin,
+    EmbeddingNoise,
     EmbeddingShift,
     EmbeddingTargets,
     ExactNeighborAttack,
@@ -28,8 +29,14 @@ from skrobust.attacks import (
     TransferAttack,
     WorstCase,
 )
+from skrobust.certificates import RandomizedSmoothingClassifier
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, MDProp
-from skrobust.neighbors import AdversarialPruning, RobustKNeighborsClassifier, WilsonEditing
+from skrobust.neighbors import (
+    AdversarialPruning,
+    RobustKNeighborsClassifier,
+    RobustPrototypeClassifier,
+    WilsonEditing,
+)
 
 ESTIMATORS = [
     RobustMahalanobis(random_state=0),
@@ -56,6 +63,10 @@ ESTIMATORS = [
     ),
     RobustKNeighborsClassifier(),
     RobustKNeighborsClassifier(1, method="exact"),
+    RandomizedSmoothingClassifier(random_state=0),
+    RandomizedSmoothingClassifier(DecisionTreeClassifier(random_state=0), random_state=0),
+    RobustPrototypeClassifier(5, max_iter=3, random_state=0),
+    RobustPrototypeClassifier("auto", learn_metric=False, max_iter=2, random_state=0),
     WilsonEditing(),
     WilsonEditing(RobustKNeighborsClassifier(), n_neighbors=3),
     AdversarialPruning(),
@@ -73,6 +84,7 @@ ESTIMATORS = [
     TransferAttack(DecisionTreeClassifier(random_state=0), random_state=0),
     WorstCase(),
     EmbeddingShift(max_iter=3, random_state=0),
+    EmbeddingNoise(random_state=0),
     EmbeddingMargin(max_iter=3, random_state=0),
     EmbeddingMargin(objective="proxy_anchor", max_iter=3, random_state=0),
     EmbeddingTargets(n_targets=2, max_iter=3, random_state=0),

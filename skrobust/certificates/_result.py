@@ -27,6 +27,9 @@ class Certificate:
           nearest one of its own up to rounding (1-NN);
         - "uncertified": right, but this bound proves nothing (K > 1);
         - "exact": right, and `upper` agrees with `radius` up to the tolerance asked for;
+        - "probabilistic": right, with a radius that holds with the probability that `method`
+          says (randomized smoothing);
+        - "abstained": the draws prove nothing of the smoothed prediction;
         - "unreachable": nothing can change the prediction;
         - "interrupted": right or wrong, but not reached before an interrupt.
     bound : str
@@ -67,7 +70,7 @@ class Certificate:
     @property
     def correct(self) -> np.ndarray:
         """Mask of the points that are known to be predicted right when they are clean."""
-        return ~np.isin(self.status, ("misclassified", "interrupted"))
+        return ~np.isin(self.status, ("abstained", "misclassified", "interrupted"))
 
     def certified(self, eps: Any) -> np.ndarray:
         """Return the mask of points that are right at every perturbation of norm ≤ `eps`.

@@ -1,0 +1,352 @@
+"""A few learned prototypes a class, under a learned metric, with exact certificates."""
+
+import warnings
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
+from skrobust.metric_learning._mahalanobis import MahalanobisMixin
+from skrobust.neighbors._prototype_training import PrototypeProblem, Schedule, Trained
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import Interval, StrOptions, fit_context
+from skrobust.utils._torch import resolve_device, to_numpy
+from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
+from skrobust.victims._rule import check_size
+
+__all__ = ["RobustPrototypeClassifier"]
+
+_CANDIDATES = (8, 32)
+_FEWEST, _MOST = 10, 320  # prototypes a class that "auto" tries
+_MOST_COMPONENTS = 128
+_WORTH = 0.01  # what twice as many have to add to the held-out radius, a share of it
+_JUDGES = 4096  # held-out points at most
+
+
+class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
+    """Nearest prototype under a learned metric, trained for its certified radius.
+
+    The class of a point is that of the nearest of a few prototypes. These and the metric are
+    trained on the certified 1-NN bound itself, from the k-means centers of each class. The
+    classifier is a nearest-neighbour rule: all certificates, attacks and scorers take it, and with
+    so few points the exact radius costs next to nothing.
+
+    Parameters
+    ----------
+    n_prototypes : int or "auto", default=100
+        Of a class, at most; fewer where a class has fewer different points. "auto" doubles from
+        10 to 320, and stops when the mean bound on held-out points gains less than 1 %.
+    learn_metric : bool, default=True
+        Whether G is trained too; else distances are Euclidean.
+    n_components : int, default=None
+        Rows of G: the leading principal directions at the start. None is min(n_features, 128),
+        or n_features without a learned metric.
+    target_radius : float, default=None
+        The radius that is cared for, > 0, in the units of the threat model's budget; None is the
+        median bound of the training points at the start.
+    threat_model : ThreatModel, default=None
+        The adversary that it is trained and certified for: norm, scales, mutable features; None
+        is ℓ₂ on all features.
+    temperature : tuple of two float, default=(1.0, 0.1)
+        First and last of the smoothed bound, in units of a batch's median bound. A lower last
+        one gains clean accuracy, and certifies less beyond the target radius.
+    clean_tolerance : float, default=0.2
+        How much more than the lowest clean error on held-out points, as a share of it, the iterate
+        may have that is kept: the one with the largest mean bound.
+    validation_fraction : float, default=0.1
+        Share of the training points, in [0, 1), at most 4,096, that are not trained on but
+        judge the iterates; 0 judges by the training points.
+    max_iter : int, default=20
+        Epochs.
+    batch_size : int, default=256
+    learning_rate : float, default=0.005
+        Of the prototypes, in units of the standard deviation of X.
+    metric_learning_rate : float, default=0.001
+        Of G.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto".
+    random_state : int, RandomState or None, default=None
+    verbose : int, default=0
+        1 prints a line for each epoch.
+
+    Attributes
+    ----------
+    prototypes_ : ndarray of shape (n_prototypes_total, n_features)
+    prototype_labels_ : ndarray of shape (n_prototypes_total,)
+        Their classes.
+    components_ : ndarray of shape (n_components, n_features)
+        G.
+    target_radius_ : float
+    classes_ : ndarray of shape (n_classes,)
+    validation_curve_ : list of dict
+        ``"loss"``, and ``"radius"`` (the mean bound, at most the target radius and 0 where wrong)
+        and ``"error"`` on held-out points, after each epoch.
+    n_iter_ : int
+        Epochs that were made.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where X had string names.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skrobust.neighbors import RobustPrototypeClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = RobustPrototypeClassifier(5, random_state=0).fit(X[::2], y[::2])
+    >>> model.prototypes_.shape
+    (15, 4)
+    >>> bool(model.certify(X[1::2], y[1::2]).radius.mean() > 0.3)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_prototypes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learn_metric": ["boolean"],
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "target_radius": [Interval(Real, 0, None, closed="neither"), None],
+        "threat_model": [ThreatModel, None],
+        "temperature": [tuple, list],
+        "clean_tolerance": [Interval(Real, 0, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "metric_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_prototypes: int | str = 100,
+        *,
+        learn_metric: bool = True,
+        n_components: int | None = None,
+        target_radius: float | None = None,
+        threat_model: ThreatModel | None = None,
+        temperature: tuple[float, float] = (1.0, 0.1),
+        clean_tolerance: float = 0.2,
+        validation_fraction: float = 0.1,
+        max_iter: int = 20,
+        batch_size: int = 256,
+        learning_rate: float = 0.005,
+        metric_learning_rate: float = 0.001,
+        device: str = "cpu",
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.n_prototypes = n_prototypes
+        self.learn_metric = learn_metric
+        self.n_components = n_components
+        self.target_radius = target_radius
+        self.threat_model = threat_model
+        self.temperature = temperature
+        self.clean_tolerance = clean_tolerance
+        self.validation_fraction = validation_fraction
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.metric_learning_rate = metric_learning_rate
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train prototypes and metric.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+
+        Returns
+        -------
+        RobustPrototypeClassifier
+            Itself, fitted.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not supported; the message names it.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit was interrupted; the best iterate so far is kept.
+        """
+        self._check_temperature()
+        device = resolve_device(self.device)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        check_size(X)
+        self.classes_, encoded = np.unique(y, return_inverse=True)
+        names = getattr(self, "feature_names_in_", None)
+        budget = (self.threat_model or ThreatModel()).resolve(X.shape[1], names)
+        random_state = check_random_state(self.random_state)
+        # where zero is, and the unit, do not change what is learned
+        center = X.mean(axis=0, dtype=np.float64)
+        unit = float(np.sqrt(X.var(axis=0, dtype=np.float64).mean())) or 1.0
+        values = (X - center) / unit
+        held_out = self._held_out(encoded, random_state)
+        rest = ~held_out
+        judges = held_out if held_out.any() else rest
+        problem = PrototypeProblem(
+            values[rest],
+            encoded[rest],
+            values[judges],
+            encoded[judges],
+            self._directions(values[rest]),
+            None if (budget.scale == 1).all() else budget.scale,
+            budget.dual,
+            _CANDIDATES,
+            device,
+            int(random_state.randint(2**31 - 1)),
+        )
+        found = self._solve(problem, unit)
+        if found.interrupted:
+            warnings.warn(
+                f"interrupted after {len(found.curve)} epochs; the best iterate is kept.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.prototypes_ = to_numpy(found.model.prototypes).astype(np.float64) * unit + center
+        self.prototype_labels_ = self.classes_[to_numpy(found.model.labels)]
+        self.components_ = to_numpy(found.model.components).astype(np.float64)
+        self.target_radius_ = found.target_radius * unit
+        self.validation_curve_ = [
+            {"loss": loss * unit, "radius": score * unit, "error": error}
+            for loss, score, error in found.curve
+        ]
+        self.n_iter_ = len(found.curve)
+        self._rule = self._make_rule(X.dtype, names)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of the nearest prototype.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self._rule.predict(X)
+
+    def certify(self, X: Any, y: Any = None, **kwargs: Any) -> Certificate:
+        """Return the exact radius of each prediction.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            True labels; points that are predicted wrong have radius 0. None certifies the
+            predictions themselves.
+        **kwargs : dict
+            Of :func:`skrobust.certificates.exact_nearest_neighbor_radius`.
+
+        Returns
+        -------
+        Certificate
+        """
+        check_is_fitted(self)
+        given = {"threat_model": self.threat_model, "device": self.device} | kwargs
+        labels = self.predict(X) if y is None else y
+        return exact_nearest_neighbor_radius(self, X, labels, **given)
+
+    def _as_victim(self) -> NearestNeighborRule:
+        check_is_fitted(self)
+        return as_nearest_neighbor_rule(self._rule)
+
+    def _make_rule(self, dtype: Any, names: Any) -> Pipeline:
+        """Return the nearest-neighbour rule as a Pipeline of a linear map and 1-NN."""
+        linear = _Linear()
+        linear.components_ = self.components_
+        linear.n_features_in_ = self.n_features_in_
+        if names is not None:
+            linear.feature_names_in_ = names
+        stored = self.prototypes_.astype(dtype) @ self.components_.T.astype(dtype)
+        nearest = KNeighborsClassifier(1, algorithm="brute").fit(stored, self.prototype_labels_)
+        return Pipeline([("metric", linear), ("nearest", nearest)])
+
+    def _solve(self, problem: PrototypeProblem, unit: float) -> Trained:
+        """Train; with "auto" with more and more prototypes, as long as that pays."""
+        target = None if self.target_radius is None else self.target_radius / unit
+        schedule = Schedule(
+            target,
+            (float(self.temperature[0]), float(self.temperature[1])),
+            self.max_iter,
+            self.batch_size,
+            (self.learning_rate, self.metric_learning_rate if self.learn_metric else 0.0),
+            self.clean_tolerance,
+            self.verbose,
+        )
+        if self.n_prototypes != "auto":
+            return problem.solve(int(self.n_prototypes), schedule)
+        largest = np.bincount(problem.y).max()
+        n, best = _FEWEST, problem.solve(_FEWEST, schedule)
+        while n < min(_MOST, largest) and not best.interrupted:
+            n *= 2
+            # the same radius for all, so that they can be compared
+            more = problem.solve(n, replace(schedule, target_radius=best.target_radius))
+            if more.score <= best.score * (1 + _WORTH):
+                break
+            best = more
+        return best
+
+    def _held_out(self, y: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
+        """Return the mask of held-out points: a share of each class, which keeps some."""
+        share = min(self.validation_fraction, _JUDGES / len(y))
+        held_out = np.zeros(len(y), dtype=bool)
+        for c in np.unique(y):
+            rows = random_state.permutation(np.flatnonzero(y == c))
+            held_out[rows[: int(share * len(rows))]] = True
+        return held_out
+
+    def _directions(self, X: np.ndarray) -> np.ndarray:
+        """Return G at the start: orthonormal rows, the leading principal directions first."""
+        n_features = X.shape[1]
+        most = n_features if not self.learn_metric else min(n_features, _MOST_COMPONENTS)
+        n = most if self.n_components is None else self.n_components
+        if n > n_features:
+            raise ValueError(
+                f"n_components={n} must be at most the number of features; got "
+                f"n_features={n_features}."
+            )
+        if n == n_features:
+            return np.eye(n)
+        _, vectors = np.linalg.eigh(X.T @ X)
+        return vectors[:, ::-1][:, :n].T.copy()
+
+    def _check_temperature(self) -> None:
+        values: Any = self.temperature
+        if len(values) != 2 or not all(
+            isinstance(u, Real) and 0 < float(u) < np.inf for u in values
+        ):
+            raise ValueError(f"temperature must be two numbers > 0; got {self.temperature!r}.")
+
+
+class _Linear(MahalanobisMixin, BaseEstimator):
+    """The linear map of a metric that is known."""
+
+    components_: np.ndarray
+    n_features_in_: int
+    feature_names_in_: Any
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Do nothing."""
+        return self
