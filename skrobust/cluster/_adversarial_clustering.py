@@ -42,6 +42,7 @@ from skrobust.metrics import pairwise_f1
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device
+from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
 
 __all__ = ["AdversarialClustering"]
 
@@ -307,22 +308,25 @@ class AdversarialClustering(
         Raises
         ------
         ValueError
-            If the metric is not an affine map of X.
+            If the metric is not an affine map of X, or the algorithm is not "kmeans".
         """
-        check_is_fitted(self)
-        if self.algorithm == "spherical_kmeans":
-            raise ValueError(
-                "assignment_radius needs an affine metric; algorithm='spherical_kmeans' divides "
-                "by norms."
-            )
-        rule = KNeighborsClassifier(1, algorithm="brute")
-        rule.fit(self.cluster_centers_, np.arange(len(self.cluster_centers_)))
-        if self.metric_ is not None:
-            rule = make_pipeline(self.metric_, rule)
         found = certify_nearest_neighbors(
-            rule, X, rule.predict(X), threat_model=threat_model, **kwargs
+            self, X, self.predict(X), threat_model=threat_model, **kwargs
         )
         return found.radius
+
+    def _as_victim(self) -> NearestNeighborRule:
+        """Return the rule of the nearest center, whose classes are the clusters."""
+        check_is_fitted(self)
+        if self.algorithm != "kmeans":
+            raise ValueError(
+                "certificates need clusters of the nearest center under an affine metric, "
+                f"algorithm='kmeans'; got {self.algorithm!r}."
+            )
+        nearest = KNeighborsClassifier(1, algorithm="brute")
+        nearest.fit(self.cluster_centers_, np.arange(len(self.cluster_centers_)))
+        rule = nearest if self.metric_ is None else make_pipeline(self.metric_, nearest)
+        return as_nearest_neighbor_rule(rule)
 
     def _fit_centers(self, Z: np.ndarray, gpu: bool) -> None:
         random_state = check_random_state(self.random_state)

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skrobust.certificates import certify_nearest_neighbors
+from skrobust.certify import certify
 from skrobust.inspection._pyplot import axes_or_new
 from skrobust.metrics import certified_accuracy_score
 from skrobust.utils._validation import check_eps
@@ -86,7 +86,7 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
         """
         several = estimator if isinstance(estimator, Mapping) else {_name(estimator): estimator}
-        found = {name: certify_nearest_neighbors(one, X, y) for name, one in several.items()}
+        found = {name: certify(one, X, y, method="fast") for name, one in several.items()}
         return cls.from_radii(
             {name: (one.radius, one.correct) for name, one in found.items()},
             eps=eps,

@@ -3,6 +3,7 @@
 from skrobust.scorers._certified import (
     certified_accuracy,
     certified_accuracy_scorer,
+    certified_assignment_scorer,
     certified_curve_scorer,
     mean_certified_radius_scorer,
 )
@@ -21,6 +22,7 @@ from skrobust.scorers._robust import (
 __all__ = [
     "certified_accuracy",
     "certified_accuracy_scorer",
+    "certified_assignment_scorer",
     "certified_curve_scorer",
     "make_robust_scorer",
     "mean_certified_radius_scorer",

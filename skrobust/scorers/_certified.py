@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.certificates import Certificate, certify_nearest_neighbors
+from skrobust.certificates import Certificate
+from skrobust.certify import certify
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_eps, check_one_eps
@@ -14,20 +15,28 @@ from skrobust.utils._validation import check_eps, check_one_eps
 __all__ = [
     "certified_accuracy",
     "certified_accuracy_scorer",
+    "certified_assignment_scorer",
     "certified_curve_scorer",
     "mean_certified_radius_scorer",
 ]
 
 
 def certified_accuracy(
-    estimator: Any, X: Any, y: Any, eps: float, *, threat_model: ThreatModel | None = None
+    estimator: Any,
+    X: Any,
+    y: Any,
+    eps: float,
+    *,
+    threat_model: ThreatModel | None = None,
+    method: str = "fast",
 ) -> float:
     """Share of points that are right at every allowed perturbation of norm up to `eps`.
 
     Parameters
     ----------
-    estimator : fitted k-NN classifier, alone or behind affine steps in a Pipeline
-        See :func:`skrobust.victims.as_nearest_neighbor_rule`.
+    estimator : fitted classifier
+        One that :func:`skrobust.certify.certify` takes: k-NN behind affine steps, prototypes,
+        or a smoothed classifier, whose bound is probabilistic.
     X : array-like of shape (n_samples, n_features)
         Points, in raw feature space.
     y : array-like of shape (n_samples,)
@@ -36,6 +45,8 @@ def certified_accuracy(
         Budget in the units of `X`, before any scaling step; finite, ≥ 0.
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features. Its own `eps` is not used.
+    method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
+        The proof; see :func:`skrobust.certify.certify`.
 
     Returns
     -------
@@ -51,7 +62,8 @@ def certified_accuracy(
     0.5
     """
     budget = check_one_eps(eps)
-    return _score(certify_nearest_neighbors(estimator, X, y, threat_model=threat_model), budget)
+    found = certify(estimator, X, y, threat_model=threat_model, method=method)
+    return _score(found, budget)
 
 
 def _score(certificate: Certificate, eps: Any) -> Any:
@@ -64,9 +76,12 @@ class _CertifiedAccuracy:
 
     eps: float
     threat_model: ThreatModel | None
+    method: str
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
-        return certified_accuracy(estimator, X, y, self.eps, threat_model=self.threat_model)
+        return certified_accuracy(
+            estimator, X, y, self.eps, threat_model=self.threat_model, method=self.method
+        )
 
 
 @dataclass(frozen=True)
@@ -75,9 +90,10 @@ class _MeanCertifiedRadius:
 
     cap: float | None
     threat_model: ThreatModel | None
+    method: str
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
-        certificate = certify_nearest_neighbors(estimator, X, y, threat_model=self.threat_model)
+        certificate = certify(estimator, X, y, threat_model=self.threat_model, method=self.method)
         return mean_certified_radius(certificate.radius, cap=self.cap)
 
 
@@ -88,9 +104,10 @@ class _CertifiedCurve:
     eps: tuple[float, ...]
     cap: float | None
     threat_model: ThreatModel | None
+    method: str
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
-        certificate = certify_nearest_neighbors(estimator, X, y, threat_model=self.threat_model)
+        certificate = certify(estimator, X, y, threat_model=self.threat_model, method=self.method)
         scores = {"accuracy": float(certificate.correct.mean())}
         for eps, share in zip(self.eps, _score(certificate, self.eps), strict=True):
             scores[f"certified@{eps:g}"] = float(share)
@@ -105,7 +122,7 @@ class _CertifiedCurve:
 
 
 def certified_accuracy_scorer(
-    eps: float, *, threat_model: ThreatModel | None = None
+    eps: float, *, threat_model: ThreatModel | None = None, method: str = "fast"
 ) -> _CertifiedAccuracy:
     """Make a scorer of the certified accuracy at one budget.
 
@@ -115,6 +132,8 @@ def certified_accuracy_scorer(
         Budget in the units of X, finite, ≥ 0.
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
+    method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
+        The proof; see :func:`skrobust.certify.certify`.
 
     Returns
     -------
@@ -132,11 +151,57 @@ def certified_accuracy_scorer(
     >>> len(cross_val_score(KNeighborsClassifier(1), X, y, scoring=scorer))
     5
     """
-    return _CertifiedAccuracy(check_one_eps(eps), threat_model)
+    return _CertifiedAccuracy(check_one_eps(eps), threat_model, method)
+
+
+@dataclass(frozen=True)
+class _CertifiedAssignment:
+    """Scorer of the points whose cluster cannot change."""
+
+    eps: float
+    threat_model: ThreatModel | None
+    method: str
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+        found = certify(estimator, X, threat_model=self.threat_model, method=self.method)
+        return _score(found, self.eps)
+
+
+def certified_assignment_scorer(
+    eps: float, *, threat_model: ThreatModel | None = None, method: str = "fast"
+) -> _CertifiedAssignment:
+    """Make a scorer of the share of points whose cluster provably stays, for centers that stay.
+
+    Parameters
+    ----------
+    eps : float
+        Budget in the units of X, finite, ≥ 0.
+    threat_model : ThreatModel, default=None
+        What the adversary may change; None is ℓ₂ on all features.
+    method : {"fast", "auto", "exact", "bound"}, default="fast"
+        The proof; see :func:`skrobust.certify.certify`.
+
+    Returns
+    -------
+    callable ``(estimator, X, y=None) -> float``
+        Picklable; for ``scoring=``. A lower bound, larger is better. Labels are not looked at.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from skrobust.scorers import certified_assignment_scorer
+    >>> clusters = KMeans(2, n_init=1, random_state=0).fit([[0.0], [4.0]])
+    >>> certified_assignment_scorer(eps=1.0)(clusters, [[0.5], [1.5]])
+    0.5
+    """
+    return _CertifiedAssignment(check_one_eps(eps), threat_model, method)
 
 
 def mean_certified_radius_scorer(
-    cap: float | None = None, *, threat_model: ThreatModel | None = None
+    cap: float | None = None,
+    *,
+    threat_model: ThreatModel | None = None,
+    method: str = "fast",
 ) -> _MeanCertifiedRadius:
     """Make a scorer of the mean certified radius, 0 for misclassified points.
 
@@ -147,6 +212,8 @@ def mean_certified_radius_scorer(
         class).
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
+    method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
+        The proof; see :func:`skrobust.certify.certify`.
 
     Returns
     -------
@@ -155,7 +222,7 @@ def mean_certified_radius_scorer(
     """
     if cap is not None:
         check_one_eps(cap, name="cap")
-    return _MeanCertifiedRadius(cap, threat_model)
+    return _MeanCertifiedRadius(cap, threat_model, method)
 
 
 def certified_curve_scorer(
@@ -163,6 +230,7 @@ def certified_curve_scorer(
     cap: float | None = None,
     *,
     threat_model: ThreatModel | None = None,
+    method: str = "fast",
 ) -> _CertifiedCurve:
     """Make a scorer that certifies once and returns a dict of scores.
 
@@ -175,6 +243,8 @@ def certified_curve_scorer(
         radius makes the mean infinite.
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
+    method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
+        The proof; see :func:`skrobust.certify.certify`.
 
     Returns
     -------
@@ -197,4 +267,4 @@ def certified_curve_scorer(
         raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
     if cap is not None:
         check_one_eps(cap, name="cap")
-    return _CertifiedCurve(budgets, cap, threat_model)
+    return _CertifiedCurve(budgets, cap, threat_model, method)

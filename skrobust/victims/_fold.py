@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.frozen import FrozenEstimator
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -28,8 +29,9 @@ def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
     Parameters
     ----------
     estimator : fitted KNeighborsClassifier, Pipeline, search object or FrozenEstimator
-        k-NN with the Euclidean or a Mahalanobis metric and uniform weights, behind affine
-        steps. A type with a method ``_as_victim()``, or one registered with
+        k-NN with the Euclidean or a Mahalanobis metric and uniform weights, ``NearestCentroid``,
+        ``KMeans`` or ``MiniBatchKMeans`` (whose classes are the clusters), behind affine steps. A
+        type with a method ``_as_victim()``, or one registered with
         ``as_nearest_neighbor_rule.register``, works as well.
 
     Returns
@@ -64,7 +66,8 @@ def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
         return estimator._as_victim()
     raise TypeError(
         f"{type(estimator).__name__} is not a nearest-neighbour classifier. Supported: a fitted "
-        "KNeighborsClassifier, alone or behind affine steps in a Pipeline."
+        "KNeighborsClassifier, NearestCentroid or KMeans, alone or behind affine steps in a "
+        "Pipeline."
     )
 
 
@@ -98,6 +101,33 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
 
 
 @as_nearest_neighbor_rule.register
+def _(estimator: NearestCentroid) -> NearestNeighborRule:
+    check_is_fitted(estimator)
+    _refuse_overrides(estimator, NearestCentroid, ("predict",))
+    if estimator.metric not in _EUCLIDEAN:
+        raise ValueError(
+            f"NearestCentroid(metric={estimator.metric!r}) cannot be certified; use 'euclidean'."
+        )
+    priors = getattr(estimator, "class_prior_", np.ones(1))
+    if not np.allclose(priors, priors[0]):
+        raise ValueError(
+            f"NearestCentroid(priors={estimator.priors!r}) cannot be certified: it weighs "
+            "distances by the classes' priors; use priors='uniform'."
+        )
+    return _nearest(estimator, estimator.centroids_, estimator.classes_)
+
+
+@as_nearest_neighbor_rule.register(KMeans)
+@as_nearest_neighbor_rule.register(MiniBatchKMeans)
+def _(estimator: Any) -> NearestNeighborRule:
+    check_is_fitted(estimator)
+    base = KMeans if isinstance(estimator, KMeans) else MiniBatchKMeans
+    _refuse_overrides(estimator, base, ("predict",))
+    centers = estimator.cluster_centers_
+    return _nearest(estimator, centers, np.arange(len(centers)))
+
+
+@as_nearest_neighbor_rule.register
 def _(estimator: Pipeline) -> NearestNeighborRule:
     check_is_fitted(estimator)
     _refuse_overrides(estimator, Pipeline, ("predict",))
@@ -124,6 +154,22 @@ def _(estimator: BaseSearchCV) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register
 def _(estimator: FrozenEstimator) -> NearestNeighborRule:
     return as_nearest_neighbor_rule(estimator.estimator)
+
+
+def _nearest(estimator: Any, centers: np.ndarray, classes: np.ndarray) -> NearestNeighborRule:
+    """Return the rule of the nearest of a few points."""
+    points = np.asarray(centers, dtype=np.float64)
+    check_size(points)
+    return NearestNeighborRule(
+        points=points,
+        magnitudes=np.linalg.norm(points, axis=1),
+        labels=np.arange(len(points)),
+        classes=classes,
+        n_neighbors=1,
+        n_features_in=estimator.n_features_in_,
+        single=centers.dtype == np.float32,
+        feature_names=getattr(estimator, "feature_names_in_", None),
+    )
 
 
 def _refuse_overrides(estimator: Any, base: type, methods: tuple[str, ...]) -> None:

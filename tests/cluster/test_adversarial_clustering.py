@@ -193,7 +193,7 @@ def test_bad_data_and_unfitted():
     with pytest.raises(NotFittedError):
         AdversarialClustering(FrozenEstimator(RobustMahalanobis())).fit(X)
     own = AdversarialClustering(n_clusters=3, algorithm="spherical_kmeans").fit(X)
-    with pytest.raises(ValueError, match="divides by norms"):
+    with pytest.raises(ValueError, match="algorithm='kmeans'; got 'spherical_kmeans'"):
         own.assignment_radius(X)
 
 

@@ -1,0 +1,147 @@
+"""One face of all certificates."""
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+
+from skrobust import AdversarialClustering, RobustMahalanobis, ThreatModel
+from skrobust.certificates import (
+    RandomizedSmoothingClassifier,
+    certify_nearest_neighbors,
+    exact_nearest_neighbor_radius,
+)
+from skrobust.certify import certify
+from skrobust.neighbors import RobustPrototypeClassifier
+from skrobust.scorers import (
+    certified_accuracy_scorer,
+    certified_assignment_scorer,
+    certified_curve_scorer,
+)
+
+X, y = load_iris(return_X_y=True)
+X_train, y_train, X_test, y_test = X[::2], y[::2], X[1::2], y[1::2]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "method", "statuses"),
+    [
+        (KNeighborsClassifier(1), "exact", {"exact"}),
+        (KNeighborsClassifier(5), "lower bound", {"certified", "uncertified"}),
+        (make_pipeline(StandardScaler(), KNeighborsClassifier(1)), "exact", {"exact"}),
+        (NearestCentroid(), "exact", {"exact"}),
+        (RobustPrototypeClassifier(3, max_iter=2, random_state=0), "exact", {"exact"}),
+        (RandomizedSmoothingClassifier(random_state=0), "smoothing", {"probabilistic"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_strongest_proof_is_taken_and_named(estimator, method, statuses):
+    found = certify(estimator.fit(X_train, y_train), X_test, y_test)
+    assert method in found.method
+    assert set(found.status) <= statuses | {"misclassified", "abstained"}
+    right = estimator.predict(X_test) == y_test
+    assert (found.radius[~right] == 0).all()
+    own = certify(estimator, X_test)
+    np.testing.assert_array_equal(own.radius[right], found.radius[right])
+    assert (own.status != "misclassified").all()
+
+
+def test_it_says_what_the_proofs_say():
+    knn = KNeighborsClassifier(1).fit(X_train, y_train)
+    model = ThreatModel(np.inf, mutable=[0, 2])
+    for method, prove in (
+        ("auto", exact_nearest_neighbor_radius),
+        ("exact", exact_nearest_neighbor_radius),
+        ("fast", certify_nearest_neighbors),
+        ("bound", certify_nearest_neighbors),
+    ):
+        found = certify(knn, X_test, y_test, threat_model=model, method=method)
+        expected = prove(knn, X_test, y_test, threat_model=model)
+        np.testing.assert_array_equal(found.radius, expected.radius)
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize(
+    "clusterer",
+    [
+        KMeans(3, n_init=2, random_state=0),
+        MiniBatchKMeans(3, n_init=2, random_state=0),
+        make_pipeline(StandardScaler(), KMeans(3, n_init=2, random_state=0)),
+        AdversarialClustering(RobustMahalanobis(max_iter=3, random_state=0), 3, random_state=0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_clusters_stay_inside_their_radius_and_change_beyond(clusterer, norm):
+    clusterer.fit(X_train, y_train)
+    found = certify(clusterer, X_test, threat_model=ThreatModel(norm))
+    labels = clusterer.predict(X_test)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        step = rng.standard_normal(X_test.shape)
+        step /= np.linalg.norm(step, norm, axis=1, keepdims=True)
+        inside = X_test + step * found.radius[:, None] * (1 - 1e-9)
+        np.testing.assert_array_equal(clusterer.predict(inside), labels)
+    # the adversarial examples of the exact radius
+    moved = X_test + found.perturbation * (1 + 1e-6)
+    assert (clusterer.predict(moved) != labels).mean() > 0.95
+
+
+def test_nearest_centroid_with_priors_and_other_metrics():
+    with pytest.raises(ValueError, match="metric='manhattan'"):
+        certify(NearestCentroid(metric="manhattan").fit(X, y), X)
+    if "priors" in NearestCentroid().get_params():
+        weighted = NearestCentroid(priors=[0.5, 0.3, 0.2]).fit(X, y)
+        with pytest.raises(ValueError, match="priors"):
+            certify(weighted, X)
+
+
+def test_scorers_take_what_certify_takes():
+    smoothed = RandomizedSmoothingClassifier(sigma=0.3, random_state=0)
+    curve = certified_curve_scorer([0.1, 0.3])(smoothed.fit(X_train, y_train), X_test, y_test)
+    assert curve["certified@0.1"] >= curve["certified@0.3"] > 0.5
+    prototypes = RobustPrototypeClassifier(3, max_iter=2, random_state=0)
+    shares = cross_val_score(prototypes, X, y, scoring=certified_accuracy_scorer(0.2), cv=3)
+    assert (shares > 0.5).all()
+    exact = certified_accuracy_scorer(0.4, method="exact")
+    bound = certified_accuracy_scorer(0.4, method="bound")
+    knn = KNeighborsClassifier(3).fit(X_train, y_train)
+    assert exact(knn, X_test, y_test) >= bound(knn, X_test, y_test)
+    clusters = KMeans(3, n_init=2, random_state=0).fit(X)
+    share = certified_assignment_scorer(0.3)(clusters, X)
+    assert share == (certify(clusters, X).radius >= 0.3).mean()
+    found = cross_val_score(
+        KMeans(3, n_init=2, random_state=0), X, scoring=certified_assignment_scorer(0.3), cv=3
+    )
+    assert (found > 0.3).all()
+
+
+def test_errors_say_what_applies():
+    logistic = LogisticRegression(max_iter=500).fit(X, y)
+    with pytest.raises(TypeError, match=r"no certificate applies to LogisticRegression.*smoothed"):
+        certify(logistic, X)
+    with pytest.raises(ValueError, match="not known to be affine"):
+        certify(make_pipeline(Normalizer(), KNeighborsClassifier(1)).fit(X, y), X)
+    with pytest.raises(ValueError, match="method must be one of"):
+        certify(logistic, X, method="best")
+    smoothed = RandomizedSmoothingClassifier(random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="method='exact' is for nearest-neighbour rules"):
+        certify(smoothed, X, method="exact")
+    with pytest.raises(ValueError, match="threat_model must be None here"):
+        certify(smoothed, X, threat_model=ThreatModel())
+    with pytest.raises(TypeError, match="smoothing has no options"):
+        certify(smoothed, X, n_jobs=2)
+    with pytest.raises(ValueError, match="put the smoothing around the Pipeline"):
+        certify(make_pipeline(StandardScaler(), smoothed), X)
+    knn = KNeighborsClassifier(1).fit(X, y)
+    with pytest.raises(ValueError, match="needs a RandomizedSmoothingClassifier"):
+        certify(knn, X, method="smoothing")
+    with pytest.raises(ValueError, match="y must be None for a clusterer"):
+        certify(KMeans(3, n_init=1).fit(X), X, y)
+    spherical = AdversarialClustering(n_clusters=3, algorithm="spherical_kmeans").fit(X)
+    with pytest.raises(ValueError, match="algorithm='kmeans'"):
+        certify(spherical, X)
