@@ -13,15 +13,11 @@ all        every image is moved, and clustered anew;
 inductive  the centers are those of the clean images.
 """
 
-import argparse
-import json
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.common import SMOKE, read_cells, run_cells, spread
+from benchmarks.common import SMOKE, read_cells, spread, study
 from deep_study import SEEDS, STEPS, load, recall
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
@@ -194,24 +190,5 @@ def table(cells):
             line(method, some, [[c[k][m]["nmi"] for k, m in modes] for c in some])
 
 
-def main():
-    """Run the command line."""
-    if sys.argv[1] == "cell":
-        print(json.dumps(cell(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
-        return
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["run", "table"])
-    parser.add_argument("cells", type=Path)
-    parser.add_argument("--data", default=",".join(EPOCHS))
-    parser.add_argument("--methods", default=";".join(METHODS))
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    given = parser.parse_args()
-    if given.task == "table":
-        table(given.cells)
-        return
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    run_cells(__file__, given.cells, given.data.split(","), given.methods.split(";"), seeds)
-
-
 if __name__ == "__main__":
-    main()
+    study(__file__, cell, table, EPOCHS, METHODS, SEEDS)

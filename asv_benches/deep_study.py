@@ -14,15 +14,11 @@ classes are none of the training classes; Fashion-MNIST has 10,000 training imag
 the score of the ranking literature on them (77/255, 32 steps; of the first seed).
 """
 
-import argparse
-import json
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.common import DATA, SMOKE, read_cells, run_cells, spread
+from benchmarks.common import DATA, SMOKE, read_cells, spread, study
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
@@ -260,24 +256,5 @@ def print_grid(method, grids):
     print()
 
 
-def main():
-    """Run the command line."""
-    if sys.argv[1] == "cell":
-        print(json.dumps(cell(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
-        return
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["run", "table"])
-    parser.add_argument("cells", type=Path)
-    parser.add_argument("--data", default=",".join(EPOCHS))
-    parser.add_argument("--methods", default=";".join(METHODS))
-    parser.add_argument("--seeds", default="0,1,2")
-    given = parser.parse_args()
-    if given.task == "table":
-        table(given.cells)
-        return
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    run_cells(__file__, given.cells, given.data.split(","), given.methods.split(";"), seeds)
-
-
 if __name__ == "__main__":
-    main()
+    study(__file__, cell, table, EPOCHS, METHODS, SEEDS)

@@ -8,15 +8,11 @@ training points; errors on the whole test part and on the 1,000 points of
 ``shuffle(random_state=42)``. The radii of k-NN and of prototypes are exact.
 """
 
-import argparse
-import json
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.common import SMOKE, read_cells, run_cells, spread
+from benchmarks.common import SMOKE, read_cells, spread, study
 from metric_study import load
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -27,9 +23,8 @@ from skrobust.certificates import exact_nearest_neighbor_radius
 from skrobust.neighbors import AdversarialPruning, RobustPrototypeClassifier
 
 # radii that errors are told at; prototypes of a class, target radius, epochs, last temperature
-# (.1 or .2, chosen on held-out training points)
 SETTINGS = {
-    "satimage": ((0.05, 0.1, 0.15, 0.2), 150, 0.15, 40, 0.2),
+    "satimage": ((0.05, 0.1, 0.15, 0.2), 150, 0.15, 20, 0.2),
     "usps": ((0.5, 1.0, 1.5, 2.0), 200, 1.0, 20, 0.1),
     "mnist": ((0.5, 1.0, 1.5, 2.0), 300, 1.5, 10, 0.1),
     "fashion_mnist": ((0.25, 0.5, 1.0, 1.5), 300, 1.0, 10, 0.1),
@@ -124,24 +119,5 @@ def table(cells):
                 )
 
 
-def main():
-    """Run the command line."""
-    if sys.argv[1] == "cell":
-        print(json.dumps(cell(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
-        return
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["run", "table"])
-    parser.add_argument("cells", type=Path)
-    parser.add_argument("--data", default=",".join(SETTINGS))
-    parser.add_argument("--methods", default=";".join(METHODS))
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    given = parser.parse_args()
-    if given.task == "table":
-        table(given.cells)
-        return
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    run_cells(__file__, given.cells, given.data.split(","), given.methods.split(";"), seeds)
-
-
 if __name__ == "__main__":
-    main()
+    study(__file__, cell, table, SETTINGS, METHODS, SEEDS)

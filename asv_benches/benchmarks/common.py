@@ -3,6 +3,7 @@
 ``SKROBUST_BENCH=smoke`` runs everything at toy size, to see that it runs.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -95,6 +96,25 @@ def run_cells(script, path, names, methods, seeds):
         with path.open("a") as file:
             file.write(done.stdout)
         print(f"{name} {method} {seed}  {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def study(script, cell, table, names, methods, seeds):
+    """Run the command line of a study: ``run CELLS [--data …]``, ``table CELLS``."""
+    if sys.argv[1] == "cell":  # what `run_cells` calls
+        print(json.dumps(cell(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+        return
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=["run", "table"])
+    parser.add_argument("cells", type=Path)
+    parser.add_argument("--data", default=",".join(names))
+    parser.add_argument("--methods", default=";".join(methods))
+    parser.add_argument("--seeds", default=",".join(map(str, seeds)))
+    given = parser.parse_args()
+    if given.task == "table":
+        table(given.cells)
+        return
+    chosen = [int(seed) for seed in given.seeds.split(",")]
+    run_cells(script, given.cells, given.data.split(","), given.methods.split(";"), chosen)
 
 
 def spread(values, digits):

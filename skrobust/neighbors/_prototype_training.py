@@ -17,8 +17,12 @@ from skrobust.utils._torch import as_tensor, make_generator
 __all__ = ["PrototypeProblem", "Schedule", "Trained", "start_prototypes", "train"]
 
 _MEDIAN_OF = 4096  # points of which the median bound is taken
-_LEAST_STEPS = 32  # of an epoch
+_LEAST_STEPS = 12  # of an epoch
 _MINI_BATCH_FROM = 3000  # points of a class beyond which k-means takes mini-batches
+
+
+# a model, its score and its clean error
+Iterate = tuple[PrototypeModel, float, float]
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Schedule:
     rates : tuple of two float
         Of the prototypes, in units of the data, and of G.
     clean_tolerance : float
-        How much more than the lowest clean error an iterate may have, a share of it.
+        How much more than the lowest clean error an iterate may have, in standard errors of it.
     verbose : int
     """
 
@@ -199,7 +203,8 @@ def train(
     )
     moving = replace(model, prototypes=prototypes, components=components)
     first, last = schedule.temperature
-    iterates: list[tuple[PrototypeModel, float, float]] = [(model, *_judge(model, judges, target))]
+    latest: Iterate = (model, *_judge(model, judges, target))
+    iterates = [latest]
     curve: list[tuple[float, float, float]] = []
     step, interrupted = 0, False
     try:
@@ -226,10 +231,15 @@ def train(
                 components=components.detach().clone(),
             )
             score, error = _judge(now, judges, target)
-            iterates.append((now, score, error))
+            latest = (now, score, error)
+            iterates.append(latest)
             curve.append((float(np.mean(losses)), score, error))
             # the others are worse in both
-            iterates = [a for a in iterates if not any(_dominates(b, a) for b in iterates)]
+            iterates = [
+                one
+                for k, one in enumerate(iterates)
+                if k == 0 or not any(_dominates(other, one) for other in iterates)
+            ]
             if schedule.verbose:
                 seconds = time.perf_counter() - started
                 print(  # noqa: T201
@@ -238,10 +248,20 @@ def train(
                 )
     except KeyboardInterrupt:
         interrupted = True
-    most = min(error for _, _, error in iterates) * (1 + schedule.clean_tolerance)
-    allowed = [iterate for iterate in iterates if iterate[2] <= most]
-    best, score, error = max(allowed, key=lambda iterate: iterate[1])
-    return Trained(best, score, error, curve, interrupted, target)
+    kept = _choose(iterates, latest, len(judges[1]), schedule.clean_tolerance)
+    return Trained(*kept, curve, interrupted, target)
+
+
+def _choose(iterates: list[Iterate], latest: Iterate, n_judges: int, tolerance: float) -> Iterate:
+    """Return the end of the schedule where its clean error is allowed, else the best that is.
+
+    Differences of held-out scores are mostly chance, and the end is what was asked for.
+    """
+    lowest = min(error for _, _, error in iterates)
+    most = lowest + tolerance * (lowest * (1 - lowest) / n_judges) ** 0.5
+    best = max((one for one in iterates if one[2] <= most), key=lambda one: one[1])
+    start_is_better = iterates[0][1] > latest[1]
+    return best if latest[2] > most or start_is_better else latest
 
 
 def _judge(
@@ -253,7 +273,7 @@ def _judge(
     return float(score), float((bounds <= 0).double().mean())
 
 
-def _dominates(one: tuple[Any, float, float], two: tuple[Any, float, float]) -> bool:
+def _dominates(one: Iterate, two: Iterate) -> bool:
     return one is not two and one[1] >= two[1] and one[2] <= two[2] and one[1:] != two[1:]
 
 

@@ -59,9 +59,10 @@ class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
     temperature : tuple of two float, default=(1.0, 0.1)
         First and last of the smoothed bound, in units of a batch's median bound. A lower last
         one gains clean accuracy, and certifies less beyond the target radius.
-    clean_tolerance : float, default=0.2
-        How much more than the lowest clean error on held-out points, as a share of it, the iterate
-        may have that is kept: the one with the largest mean bound.
+    clean_tolerance : float, default=2.0
+        How much more clean error than the lowest of all epochs the last one may have on held-out
+        points, in standard errors; if it has more, the one with the largest mean bound is kept
+        that has not.
     validation_fraction : float, default=0.1
         Share of the training points, in [0, 1), at most 4,096, that are not trained on but
         judge the iterates; 0 judges by the training points.
@@ -135,7 +136,7 @@ class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
         target_radius: float | None = None,
         threat_model: ThreatModel | None = None,
         temperature: tuple[float, float] = (1.0, 0.1),
-        clean_tolerance: float = 0.2,
+        clean_tolerance: float = 2.0,
         validation_fraction: float = 0.1,
         max_iter: int = 20,
         batch_size: int = 256,
