@@ -3,6 +3,7 @@
 from typing import Any
 
 from sklearn.base import is_clusterer
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skrobust.certificates import (
@@ -12,6 +13,7 @@ from skrobust.certificates import (
     exact_nearest_neighbor_radius,
 )
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import BaseSearchCV
 from skrobust.victims import as_nearest_neighbor_rule
 
 __all__ = ["certify"]
@@ -77,6 +79,11 @@ def certify(
     """
     if method not in _METHODS:
         raise ValueError(f"method must be one of {list(_METHODS)}; got {method!r}.")
+    while isinstance(estimator, (FrozenEstimator, BaseSearchCV)):
+        inner = "estimator" if isinstance(estimator, FrozenEstimator) else "best_estimator_"
+        if not hasattr(estimator, inner):
+            raise ValueError(f"{type(estimator).__name__} must be fitted, with refit.")
+        estimator = getattr(estimator, inner)
     if isinstance(estimator, RandomizedSmoothingClassifier):
         return _smoothing(estimator, X, y, threat_model, method, options)
     if isinstance(estimator, Pipeline) and isinstance(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import load_iris
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -89,6 +90,50 @@ def test_clusters_stay_inside_their_radius_and_change_beyond(clusterer, norm):
     # the adversarial examples of the exact radius
     moved = X_test + found.perturbation * (1 + 1e-6)
     assert (clusterer.predict(moved) != labels).mean() > 0.95
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1000.0, 10_000.0])
+@pytest.mark.parametrize("kind", [KMeans, MiniBatchKMeans])
+def test_k_means_of_single_precision_far_from_the_origin(kind, offset):
+    """Its distances are ‖c‖² − 2 x·c in float32: radii are smaller, and hold."""
+    points = (np.random.default_rng(2).normal(size=(60, 4)) + offset).astype(np.float32)
+    clusters = kind(4, n_init=1, random_state=0).fit(points)
+    labels, radius = clusters.predict(points), certify(clusters, points).radius
+    for c, center in enumerate(clusters.cluster_centers_):
+        direction = center.astype(float) - points
+        direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-30)
+        for share in (0.01, 0.1, 0.5, 0.9, 0.99):
+            moved = (points + share * radius[:, None] * direction).astype(np.float32)
+            size = np.linalg.norm(moved.astype(float) - points, axis=1)
+            safe = size < radius
+            np.testing.assert_array_equal(clusters.predict(moved)[safe], labels[safe], str(c))
+    if offset == 0:
+        assert (radius > 0).mean() > 0.95
+
+
+def test_priors_that_are_nearly_equal():
+    """scikit-learn compares them with 1 / n_classes, each by itself."""
+    if "priors" not in NearestCentroid().get_params():
+        pytest.skip("NearestCentroid has no priors")
+    priors = np.full(10, 0.1)
+    priors[:2] += [0.6e-6, 1.5e-6]
+    priors[2:] -= 2.1e-6 / 8
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(200, 2))
+    own = NearestCentroid(priors=list(priors)).fit(points, np.repeat(np.arange(10), 20))
+    with pytest.raises(ValueError, match="priors"):
+        certify(own, points)
+
+
+def test_wrappers_are_looked_into():
+    smoothed = RandomizedSmoothingClassifier(random_state=0).fit(X_train, y_train)
+    expected = certify(smoothed, X_test).radius
+    np.testing.assert_array_equal(certify(FrozenEstimator(smoothed), X_test).radius, expected)
+    search = GridSearchCV(RandomizedSmoothingClassifier(random_state=0), {"sigma": [0.25]}, cv=2)
+    search.fit(X_train, y_train)
+    np.testing.assert_array_equal(certify(search, X_test).radius, expected)
+    with pytest.raises(ValueError, match="must be fitted, with refit"):
+        certify(GridSearchCV(KNeighborsClassifier(), {}, refit=False).fit(X, y), X)
 
 
 def test_nearest_centroid_with_priors_and_other_metrics():

@@ -235,9 +235,12 @@ class ClusterPoisoning(BaseEstimator):
             pair = list(np.unravel_index(apart.argmin(), apart.shape))
             pair.sort(key=lambda c: -(labels == names[c]).sum())
         else:
-            if len(self.clusters) != 2 or not set(self.clusters) <= set(names.tolist()):
+            given = list(self.clusters)
+            known = all(np.ndim(name) == 0 and name in names for name in given)
+            if len(given) != 2 or not known or given[0] == given[1]:
                 raise ValueError(
-                    f"clusters must be two of the labels {names.tolist()}; got {self.clusters!r}."
+                    f"clusters must be two different labels of {names.tolist()}; got "
+                    f"{self.clusters!r}."
                 )
             pair = [int(np.flatnonzero(names == name)[0]) for name in self.clusters]
         source, target = (np.flatnonzero(labels == names[c]) for c in pair)

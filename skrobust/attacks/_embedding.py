@@ -134,6 +134,10 @@ class BaseEmbeddingAttack(
         """Return what is reported of the perturbed rows, shape (n,)."""
         return self._value(z, chosen)
 
+    def _noise(self, seed: int, raw: np.ndarray) -> RowNoise:
+        """Return random numbers that belong to the rows."""
+        return RowNoise(seed, raw)
+
     def _move(
         self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -267,9 +271,8 @@ class BaseEmbeddingAttack(
         raw = view.raw
         budget.check_inside(raw)
         clean = view.transform(raw, np.arange(len(raw)))
-        noise = RowNoise(
-            int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)), raw
-        )
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        noise = self._noise(seed, raw)
         points = raw.copy()
         value = np.zeros(len(raw))
         zero = np.zeros(len(raw), dtype=bool)

@@ -16,10 +16,12 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import check_fitted, model_or_default
+from skrobust.attacks._base import check_fitted, model_or_default, read_table
 from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult, EmbeddingRows
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table
+from skrobust.utils._row_noise import RowNoise
+from skrobust.utils._sklearn import safe_indexing
 
 __all__ = ["PairAttack", "PairAttackResult"]
 
@@ -142,30 +144,26 @@ class PairAttack(BaseEstimator):
                 f"estimator must have a method transform; got {type(estimator).__name__}."
             )
         check_fitted(estimator)
-        one, two = Table.of(first), Table.of(second)
         together = column_or_1d(together)
         if not np.isin(together, (0, 1)).all():
             raise ValueError(f"together must be True or False for each pair; got {together!r}.")
-        n = len(one)
-        if len(two) != n or len(together) != n:
+        both = _interleaved(first, second)
+        n = len(together)
+        if len(both) != 2 * n:
             raise ValueError(
-                f"first, second and together must be equally many; got {n}, {len(two)} and "
-                f"{len(together)}."
+                f"first, second and together must be equally many; got {len(both) // 2} pairs and "
+                f"{n} values."
             )
-        values = np.stack([one.values, two.values], axis=1).reshape(2 * n, -1)
-        sources = np.repeat(np.arange(n), 2)
-        both = one.rebuild(values, sources)
         signs = np.repeat(np.where(together.astype(bool), 1, -1), 2)
         found = self._moves(estimator, both, signs)
-        moved = Table.of(found.X_adv).values
-        rows = np.arange(n)
+        even, odd = np.arange(0, 2 * n, 2), np.arange(1, 2 * n, 2)
         apart = [
             np.linalg.norm(z[0::2] - z[1::2], axis=1)
             for z in (found.embedding, found.embedding_adv)
         ]
         return PairAttackResult(
-            one.rebuild(moved[0::2], rows),
-            two.rebuild(moved[1::2], rows),
+            safe_indexing(found.X_adv, even),
+            safe_indexing(found.X_adv, odd),
             apart[0],
             apart[1],
             found.perturbation_norm.reshape(n, 2),
@@ -212,6 +210,25 @@ class PairAttack(BaseEstimator):
         )
 
 
+def _interleaved(first: Any, second: Any) -> Any:
+    """Return the points of all pairs, one after the other, in the container of the given ones."""
+    one, two = read_table(first), read_table(second)
+    if one.names != two.names or np.shape(one.given)[1:] != np.shape(two.given)[1:]:
+        raise ValueError(
+            "first and second must have the same features, in the same order; got "
+            f"{one.names or np.shape(one.given)[1:]} and {two.names or np.shape(two.given)[1:]}."
+        )
+    n = len(one)
+    if len(two) != n:
+        raise ValueError(f"first and second must be equally many; got {n} and {len(two)}.")
+    order = np.arange(2 * n).reshape(2, n).T.ravel()
+    if hasattr(first, "columns"):
+        import pandas as pd
+
+        return pd.concat([first, pd.DataFrame(second, columns=list(first.columns))]).iloc[order]
+    return np.concatenate([np.asarray(one.given), np.asarray(two.given)])[order]
+
+
 class _PairMoves(BaseEmbeddingAttack):
     """The attack on rows, of which each two make a pair; labels are signs of the distance."""
 
@@ -219,6 +236,10 @@ class _PairMoves(BaseEmbeddingAttack):
 
     def __init__(self, **params: Any):
         self.__dict__.update(params)
+
+    def _noise(self, seed: int, raw: np.ndarray) -> RowNoise:
+        # the two points of a pair may be equal, and must not move alike
+        return RowNoise(seed, np.c_[raw, np.arange(len(raw)) % 2])
 
     def _choose(self, rows: EmbeddingRows) -> torch.Tensor:
         return torch.from_numpy(np.asarray(rows.labels, dtype=np.float64))

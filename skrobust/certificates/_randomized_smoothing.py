@@ -19,7 +19,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy import stats
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    clone,
+    is_clusterer,
+    is_regressor,
+)
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import Tags, check_random_state, column_or_1d
@@ -149,6 +156,11 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         """
         check_n_jobs(self.n_jobs)
         base = KNeighborsClassifier() if self.estimator is None else self.estimator
+        if hasattr(base, "__sklearn_tags__") and (is_regressor(base) or is_clusterer(base)):
+            raise TypeError(
+                f"estimator must be a classifier, whose predictions can be counted; got "
+                f"{type(base).__name__}."
+            )
         kinds = [np.float64, np.float32]
         points, labels = validate_data(self, X, y, dtype=kinds, allow_nd=True)
         check_classification_targets(labels)
@@ -168,7 +180,7 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
             self.estimator_ = clone(base).fit(
                 self._named(noisy), np.tile(labels, 1 + self.n_augment)
             )
-        self.classes_ = getattr(self.estimator_, "classes_", np.unique(labels))
+        self.classes_ = np.unique(getattr(self.estimator_, "classes_", labels))
         self._scale, self._seed = scale, seed
         return self
 
@@ -210,7 +222,6 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
             If `n_samples` is too small to prove anything: at most log₂(1 / α).
         """
         check_is_fitted(self)
-        self._validate_params()
         points = self._read(X)
         truth = None if y is None else column_or_1d(y)
         if truth is not None:
@@ -254,13 +265,19 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         ----------
         X : array-like of shape (n_samples, ...)
         abstain_label : label
-            Returned elsewhere; none of the classes.
+            Returned elsewhere; none of the classes, and of their kind (a number, or text).
 
         Returns
         -------
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
+        text = [np.asarray(v).dtype.kind in "OUS" for v in (abstain_label, self.classes_)]
+        if np.ndim(abstain_label) or text[0] != text[1]:
+            raise ValueError(
+                f"abstain_label must be of the kind of the classes {self.classes_.tolist()}; got "
+                f"{abstain_label!r}."
+            )
         if np.isin(abstain_label, self.classes_):
             raise ValueError(
                 f"abstain_label={abstain_label!r} must not be one of the classes "
@@ -301,9 +318,9 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
             )
             noisy = flat[:, None] + noise * (self.sigma * self._scale).astype(flat.dtype)
             said = self.estimator_.predict(self._named(noisy.reshape(-1, *points.shape[1:])))
-            place = np.searchsorted(self.classes_, said).reshape(len(points), some)
-            for c in range(len(self.classes_)):
-                votes[:, c] += (place == c).sum(axis=1)
+            said = np.asarray(said).reshape(len(points), some)
+            for c, name in enumerate(self.classes_):  # what is none of them does not count
+                votes[:, c] += (said == name).sum(axis=1)
             done += some
         return votes
 
@@ -313,6 +330,7 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         return np.split(np.arange(len(points)), range(most, len(points), most))
 
     def _read(self, X: Any) -> np.ndarray:
+        self._validate_params()
         kinds = [np.float64, np.float32]
         return validate_data(self, X, dtype=kinds, allow_nd=True, reset=False)
 

@@ -70,8 +70,23 @@ class GradientDiversity(Members, Training):
             slopes = [
                 torch.autograd.grad(loss, x, create_graph=True)[0].flatten(1) for loss in losses
             ]
-            total = total + self.weight * alignment(slopes)
+            aligned = alignment(slopes)
+            if "differentiable" not in step.memory:
+                _check_differentiable(aligned, step.module)
+                step.memory["differentiable"] = 1.0
+            total = total + self.weight * aligned
         return total, self.clean(step.module, step.x)
+
+
+def _check_differentiable(value: torch.Tensor, module: torch.nn.Module) -> None:
+    """Raise where the loss has no second derivative."""
+    try:
+        torch.autograd.grad(value, list(module.parameters()), retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        raise ValueError(
+            "GradientDiversity needs a loss that can be differentiated twice: 'proxy_anchor', "
+            f"'multi_similarity' or 'arcface'. ({error})"
+        ) from error
 
 
 def alignment(slopes: list[torch.Tensor]) -> torch.Tensor:

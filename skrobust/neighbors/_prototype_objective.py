@@ -22,6 +22,7 @@ from skrobust.objectives import smooth_largest
 __all__ = ["PrototypeModel"]
 
 _ROWS = 1024
+_ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-14}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,9 @@ class PrototypeModel:
         to_other = (points[:, None] - stored[other]).square().sum(2)
         gap = to_other[:, None, :] - to_own[:, :, None]
         norm = torch.cdist(images[own], images[other], p=self.dual)
-        met = norm > 0
+        # less than this is the rounding of a norm that is 0: no perturbation turns the pair round
+        least = _ROUNDING[images.dtype] * images.detach().abs().max()
+        met = norm > least
         found = torch.where(met, gap / (2 * torch.where(met, norm, 1)), 0)
         found = found.masked_fill(~met & (gap > 0), torch.inf)
         return found.masked_fill(torch.isinf(own_far)[:, :, None], -torch.inf), torch.isinf(

@@ -108,8 +108,8 @@ def _(estimator: NearestCentroid) -> NearestNeighborRule:
         raise ValueError(
             f"NearestCentroid(metric={estimator.metric!r}) cannot be certified; use 'euclidean'."
         )
-    priors = getattr(estimator, "class_prior_", np.ones(1))
-    if not np.allclose(priors, priors[0]):
+    priors = getattr(estimator, "class_prior_", None)  # scikit-learn 1.6 and later
+    if priors is not None and not np.isclose(priors, 1 / len(priors)).all():
         raise ValueError(
             f"NearestCentroid(priors={estimator.priors!r}) cannot be certified: it weighs "
             "distances by the classes' priors; use priors='uniform'."
@@ -124,7 +124,7 @@ def _(estimator: Any) -> NearestNeighborRule:
     base = KMeans if isinstance(estimator, KMeans) else MiniBatchKMeans
     _refuse_overrides(estimator, base, ("predict",))
     centers = estimator.cluster_centers_
-    return _nearest(estimator, centers, np.arange(len(centers)))
+    return _nearest(estimator, centers, np.arange(len(centers)), expands=True)
 
 
 @as_nearest_neighbor_rule.register
@@ -156,7 +156,9 @@ def _(estimator: FrozenEstimator) -> NearestNeighborRule:
     return as_nearest_neighbor_rule(estimator.estimator)
 
 
-def _nearest(estimator: Any, centers: np.ndarray, classes: np.ndarray) -> NearestNeighborRule:
+def _nearest(
+    estimator: Any, centers: np.ndarray, classes: np.ndarray, expands: bool = False
+) -> NearestNeighborRule:
     """Return the rule of the nearest of a few points."""
     points = np.asarray(centers, dtype=np.float64)
     check_size(points)
@@ -169,6 +171,7 @@ def _nearest(estimator: Any, centers: np.ndarray, classes: np.ndarray) -> Neares
         n_features_in=estimator.n_features_in_,
         single=centers.dtype == np.float32,
         feature_names=getattr(estimator, "feature_names_in_", None),
+        expands=expands,
     )
 
 

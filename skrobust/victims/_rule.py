@@ -87,6 +87,9 @@ class NearestNeighborRule:
     maps : tuple of AffineMap
         The steps' maps, in their order.
     feature_names : ndarray of shape (n_features_in,) or None
+    expands : bool
+        The victim expands squares, ‖z‖² − 2 z·ẑ, in the precision of its points (k-means), where
+        neighbours are searched for in float64.
     """
 
     points: np.ndarray
@@ -100,6 +103,7 @@ class NearestNeighborRule:
     steps: tuple[Any, ...] = ()
     maps: tuple[AffineMap, ...] = ()
     feature_names: np.ndarray | None = None
+    expands: bool = False
 
     @property
     def matrix(self) -> np.ndarray | None:
@@ -181,11 +185,12 @@ class NearestNeighborRule:
 
     def distance_error(self, queries: EmbeddedQueries) -> tuple[float, float]:
         """Return the coefficients c and c′ of the rounding of one squared distance."""
-        absolute = (self.points.shape[1] + _EXTRA_OPERATIONS) * DOUBLE
+        single = self.single or queries.unit > DOUBLE
+        unit = SINGLE if self.expands and single else DOUBLE
+        absolute = (self.points.shape[1] + _EXTRA_OPERATIONS) * unit
         if self.metric_root is not None:
             absolute *= 8
         # distances may be stored in float32
-        single = self.single or queries.unit > DOUBLE
         return absolute, 2.0**-22 if single else 0.0
 
     def stretch(self, scale: np.ndarray) -> float:

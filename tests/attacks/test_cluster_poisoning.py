@@ -121,7 +121,9 @@ def test_an_interrupt_keeps_the_best(monkeypatch, capsys):
     [
         ({"share": 0.0}, "'share' parameter"),
         ({"population": 1}, "'population' parameter"),
-        ({"clusters": (0, 7)}, r"clusters must be two of the labels \[0, 1, 2\]; got \(0, 7\)"),
+        ({"clusters": (0, 7)}, r"two different labels of \[0, 1, 2\]; got \(0, 7\)"),
+        ({"clusters": (0, 0)}, "two different labels"),
+        ({"clusters": ([0], [1])}, "two different labels"),
         ({"threat_model": ThreatModel()}, "eps must be given"),
     ],
 )

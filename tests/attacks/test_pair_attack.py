@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import KernelPCA
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.attacks import ClusteringAttack, PairAttack
@@ -37,9 +38,10 @@ def test_in_the_space_itself_both_sides_go_straight():
         assert np.linalg.norm(side - X[rows], axis=1).max() <= 0.5
 
 
-def test_equal_points_can_be_pushed_apart():
-    found = attack(max_iter=50).run(SAME, X[:5], X[:5], np.ones(5))
-    np.testing.assert_allclose(found.distance_adv, 1, atol=0.01)
+@pytest.mark.parametrize("gradient", ["exact", "nes"])
+def test_equal_points_can_be_pushed_apart(gradient):
+    found = attack(max_iter=50, gradient=gradient).run(SAME, X[:5], X[:5], np.ones(5))
+    np.testing.assert_allclose(found.distance_adv, 1, atol=0.02)
 
 
 def test_one_side_alone_reaches_less():
@@ -87,6 +89,31 @@ def test_without_gradients_and_frames():
     assert list(framed.first_adv.columns) == names
 
 
+def test_each_side_keeps_its_own_text_columns():
+    frame = pd.DataFrame(X[:, :2], columns=["a", "b"])
+    frame["c"] = np.array(["u", "v", "w"])[y]
+    embed = make_column_transformer(
+        (StandardScaler(), ["a", "b"]), (OneHotEncoder(sparse_output=False), ["c"])
+    ).fit(frame)
+    first, second = frame[:3], frame[50:53]
+    found = attack(gradient="nes", max_iter=4).run(embed, first, second, np.ones(3))
+    assert found.first_adv["c"].tolist() == ["u"] * 3
+    assert found.second_adv["c"].tolist() == ["v"] * 3
+    for value, (one, two) in (
+        (found.distance, (first, second)),
+        (found.distance_adv, (found.first_adv, found.second_adv)),
+    ):
+        expected = np.linalg.norm(embed.transform(one) - embed.transform(two), axis=1)
+        np.testing.assert_allclose(value, expected)
+
+
+def test_sides_of_different_precision_stay_in_the_budget():
+    first, second = (X[:4] + 1e6).astype(np.float32), X[50:54] + 1e6 + 0.01
+    found = attack().run(StandardScaler().fit(X + 1e6), first, second, np.ones(4))
+    assert np.linalg.norm(found.second_adv - second, axis=1).max() <= 0.5
+    assert np.linalg.norm(found.first_adv - first.astype(float), axis=1).max() <= 0.5
+
+
 @pytest.mark.parametrize("n", [150, 99])
 def test_as_an_attack_on_a_clustering(n):
     rows = np.random.default_rng(1).permutation(150)[:n]
@@ -111,7 +138,10 @@ def test_the_same_seed_gives_the_same():
     ("change", "error", "match"),
     [
         ({"together": np.full(60, 2)}, ValueError, "together must be True or False"),
-        ({"second": X[B][:5]}, ValueError, "equally many; got 60, 5 and 60"),
+        ({"second": X[B][:5]}, ValueError, "first and second must be equally many; got 60 and 5"),
+        ({"together": np.ones(3)}, ValueError, "got 60 pairs and 3 values"),
+        ({"second": X[B][:, :2]}, ValueError, "must have the same features"),
+        ({"first": X[:0]}, ValueError, "0 sample"),
         ({"estimator": 3}, TypeError, "must have a method transform"),
         ({"first": np.full((60, 4), np.nan)}, ValueError, "NaN"),
     ],
@@ -120,6 +150,13 @@ def test_bad_input(change, error, match):
     given = {"estimator": SAME, "first": X[A], "second": X[B], "together": TOGETHER} | change
     with pytest.raises(error, match=match):
         attack().run(**given)
+
+
+def test_columns_in_another_order_are_refused():
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    scaler = StandardScaler().fit(frame)
+    with pytest.raises(ValueError, match="same features, in the same order"):
+        attack().run(scaler, frame[:3], frame[list("dcba")][50:53], np.ones(3))
 
 
 def test_bad_parameters():

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -201,6 +202,50 @@ def test_too_few_draws_abstain_and_say_why():
         found = own.certify([[5.0, 0.0]], [1])
     assert found.status.tolist() == ["abstained"]
     assert not found.certified(0.0).any()
+
+
+class Says:
+    """A classifier whose labels come in an order of their own, or are not those of y."""
+
+    def __init__(self, classes=None):
+        self.classes = classes
+
+    def fit(self, X, y=None):
+        if self.classes is not None:
+            self.classes_ = np.array(self.classes)
+        return self
+
+    def get_params(self, deep=True):
+        return {"classes": self.classes}
+
+    def predict(self, X):
+        return np.where(X[:, 0] > 0, 2, 0 if self.classes is not None else 1)
+
+
+def test_labels_are_looked_up_by_value():
+    own = RandomizedSmoothingClassifier(Says([2, 0, 1]), random_state=0)
+    own.fit([[0.0], [1.0], [2.0]], [0, 1, 2])
+    assert own.predict([[5.0], [-5.0]]).tolist() == [2, 0]
+    assert own.certify([[5.0], [-5.0]], [2, 0]).status.tolist() == ["probabilistic"] * 2
+    # 1 is said, but is no class of y
+    other = RandomizedSmoothingClassifier(Says(), random_state=0).fit([[0.0], [1.0]], [0, 2])
+    assert other.certify([[5.0], [-5.0]]).status.tolist() == ["probabilistic", "abstained"]
+
+
+@pytest.mark.parametrize("base", [LinearRegression(), KMeans(3)])
+def test_what_is_no_classifier_is_refused(base):
+    with pytest.raises(TypeError, match="estimator must be a classifier"):
+        RandomizedSmoothingClassifier(base).fit(X, y)
+
+
+def test_labels_of_another_kind_and_late_parameters():
+    own = RandomizedSmoothingClassifier(random_state=0).fit(X, np.array(["a", "bb", "c"])[y])
+    with pytest.raises(ValueError, match="abstain_label must be of the kind"):
+        own.predict_or_abstain(X, abstain_label=-1)
+    for change in ({"n_selection": 0}, {"sigma": -1.0}):
+        broken = RandomizedSmoothingClassifier(random_state=0).fit(X, y).set_params(**change)
+        with pytest.raises(ValueError, match="parameter"):
+            broken.predict(X)
 
 
 @pytest.mark.parametrize(

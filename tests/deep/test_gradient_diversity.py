@@ -81,6 +81,21 @@ def test_training_takes_the_gradients_apart():
     assert aligned(50.0) < aligned(0.0) - 0.2
 
 
+@pytest.mark.parametrize("loss", ["triplet", "contrastive"])
+def test_losses_without_a_second_derivative_are_refused(loss):
+    """torch's distances have none for a few rows."""
+    metric = AdversarialDeepMetric(
+        training=GradientDiversity(n_members=2),
+        loss=loss,
+        max_iter=1,
+        batch_size=16,
+        random_state=0,
+        device="cpu",
+    )
+    with pytest.raises(ValueError, match="needs a loss that can be differentiated twice"):
+        metric.fit(X, y)
+
+
 def test_bad_parameters():
     with pytest.raises(ValueError, match="'n_members' parameter"):
         GradientDiversity(n_members=1).check()

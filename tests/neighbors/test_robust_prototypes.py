@@ -137,6 +137,17 @@ def test_training_for_a_norm_certifies_more_of_it():
     )
 
 
+def test_pairs_that_cannot_be_turned_round_have_no_margin():
+    """Prototypes that differ in immutable features alone: no radius of 1e15 of rounding."""
+    rows = [(i, m, c) for c, i in ((0, 0), (1, 1)) for m in (-1, 0, 1)] * 30
+    rows += [(0.5, m, int(m > 0)) for m in (-1, 0, 1)] * 20
+    base = np.array(rows, dtype=float)
+    own = make(100, threat_model=ThreatModel(mutable=[1]), max_iter=10)
+    own.fit(base[:, :2], base[:, 2].astype(int))
+    assert own.target_radius_ < 10
+    assert max(entry["loss"] for entry in own.validation_curve_) < 10
+
+
 def test_offsets_and_units_do_not_matter():
     one = make(5, max_iter=3).fit(X_train, y_train)
     two = make(5, max_iter=3).fit(100 * X_train + 7, y_train)

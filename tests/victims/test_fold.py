@@ -76,7 +76,9 @@ STEPS = {
     "FastICA, not whitened": make_pipeline(
         PCA(4, whiten=True), FastICA(whiten=False, random_state=0)
     ),
-    "RobustMahalanobis": RobustMahalanobis(4, init="pca", tol=0.1, n_iter_no_change=2),
+    "RobustMahalanobis": RobustMahalanobis(
+        4, init="pca", tol=0.1, n_iter_no_change=2, random_state=0
+    ),
 }
 
 
