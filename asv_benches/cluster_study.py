@@ -20,12 +20,11 @@ import torch
 from benchmarks.common import SMOKE, read_cells, spread, study
 from deep_study import SEEDS, STEPS, load, recall
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.attacks import EmbeddingMargin, EmbeddingNoise, EmbeddingShift, PairAttack
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, GradientDiversity
-from skrobust.metrics import pairwise_f1
+from skrobust.metrics._clustering import agreement
 from skrobust.scorers import reseeding_floor
 
 # fixed before anything was measured
@@ -85,15 +84,6 @@ def moved_by(attack, metric, X, y):
     if isinstance(attack, PairAttack):
         return attack._attack(metric, X, y, attack.threat_model, None, None).embedding_adv
     return attack.run(metric, X, y).embedding_adv
-
-
-def agreement(y, labels):
-    """Return what clusters say of classes."""
-    return {
-        "nmi": float(normalized_mutual_info_score(y, labels)),
-        "ami": float(adjusted_mutual_info_score(y, labels)),
-        "f1": float(pairwise_f1(y, labels)),
-    }
 
 
 def cell(name, method, seed):

@@ -32,12 +32,13 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
-from skrobust.utils._validation import check_eps
+from skrobust.utils._validation import check_eps, check_one_eps
 
 __all__ = [
     "BaseAttack",
     "check_fitted",
     "model_or_default",
+    "needed_eps",
     "read_table",
     "resolve_budget",
     "training_model",
@@ -256,6 +257,13 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
 def model_or_default(model: ThreatModel | None) -> ThreatModel:
     """Return the threat model of an attack; None is ℓ₂ with 0.1."""
     return ThreatModel(norm=2, eps=0.1) if model is None else model
+
+
+def needed_eps(model: ThreatModel) -> float:
+    """Return the budget of a threat model that has to have one."""
+    if model.eps is None:
+        raise ValueError("eps must be given in the threat model of this attack; got None.")
+    return check_one_eps(model.eps)
 
 
 def training_model(model: ThreatModel | None, X: Any, table: Table) -> ThreatModel:

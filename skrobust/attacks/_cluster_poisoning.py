@@ -25,14 +25,13 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import model_or_default, read_table, resolve_budget
+from skrobust.attacks._base import model_or_default, needed_eps, read_table, resolve_budget
 from skrobust.attacks._clustering_parts import ClusteringAttackResult, ClusteringParts
 from skrobust.attacks._embedding import EmbeddingAttackResult
 from skrobust.attacks._search import audited
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import Interval
-from skrobust.utils._validation import check_one_eps
 
 __all__ = ["ClusterPoisoning"]
 
@@ -156,9 +155,7 @@ class ClusterPoisoning(BaseEstimator):
         parts = ClusteringParts.of(estimator)
         table = read_table(X)
         model = model_or_default(self.threat_model)
-        if model.eps is None:
-            raise ValueError("eps must be given in the threat model of this attack; got None.")
-        eps = check_one_eps(model.eps)
+        eps = needed_eps(model)
         truth = None if y is None else column_or_1d(y)
         if truth is not None and len(truth) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(truth)}.")

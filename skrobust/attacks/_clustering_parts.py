@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.attacks._embedding import EmbeddingAttackResult
-from skrobust.metrics import pairwise_f1
+from skrobust.metrics._clustering import agreement
 from skrobust.utils._frames import Table
 
 __all__ = ["ClusteringAttackResult", "ClusteringParts"]
@@ -56,11 +55,11 @@ class ClusteringAttackResult:
         found: EmbeddingAttackResult,
     ) -> "ClusteringAttackResult":
         """Score clusters against the true labels."""
-        scores = {"clean": _agreement(y, labels), "all": _agreement(y, labels_adv)}
-        scores["touched"] = _agreement(y[touched], labels_adv[touched])
+        scores = {"clean": agreement(y, labels), "all": agreement(y, labels_adv)}
+        scores["touched"] = agreement(y[touched], labels_adv[touched])
         if not touched.all():
-            scores["untouched"] = _agreement(y[~touched], labels_adv[~touched])
-            scores["untouched_clean"] = _agreement(y[~touched], labels[~touched])
+            scores["untouched"] = agreement(y[~touched], labels_adv[~touched])
+            scores["untouched_clean"] = agreement(y[~touched], labels[~touched])
         return cls(X_adv, touched, labels, labels_adv, scores, found)
 
     @property
@@ -121,11 +120,3 @@ class _Same:
 
     def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda x: x.flatten(1)
-
-
-def _agreement(y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {
-        "nmi": float(normalized_mutual_info_score(y, labels)),
-        "ami": float(adjusted_mutual_info_score(y, labels)),
-        "f1": float(pairwise_f1(y, labels)),
-    }

@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skrobust.attacks._base import (
     check_fitted,
     model_or_default,
+    needed_eps,
     read_table,
     resolve_budget,
     training_model,
@@ -31,9 +32,14 @@ from skrobust.attacks._search import audited
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
-from skrobust.utils._validation import check_one_eps
 
-__all__ = ["BaseEmbeddingAttack", "EmbeddingAttackResult", "EmbeddingRows", "unit"]
+__all__ = [
+    "BaseEmbeddingAttack",
+    "EmbeddingAttackResult",
+    "EmbeddingRows",
+    "check_transformer",
+    "unit",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,11 +248,7 @@ class BaseEmbeddingAttack(
             If a parameter or the data are not supported; the message names it.
         """
         self._validate_params()
-        if not hasattr(estimator, "transform"):
-            raise TypeError(
-                f"estimator must have a method transform; got {type(estimator).__name__}."
-            )
-        check_fitted(estimator)
+        check_transformer(estimator)
         labels = None if y is None else column_or_1d(y)
         model = model_or_default(self.threat_model)
         return self._attack(estimator, X, labels, model, None, labels)
@@ -261,9 +263,7 @@ class BaseEmbeddingAttack(
         gallery_labels: np.ndarray | None,
     ) -> EmbeddingAttackResult:
         table = read_table(X)
-        if model.eps is None:
-            raise ValueError("eps must be given in the threat model of this attack; got None.")
-        eps = check_one_eps(model.eps)
+        eps = needed_eps(model)
         if y is not None and len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
         budget = resolve_budget(model, table, estimator)
@@ -313,6 +313,13 @@ class BaseEmbeddingAttack(
     def _shown(self, z: torch.Tensor) -> torch.Tensor:
         """Return embeddings as the attack compares them."""
         return unit(z) if self.normalizes else z
+
+
+def check_transformer(estimator: Any) -> None:
+    """Raise where an object has no `transform`, or is not fitted."""
+    if not hasattr(estimator, "transform"):
+        raise TypeError(f"estimator must have a method transform; got {type(estimator).__name__}.")
+    check_fitted(estimator)
 
 
 def unit(z: torch.Tensor) -> torch.Tensor:

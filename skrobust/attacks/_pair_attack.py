@@ -16,8 +16,13 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import check_fitted, model_or_default, read_table
-from skrobust.attacks._embedding import BaseEmbeddingAttack, EmbeddingAttackResult, EmbeddingRows
+from skrobust.attacks._base import model_or_default, read_table
+from skrobust.attacks._embedding import (
+    BaseEmbeddingAttack,
+    EmbeddingAttackResult,
+    EmbeddingRows,
+    check_transformer,
+)
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
@@ -139,11 +144,7 @@ class PairAttack(BaseEstimator):
             If a parameter or the data are not supported; the message names it.
         """
         self._validate_params()
-        if not hasattr(estimator, "transform"):
-            raise TypeError(
-                f"estimator must have a method transform; got {type(estimator).__name__}."
-            )
-        check_fitted(estimator)
+        check_transformer(estimator)
         together = column_or_1d(together)
         if not np.isin(together, (0, 1)).all():
             raise ValueError(f"together must be True or False for each pair; got {together!r}.")

@@ -29,7 +29,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.utils import Tags, check_random_state, column_or_1d
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
@@ -38,6 +38,7 @@ from skrobust.threat_model import ThreatModel
 from skrobust.utils._parallel import Progress, check_n_jobs, deal, run_parts
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
+from skrobust.utils._validation import check_abstain_label
 
 __all__ = ["RandomizedSmoothingClassifier"]
 
@@ -196,9 +197,7 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        points = self._read(X)
-        votes = [self._votes(points[rows], self.n_selection, 0) for rows in self._parts(points)]
-        return self.classes_[np.concatenate(votes).argmax(axis=1)]
+        return self.classes_[self._selection(self._read(X)).argmax(axis=1)]
 
     def certify(self, X: Any, y: Any = None) -> Certificate:
         """Certify what the smoothed classifier says.
@@ -272,21 +271,8 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        text = [np.asarray(v).dtype.kind in "OUS" for v in (abstain_label, self.classes_)]
-        if np.ndim(abstain_label) or text[0] != text[1]:
-            raise ValueError(
-                f"abstain_label must be of the kind of the classes {self.classes_.tolist()}; got "
-                f"{abstain_label!r}."
-            )
-        if np.isin(abstain_label, self.classes_):
-            raise ValueError(
-                f"abstain_label={abstain_label!r} must not be one of the classes "
-                f"{self.classes_.tolist()}."
-            )
-        points = self._read(X)
-        votes = np.concatenate(
-            [self._votes(points[rows], self.n_selection, 0) for rows in self._parts(points)]
-        )
+        check_abstain_label(abstain_label, self.classes_)
+        votes = self._selection(self._read(X))
         labels = self.classes_[votes.argmax(axis=1)]
         ordered = np.sort(np.c_[np.zeros_like(votes[:, :1]), votes], axis=1)
         first, second = ordered[:, -1], ordered[:, -2]
@@ -300,6 +286,12 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         chosen = self._votes(points, self.n_selection, 0).argmax(axis=1)
         votes = self._votes(points, self.n_samples, 1)[np.arange(len(points)), chosen]
         return chosen, smoothed_radius(votes, self.n_samples, self.alpha, self.sigma)
+
+    def _selection(self, points: np.ndarray) -> np.ndarray:
+        """Return the votes that choose classes, shape (n_points, n_classes)."""
+        return np.concatenate(
+            [self._votes(points[rows], self.n_selection, 0) for rows in self._parts(points)]
+        )
 
     def _votes(self, points: np.ndarray, n: int, stage: int) -> np.ndarray:
         """Return how often each class is said of n noisy copies, shape (n_points, n_classes)."""
@@ -352,11 +344,6 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
                 f"threat_model must have norm=2 for randomized smoothing; got norm={budget.norm:g}."
             )
         return budget.scale
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.non_deterministic = False
-        return tags
 
 
 class _Certifier:

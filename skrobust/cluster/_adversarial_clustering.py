@@ -21,7 +21,6 @@ from sklearn.base import (
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -38,7 +37,7 @@ from skrobust.cluster._engines import (
     resolve_backend,
     trimmed_kmeans,
 )
-from skrobust.metrics import pairwise_f1
+from skrobust.metrics._clustering import agreement
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device
@@ -231,11 +230,7 @@ class AdversarialClustering(
             nearest = nearest_center(Z, self.cluster_centers_)
         self.inertia_ = inertia(Z, self.cluster_centers_, nearest)
         if labels is not None:
-            self.scores_ = {
-                "nmi": float(normalized_mutual_info_score(labels, self.labels_)),
-                "ami": float(adjusted_mutual_info_score(labels, self.labels_)),
-                "f1": float(pairwise_f1(labels, self.labels_)),
-            }
+            self.scores_ = agreement(labels, self.labels_)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:

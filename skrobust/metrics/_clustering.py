@@ -9,10 +9,26 @@ With n_ij the points of class j in cluster i,
 
 from typing import Any
 
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils import check_consistent_length, column_or_1d
 
-__all__ = ["pairwise_f1"]
+__all__ = ["agreement", "pairwise_f1"]
+
+
+def agreement(labels_true: Any, labels_pred: Any) -> dict[str, float]:
+    """Return ``"nmi"``, ``"ami"`` and ``"f1"`` of clusters against classes.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : array-like of shape (n_samples,)
+        Classes and clusters.
+    """
+    return {
+        "nmi": float(normalized_mutual_info_score(labels_true, labels_pred)),
+        "ami": float(adjusted_mutual_info_score(labels_true, labels_pred)),
+        "f1": float(pairwise_f1(labels_true, labels_pred)),
+    }
 
 
 def pairwise_f1(labels_true: Any, labels_pred: Any) -> float:

@@ -14,7 +14,7 @@ from skrobust.certificates import (
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import StrOptions
 from skrobust.utils._torch import resolve_device
-from skrobust.utils._validation import check_one_eps
+from skrobust.utils._validation import check_abstain_label, check_one_eps
 
 __all__ = ["RobustKNeighborsClassifier"]
 
@@ -225,18 +225,8 @@ class RobustKNeighborsClassifier(KNeighborsClassifier):
         """
         check_is_fitted(self)
         threshold = check_one_eps(radius, name="radius")
+        check_abstain_label(abstain_label, self.classes_)
         label = np.asarray(abstain_label)
-        text = "OUS"
-        if label.ndim or (label.dtype.kind in text) != (self.classes_.dtype.kind in text):
-            raise ValueError(
-                f"abstain_label must be of the kind of the classes {self.classes_.tolist()}; "
-                f"got {abstain_label!r}."
-            )
-        if label in self.classes_:
-            raise ValueError(
-                f"abstain_label={abstain_label!r} must not be one of the classes "
-                f"{self.classes_.tolist()}."
-            )
         labels, found = self.predict_with_radius(X)
         kind = np.result_type(labels.dtype, label.dtype) if labels.dtype != object else object
         return np.where(found >= threshold, labels.astype(kind), label.astype(kind))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_count", "check_eps", "check_one_eps", "check_radii"]
+__all__ = ["check_abstain_label", "check_count", "check_eps", "check_one_eps", "check_radii"]
 
 
 def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
@@ -44,6 +44,19 @@ def check_one_eps(eps: Any, *, name: str = "eps") -> float:
     if np.ndim(eps) != 0:
         raise TypeError(f"{name} must be a single real number; got {eps!r}.")
     return float(check_eps(eps, name=name)[0])
+
+
+def check_abstain_label(label: Any, classes: np.ndarray) -> None:
+    """Raise a ValueError unless a label is of the kind of the classes, and none of them."""
+    text = "OUS"
+    if np.ndim(label) or (np.asarray(label).dtype.kind in text) != (classes.dtype.kind in text):
+        raise ValueError(
+            f"abstain_label must be of the kind of the classes {classes.tolist()}; got {label!r}."
+        )
+    if label in classes:
+        raise ValueError(
+            f"abstain_label={label!r} must not be one of the classes {classes.tolist()}."
+        )
 
 
 def check_count(value: Any, least: int, *, name: str) -> int:
