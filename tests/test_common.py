@@ -29,7 +29,7 @@ from skrobust.attacks import (
     TransferAttack,
     WorstCase,
 )
-from skrobust.certificates import RandomizedSmoothingClassifier
+from skrobust.certificates import CenterSmoothing, RandomizedSmoothingClassifier
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, MDProp
 from skrobust.neighbors import (
     AdversarialPruning,
@@ -61,6 +61,11 @@ ESTIMATORS = [
         max_iter=2,
         random_state=0,
     ),
+    AdversarialDeepMetric(
+        lipschitz="orthogonal", loss="certified_margin", max_iter=2, random_state=0
+    ),
+    CenterSmoothing(n_samples=20, random_state=0),
+    CenterSmoothing(PCA(1), n_samples=21, random_state=0),
     RobustKNeighborsClassifier(),
     RobustKNeighborsClassifier(1, method="exact"),
     RandomizedSmoothingClassifier(random_state=0),

@@ -1,14 +1,20 @@
 """Proofs that no perturbation below a radius changes a prediction: lower bounds on the truth."""
 
+from skrobust.certificates._center_smoothing import CenterSmoothing
 from skrobust.certificates._exact_knn import exact_nearest_neighbor_radius
 from skrobust.certificates._knn import certify_nearest_neighbors, nearest_neighbor_lower_bound
+from skrobust.certificates._lipschitz import certify_lipschitz
 from skrobust.certificates._randomized_smoothing import RandomizedSmoothingClassifier
 from skrobust.certificates._result import Certificate
+from skrobust.certificates._retrieval import certify_retrieval
 
 __all__ = [
+    "CenterSmoothing",
     "Certificate",
     "RandomizedSmoothingClassifier",
+    "certify_lipschitz",
     "certify_nearest_neighbors",
+    "certify_retrieval",
     "exact_nearest_neighbor_radius",
     "nearest_neighbor_lower_bound",
 ]

@@ -33,10 +33,10 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from skrobust.certificates._noisy_rows import noise_scale, noisy_copies
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._parallel import Progress, check_n_jobs, deal, run_parts
-from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_abstain_label
 
@@ -165,7 +165,7 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         kinds = [np.float64, np.float32]
         points, labels = validate_data(self, X, y, dtype=kinds, allow_nd=True)
         check_classification_targets(labels)
-        scale = self._resolved_scale(points)
+        scale = noise_scale(self.threat_model, points, getattr(self, "feature_names_in_", None))
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         if isinstance(base, FrozenEstimator):
             check_is_fitted(base)
@@ -295,25 +295,13 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
 
     def _votes(self, points: np.ndarray, n: int, stage: int) -> np.ndarray:
         """Return how often each class is said of n noisy copies, shape (n_points, n_classes)."""
-        flat = points.reshape(len(points), -1)
-        keys = RowNoise(self._seed, flat.astype(np.float64)).uniform(2, stage)
-        streams = [
-            np.random.Generator(np.random.SFC64((key * 2.0**52).astype(np.uint64).tolist()))
-            for key in keys
-        ]
         votes = np.zeros((len(points), len(self.classes_)), dtype=np.int64)
-        done = 0
-        while done < n:
-            some = min(n - done, max(1, self.batch_size // len(points)))
-            noise = np.stack(
-                [s.standard_normal((some, flat.shape[1]), flat.dtype) for s in streams]
-            )
-            noisy = flat[:, None] + noise * (self.sigma * self._scale).astype(flat.dtype)
+        scale = self.sigma * self._scale
+        for noisy in noisy_copies(points, scale, n, self._seed, stage, self.batch_size):
             said = self.estimator_.predict(self._named(noisy.reshape(-1, *points.shape[1:])))
-            said = np.asarray(said).reshape(len(points), some)
+            said = np.asarray(said).reshape(noisy.shape[:2])
             for c, name in enumerate(self.classes_):  # what is none of them does not count
                 votes[:, c] += (said == name).sum(axis=1)
-            done += some
         return votes
 
     def _parts(self, points: np.ndarray) -> list[np.ndarray]:
@@ -334,16 +322,6 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         import pandas as pd
 
         return pd.DataFrame(points, columns=names)
-
-    def _resolved_scale(self, points: np.ndarray) -> np.ndarray:
-        model = ThreatModel() if self.threat_model is None else self.threat_model
-        n_features = int(np.prod(points.shape[1:]))
-        budget = model.resolve(n_features, getattr(self, "feature_names_in_", None))
-        if budget.norm != 2:
-            raise ValueError(
-                f"threat_model must have norm=2 for randomized smoothing; got norm={budget.norm:g}."
-            )
-        return budget.scale
 
 
 class _Certifier:

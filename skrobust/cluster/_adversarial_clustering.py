@@ -311,17 +311,19 @@ class AdversarialClustering(
         return found.radius
 
     def _as_victim(self) -> NearestNeighborRule:
+        return as_nearest_neighbor_rule(self._as_pipeline())
+
+    def _as_pipeline(self) -> Any:
         """Return the rule of the nearest center, whose classes are the clusters."""
         check_is_fitted(self)
         if self.algorithm != "kmeans":
             raise ValueError(
-                "certificates need clusters of the nearest center under an affine metric, "
+                "certificates need clusters of the nearest center, "
                 f"algorithm='kmeans'; got {self.algorithm!r}."
             )
         nearest = KNeighborsClassifier(1, algorithm="brute")
         nearest.fit(self.cluster_centers_, np.arange(len(self.cluster_centers_)))
-        rule = nearest if self.metric_ is None else make_pipeline(self.metric_, nearest)
-        return as_nearest_neighbor_rule(rule)
+        return nearest if self.metric_ is None else make_pipeline(self.metric_, nearest)
 
     def _fit_centers(self, Z: np.ndarray, gpu: bool) -> None:
         random_state = check_random_state(self.random_state)

@@ -21,6 +21,8 @@ from torch import nn
 from skrobust.deep._adversary import training_adversary
 from skrobust.deep._checkpoint import Checkpoint, check_same, look_for_checkpoint
 from skrobust.deep._embedding_mixin import EmbeddingMixin
+from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
+from skrobust.deep._lipschitz_layers import plain
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
 from skrobust.deep._make_net import check_callbacks, check_loaders, make_net
 from skrobust.deep._model import build_model, check_output
@@ -59,9 +61,19 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
         it gives.
     normalize : bool, default=True
         Divide embeddings by their norm.
-    loss : {"multi_similarity", "proxy_anchor", "triplet", "contrastive", "arcface"}, class or \
-object, default="multi_similarity"
-        Of pytorch-metric-learning, with ``loss__…``; a loss with proxies gets its sizes from the
+    lipschitz : {"orthogonal"} or None, default=None
+        "orthogonal" makes a network whose outputs move by no more than a known multiple of its
+        inputs, so that a k-NN or prototype classifier behind it is certified
+        (:func:`skrobust.certify.certify`). The default networks are then
+        :class:`~skrobust.deep.LipschitzMLP` and :class:`~skrobust.deep.LipschitzConvNet`; of a
+        `module` the layers have to be known to :func:`~skrobust.deep.lipschitz_bound`.
+        `normalize` moves embeddings into the unit ball, z / max(1, ‖z‖), and `standardize` has one
+        scale for all features. Use a loss of distances, such as "certified_margin". The trained
+        ``module_`` computes in float64.
+    loss : {"multi_similarity", "proxy_anchor", "triplet", "contrastive", "arcface", \
+"certified_margin"}, class or object, default="multi_similarity"
+        Of pytorch-metric-learning, and :class:`~skrobust.deep.CertifiedMarginLoss`, with
+        ``loss__…``; a loss with proxies gets its sizes from the
         data.
     miner : {"auto", "multi_similarity", "semihard", "hard"}, class, object or None, default="auto"
         Which pairs or triplets of a batch the loss looks at, with ``miner__…``. "auto" is
@@ -137,6 +149,8 @@ object, default="multi_similarity"
     layout_ : InputLayout
         How a row of X becomes an input of the module.
     embedding_dim_ : int
+    lipschitz_ : LipschitzBound or None
+        Of the whole model, from raw features to embeddings, layer by layer.
     classes_ : ndarray of shape (n_classes,)
     history_ : list of dict
         One an epoch: losses, seconds, recall of the validation.
@@ -174,6 +188,7 @@ object, default="multi_similarity"
         "module": [nn.Module, type, callable, None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "normalize": ["boolean"],
+        "lipschitz": [StrOptions({"orthogonal"}), None],
         "loss": [StrOptions(set(LOSSES)), callable],
         "miner": [StrOptions({"auto", *MINERS}), callable, None],
         "training": [Training, None],
@@ -202,6 +217,7 @@ object, default="multi_similarity"
     net_: MetricNet
     criterion_: nn.Module
     n_iter_: int
+    lipschitz_: LipschitzBound | None
     _moments: Moments
 
     def __init__(
@@ -210,6 +226,7 @@ object, default="multi_similarity"
         *,
         embedding_dim: int | None = None,
         normalize: bool = True,
+        lipschitz: str | None = None,
         loss: Any = "multi_similarity",
         miner: Any = "auto",
         training: Training | None = None,
@@ -238,6 +255,7 @@ object, default="multi_similarity"
         self.module = module
         self.embedding_dim = embedding_dim
         self.normalize = normalize
+        self.lipschitz = lipschitz
         self.loss = loss
         self.miner = miner
         self.training = training
@@ -389,6 +407,7 @@ object, default="multi_similarity"
                 self.embedding_dim,
                 self._moments if self.standardize else None,
                 self.normalize,
+                self.lipschitz is not None,
             )
             sizes.append(check_output(network, self.layout_, self.embedding_dim))
             return network
@@ -405,6 +424,8 @@ object, default="multi_similarity"
 
         model = self.training_.build(make)
         self.embedding_dim_ = check_output(model, self.layout_, None)
+        if self.lipschitz is not None:  # raises where a layer has no known bound
+            lipschitz_bound(model, self.layout_.input_shape)
         criterion = self.training_.build_criterion(make_loss)
         self.net_ = make_net(self, model, criterion, device)
         self.n_iter_ = 0
@@ -453,7 +474,8 @@ object, default="multi_similarity"
     def _finish(self) -> None:
         """Take from the net what the fitted estimator has."""
         net = self.net_
-        self.module_, self.criterion_ = net.bare_module.eval(), net.criterion_
+        self.module_, self.criterion_ = self._inference_module(), net.criterion_
+        self.lipschitz_ = self._bound()
         self.history_ = [
             {
                 k: v.item() if isinstance(v, np.generic) else v
@@ -479,6 +501,16 @@ object, default="multi_similarity"
                 stacklevel=5,
             )
 
+    def _inference_module(self) -> nn.Module:
+        """Return what embeds: the net's module, or its copy with bounded weights."""
+        module = self.net_.bare_module.eval()
+        return module if self._built_with["lipschitz"] is None else plain(module)
+
+    def _bound(self) -> LipschitzBound | None:
+        if self._built_with["lipschitz"] is None:
+            return None
+        return lipschitz_bound(self.module_, self.layout_.input_shape)
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
 
@@ -491,13 +523,13 @@ object, default="multi_similarity"
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "net_" in state:
-            self.module_, self.criterion_ = self.net_.bare_module, self.net_.criterion_
+            self.module_, self.criterion_ = self._inference_module(), self.net_.criterion_
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.transformer_tags.preserves_dtype = ["float32"] if self.lipschitz is None else []
         return tags
 
 

@@ -17,6 +17,7 @@ from skrobust.deep._layout import InputLayout
 from skrobust.deep._statistics import check_float32
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import check_paired, split_pairs
+from skrobust.victims import LipschitzMap
 
 __all__ = ["Branch", "EmbeddingMixin"]
 
@@ -41,7 +42,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         ndarray of shape (n_samples, embedding_dim_), float32
-            Of norm 1 unless ``normalize=False``.
+            Of norm 1 unless ``normalize=False``. With `lipschitz`, float64 and of norm at most 1.
         """
         check_is_fitted(self)
         return self._embed(self._check_rows(X))
@@ -121,6 +122,11 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         first = next(self.module_.parameters(), None)
         return torch.device("cpu") if first is None else first.device
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        first = next(self.module_.parameters(), None)
+        return torch.float32 if first is None else first.dtype
+
     def _check_rows(self, X: Any) -> Any:
         if isinstance(X, LazyImages):
             rows: Any = X
@@ -144,24 +150,33 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         device = self._device
         default = _CHUNK_CUDA if device.type == "cuda" else _CHUNK_CPU
         size = int(getattr(self, "iterator_valid__batch_size", default))
-        found = np.empty((len(rows), self.embedding_dim_), dtype=np.float32)
+        wide = self._dtype == torch.float64
+        dtype = np.float64 if wide else np.float32
+        found = np.empty((len(rows), self.embedding_dim_), dtype=dtype)
         with torch.inference_mode(), frozen(self.module_):
             for start in range(0, len(rows), size):
-                chunk = np.asarray(rows[start : start + size], dtype=np.float32)
+                chunk = np.asarray(rows[start : start + size], dtype=dtype)
                 n = len(chunk)
                 if n < size:
                     chunk = np.concatenate([chunk, np.repeat(chunk[-1:], size - n, axis=0)])
                 x = self.layout_.to_module(torch.from_numpy(np.ascontiguousarray(chunk)))
-                found[start : start + n] = self.module_(x.to(device))[:n].float().cpu().numpy()
+                z = self.module_(x.to(device))[:n]
+                found[start : start + n] = (z if wide else z.float()).cpu().numpy()
         return found
+
+    def _lipschitz_map(self) -> LipschitzMap | None:
+        """Tell the victims package how far embeddings can move; None where nothing is known."""
+        check_is_fitted(self)
+        bound = getattr(self, "lipschitz_", None)
+        return None if bound is None else LipschitzMap(bound.lipschitz, bound.rounding)
 
     def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Tell the victims package how a point becomes an embedding."""
         check_is_fitted(self)
-        module, layout, device = self.module_, self.layout_, self._device
+        module, layout, device, dtype = self.module_, self.layout_, self._device, self._dtype
 
         def embed(x: torch.Tensor) -> torch.Tensor:
-            rows = layout.to_module(x.to(device, torch.float32))
+            rows = layout.to_module(x.to(device, dtype))
             with frozen(module):
                 return module(rows).to(x)
 

@@ -9,6 +9,8 @@ import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import nn
 
+from skrobust.deep._certified_margin_loss import CertifiedMarginLoss
+
 __all__ = ["LOSSES", "MINERS", "MetricLoss", "make_criterion"]
 
 # name: (class, parameters, miner)
@@ -23,6 +25,7 @@ LOSSES: dict[str, tuple[type, Callable[[], dict[str, Any]], str | None]] = {
     # those of its paper (Kim et al., CVPR 2020) are the library's
     "proxy_anchor": (losses.ProxyAnchorLoss, dict, None),
     "triplet": (losses.TripletMarginLoss, lambda: {"margin": 0.2}, "semihard"),
+    "certified_margin": (CertifiedMarginLoss, dict, None),
     "contrastive": (losses.ContrastiveLoss, lambda: {"pos_margin": 0, "neg_margin": 0.5}, None),
 }
 MINERS: dict[str, Callable[..., Any]] = {

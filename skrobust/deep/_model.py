@@ -9,6 +9,7 @@ from torch import nn
 
 from skrobust.deep._adversary import frozen
 from skrobust.deep._layout import InputLayout
+from skrobust.deep._lipschitz_modules import LipschitzConvNet, LipschitzMLP, lipschitz_model
 from skrobust.deep._modules import MLP, ConvNet, EmbeddingModel
 from skrobust.deep._statistics import Moments
 
@@ -24,7 +25,8 @@ def build_model(
     embedding_dim: int | None,
     scaling: Moments | None,
     normalize: bool,
-) -> EmbeddingModel:
+    lipschitz: bool = False,
+) -> nn.Module:
     """Return an untrained model.
 
     Parameters
@@ -36,6 +38,8 @@ def build_model(
     embedding_dim : int or None
     scaling : Moments or None
     normalize : bool
+    lipschitz : bool, default=False
+        Make a model that can be bounded: see :func:`lipschitz_model`.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def build_model(
             raise TypeError(f"module__… parameters need a class; got {params} with an object.")
         backbone = copy.deepcopy(module)
     else:
-        kind = _default(layout) if module is None else module
+        kind = _default(layout, lipschitz) if module is None else module
         offered = {
             "input_shape": layout.input_shape,
             "embedding_dim": _DIM if embedding_dim is None else embedding_dim,
@@ -64,7 +68,11 @@ def build_model(
             ) from error
         if not isinstance(backbone, nn.Module):
             raise TypeError(f"module must make a torch.nn.Module; got {type(backbone).__name__}.")
+    if scaling is not None and lipschitz:
+        scaling = scaling.isotropic
     mean, std = (None, None) if scaling is None else (scaling.mean, scaling.std)
+    if lipschitz:
+        return lipschitz_model(backbone, mean, std, normalize)
     return EmbeddingModel(backbone, mean, std, normalize)
 
 
@@ -101,11 +109,11 @@ def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | Non
     return z.shape[1]
 
 
-def _default(layout: InputLayout) -> type[nn.Module]:
+def _default(layout: InputLayout, lipschitz: bool) -> type[nn.Module]:
     if len(layout.shape) == 1:
-        return MLP
+        return LipschitzMLP if lipschitz else MLP
     if layout.is_image:
-        return ConvNet
+        return LipschitzConvNet if lipschitz else ConvNet
     raise ValueError(
         f"module must be given for rows of shape {layout.shape}: the default networks are for "
         "tables and images."

@@ -19,6 +19,7 @@ from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTrai
 from skrobust.deep._gradient_diversity import GradientDiversity
 from skrobust.deep._hardness_manipulation import HardnessManipulation
 from skrobust.deep._layout import InputLayout
+from skrobust.deep._lipschitz_layers import plain
 from skrobust.deep._mdprop import MDProp
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._standard_training import StandardTraining
@@ -162,7 +163,8 @@ class PersistenceMixin:
         front = [key[: -len("mean")] for key in weights if key.rpartition(".")[2] == "mean"]
         if front:
             ends = (np.zeros(0),) * 3  # only the adversary of a training needs them
-            scaling = Moments(weights[f"{front[0]}mean"], weights[f"{front[0]}std"], *ends)
+            mean, std = (weights[f"{front[0]}{name}"].float() for name in ("mean", "std"))
+            scaling = Moments(mean, std, *ends)
         strategy = StandardTraining() if own.training is None else own.training
 
         def make() -> torch.nn.Module:
@@ -173,17 +175,21 @@ class PersistenceMixin:
                 own.embedding_dim,
                 scaling,
                 own.normalize,
+                own.lipschitz is not None,
             )
             check_output(network, own.layout_, None)  # lazy modules learn their shapes
             return network
 
         with isolated_rng(0, torch.device("cpu")):
             model = strategy.build(make)
+        if own.lipschitz is not None:
+            model = plain(model)
         if state["branches"] and not branches_of(model):
             add_branches(model, state["branches"])
         check_same(path, model, weights)
         model.load_state_dict(weights)
         own.module_, own._built_with = model.to(target).eval(), built_with(own)
+        own.lipschitz_ = own._bound()
         own.embedding_dim_ = state["embedding_dim"]
         own.classes_, own.n_features_in_ = state["classes"], state["n_features_in"]
         if state["feature_names_in"] is not None:
@@ -203,6 +209,7 @@ def built_with(estimator: Any) -> dict[str, Any]:
     """
     return {
         "normalize": estimator.normalize,
+        "lipschitz": estimator.lipschitz,
         "embedding_dim": estimator.embedding_dim,
         "training": estimator.training,
         **{f"module__{k}": v for k, v in estimator._given("module__").items()},

@@ -35,6 +35,12 @@ class Moments:
     lower: np.ndarray
     upper: np.ndarray
 
+    @property
+    def isotropic(self) -> "Moments":
+        """The same with one deviation for all: the root mean square distance from the mean."""
+        size = float(np.sqrt(np.square(self.spread).sum()))
+        return replace(self, std=torch.full_like(self.std, size if size > 0 else 1.0))
+
     def widened(self, X: Any) -> "Moments":
         """Return the same with ends that hold further rows.
 

@@ -5,6 +5,7 @@ from skrobust.scorers._certified import (
     certified_accuracy_scorer,
     certified_assignment_scorer,
     certified_curve_scorer,
+    certified_retrieval_scorer,
     mean_certified_radius_scorer,
 )
 from skrobust.scorers._clustering import (
@@ -24,6 +25,7 @@ __all__ = [
     "certified_accuracy_scorer",
     "certified_assignment_scorer",
     "certified_curve_scorer",
+    "certified_retrieval_scorer",
     "make_robust_scorer",
     "mean_certified_radius_scorer",
     "reseeding_floor",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.certificates import Certificate
+from skrobust.certificates import Certificate, certify_retrieval
 from skrobust.certify import certify
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
 from skrobust.threat_model import ThreatModel
@@ -17,6 +17,7 @@ __all__ = [
     "certified_accuracy_scorer",
     "certified_assignment_scorer",
     "certified_curve_scorer",
+    "certified_retrieval_scorer",
     "mean_certified_radius_scorer",
 ]
 
@@ -195,6 +196,56 @@ def certified_assignment_scorer(
     0.5
     """
     return _CertifiedAssignment(check_one_eps(eps), threat_model, method)
+
+
+@dataclass(frozen=True)
+class _CertifiedRetrieval:
+    """Scorer of the queries whose item on top provably keeps its class."""
+
+    eps: float
+    gallery_eps: float
+    threat_model: ThreatModel | None
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        found = certify_retrieval(
+            estimator, X, y, threat_model=self.threat_model, gallery_eps=self.gallery_eps
+        )
+        return _score(found, self.eps)
+
+
+def certified_retrieval_scorer(
+    eps: float, *, gallery_eps: float = 0.0, threat_model: ThreatModel | None = None
+) -> _CertifiedRetrieval:
+    """Make a scorer of the certified Recall@1 of a transformer.
+
+    Parameters
+    ----------
+    eps : float
+        Budget of the query in the units of X, finite, ≥ 0.
+    gallery_eps : float, default=0.0
+        Budget of every item of the gallery, ≥ 0.
+    threat_model : ThreatModel, default=None
+        What the adversary may change; None is ℓ₂ on all features.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> float``
+        Picklable. Every point in turn is the query, the others are the gallery. A lower bound on
+        the robust Recall@1, larger is better.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust.scorers import certified_retrieval_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> scorer = certified_retrieval_scorer(eps=0.1)
+    >>> 0 < scorer(StandardScaler().fit(X), X, y) < 1
+    True
+    """
+    return _CertifiedRetrieval(
+        check_one_eps(eps), check_one_eps(gallery_eps, name="gallery_eps"), threat_model
+    )
 
 
 def mean_certified_radius_scorer(

@@ -16,6 +16,11 @@ from skrobust.victims._differentiable import (
     differentiable_scores,
 )
 from skrobust.victims._fold import as_nearest_neighbor_rule
+from skrobust.victims._lipschitz import (
+    LipschitzMap,
+    LipschitzVictim,
+    as_lipschitz_victim,
+)
 from skrobust.victims._rule import EmbeddedQueries, NearestNeighborRule
 from skrobust.victims._scores import Scores
 from skrobust.victims._steps import affine_map
@@ -25,12 +30,15 @@ __all__ = [
     "AffineFunction",
     "AffineMap",
     "EmbeddedQueries",
+    "LipschitzMap",
+    "LipschitzVictim",
     "NearestNeighborRule",
     "NotAffineError",
     "NotDifferentiableError",
     "Scores",
     "TorchClassifier",
     "affine_map",
+    "as_lipschitz_victim",
     "as_nearest_neighbor_rule",
     "differentiable_embedding",
     "differentiable_scores",

@@ -51,8 +51,8 @@ def affine_map(step: Any) -> AffineMap:
         return AffineMap(*step._affine_map())
     if hasattr(step, "_differentiable_embedding"):
         raise NotAffineError(
-            f"{type(step).__name__} is a network, not an affine map; there is no certificate "
-            "for it."
+            f"{type(step).__name__} is a network, not an affine map; only those with a "
+            "Lipschitz bound are certified, AdversarialDeepMetric(lipschitz='orthogonal')."
         )
     raise NotAffineError(
         f"{type(step).__name__} is not known to be affine. If it is, register its map with "

@@ -1,0 +1,102 @@
+r"""Certified radii of nearest-neighbour rules behind a Lipschitz network.
+
+A rule whose prediction at z = f(x) stays within a distance r, behind a network with
+‖f(x) − f(x′)‖₂ ≤ L ‖x − x′‖₂, has the prediction of x at every x + δ with ‖δ‖₂ ≤ r / L; less what
+both round, see ``skrobust.victims.LipschitzVictim``.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from skrobust.certificates._exact_knn import exact_nearest_neighbor_radius
+from skrobust.certificates._knn import certify_nearest_neighbors
+from skrobust.certificates._lower_bound import down
+from skrobust.certificates._result import Certificate
+from skrobust.threat_model import ThreatModel
+from skrobust.victims import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
+
+__all__ = ["certify_lipschitz"]
+
+
+def certify_lipschitz(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    threat_model: ThreatModel | None = None,
+    exact: bool = True,
+    **options: Any,
+) -> Certificate:
+    """Lower bound on the smallest perturbation that changes a prediction behind a network.
+
+    Parameters
+    ----------
+    estimator : fitted Pipeline or AdversarialClustering
+        Affine steps, an ``AdversarialDeepMetric(lipschitz="orthogonal")``, and what
+        :func:`skrobust.victims.as_nearest_neighbor_rule` takes: k-NN, prototypes, centroids,
+        clusters.
+    X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+        Points to certify. Images that are not flat need to reach the network first.
+    y : array-like of shape (n_samples,)
+        True labels.
+    threat_model : ThreatModel, default=None
+        Norm, scales and mutable features, over the (flattened) features; None is ℓ₂ on all. Its
+        bounds are not used, which can only make the radius smaller.
+    exact : bool, default=True
+        Whether the radius of the rule on the embeddings is exact where that can be: one
+        neighbour.
+    **options : dict
+        Of :func:`exact_nearest_neighbor_radius` or :func:`certify_nearest_neighbors`.
+
+    Returns
+    -------
+    Certificate
+        The bound is "lower"; it holds for every perturbation, rounding included.
+
+    Raises
+    ------
+    TypeError
+        If there is no Lipschitz step.
+    """
+    victim = as_lipschitz_victim(estimator)
+    if victim is None:
+        raise TypeError(
+            f"{type(estimator).__name__} has no step with a Lipschitz bound; use "
+            "AdversarialDeepMetric(lipschitz='orthogonal')."
+        )
+    y = column_or_1d(y)
+    model = ThreatModel() if threat_model is None else threat_model
+    budget = model.resolve(victim.front.n_features_in, victim.front.feature_names)
+    queries, Z = victim.embed(X)
+    check_consistent_length(Z, y)
+    budget.check_inside(queries.raw)
+    exact = exact and as_nearest_neighbor_rule(victim.tail).n_neighbors == 1
+    prove = exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
+    inner = prove(victim.tail, Z, y, **options)
+    radius = _pulled_back(victim, inner, queries, budget)
+    status = inner.status.copy()
+    status[np.isin(status, ("exact", "numerical_tie"))] = "certified"
+    status[(status == "certified") & (radius == 0)] = "uncertified"
+    return Certificate(
+        radius=radius,
+        status=status,
+        norm=budget.norm,
+        method=f"{inner.method} behind a network with Lipschitz constant "
+        f"{victim.map.lipschitz:.4g}",
+        scale=budget.scale,
+        feature_names=victim.front.feature_names,
+        target=inner.target,
+    )
+
+
+def _pulled_back(
+    victim: LipschitzVictim, inner: Certificate, queries: Any, budget: Any
+) -> np.ndarray:
+    """Return radii of raw perturbations for radii of embeddings."""
+    stretch, slack = victim.movement(queries, budget)
+    left = np.maximum(inner.radius - slack, 0)
+    if stretch == 0:  # nothing that may change reaches the network
+        return np.where(left > 0, np.inf, 0.0)
+    return down(down(left / stretch))

@@ -1,0 +1,66 @@
+"""Gaussian copies of rows, the same for a row in whatever batch it comes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._row_noise import RowNoise
+
+__all__ = ["noise_scale", "noisy_copies"]
+
+
+def noisy_copies(
+    points: np.ndarray, scale: np.ndarray, n: int, seed: int, stage: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yield copies of all points with noise, some at a time, n of each in the end.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, ...), float
+    scale : ndarray of shape (n_values,)
+        Standard deviations of the noise.
+    n : int
+    seed : int
+    stage : int
+        Other stages have other noise.
+    batch_size : int
+        Copies at a time, of all points together, if that is not less than one each.
+
+    Yields
+    ------
+    ndarray of shape (n_points, n_some, ...)
+    """
+    flat = points.reshape(len(points), -1)
+    keys = RowNoise(seed, flat.astype(np.float64)).uniform(2, stage)
+    streams = [
+        np.random.Generator(np.random.SFC64((key * 2.0**52).astype(np.uint64).tolist()))
+        for key in keys
+    ]
+    done = 0
+    while done < n:
+        some = min(n - done, max(1, batch_size // len(points)))
+        noise = np.stack([s.standard_normal((some, flat.shape[1]), flat.dtype) for s in streams])
+        noisy = flat[:, None] + noise * scale.astype(flat.dtype)
+        yield noisy.reshape(len(points), some, *points.shape[1:])
+        done += some
+
+
+def noise_scale(
+    model: ThreatModel | None, points: np.ndarray, names: np.ndarray | None
+) -> np.ndarray:
+    """Return the scales of an ℓ₂ adversary, of shape (n_values,).
+
+    Parameters
+    ----------
+    model : ThreatModel or None
+        None moves all features alike.
+    points : ndarray of shape (n_points, ...)
+    names : ndarray or None
+        Of the features.
+    """
+    resolved = ThreatModel() if model is None else model
+    budget = resolved.resolve(int(np.prod(points.shape[1:])), names)
+    if budget.norm != 2:
+        raise ValueError(f"threat_model must have norm=2 for smoothing; got norm={budget.norm:g}.")
+    return budget.scale

@@ -1,0 +1,188 @@
+r"""Layers that move their outputs by no more than their inputs, ‖g(x) − g(x′)‖₂ ≤ ‖x − x′‖₂.
+
+Dense layers have a weight with orthonormal rows or columns. Convolutions are rescaled,
+
+    K_s[:, i] / √t_i ,    t_i = Σ_j Σ_s | (K ⋆ K)_s[i, j] |,
+
+with ⋆ the correlation over output channels and shifts s, whose operator norm is at most 1 for
+any size of image (Prach and Lampert, *Almost-orthogonal layers for efficient general-purpose
+Lipschitz networks*, ECCV 2022, Theorem 2); with more input than output channels the adjoint is
+rescaled, which has the same norm. Activations sort pairs (Anil, Lucas and Grosse,
+*Sorting out Lipschitz function approximation*, ICML 2019).
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+__all__ = [
+    "MaxMin",
+    "OrthogonalLinear",
+    "RescaledConv2d",
+    "UnitBall",
+    "adjoint",
+    "channel_sums",
+    "plain",
+]
+
+
+class OrthogonalLinear(nn.Linear):
+    """A dense layer whose weight is the orthogonal factor (QR) of its parameter.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool, default=True
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.deep import OrthogonalLinear
+    >>> x = torch.ones(1, 4)
+    >>> z = OrthogonalLinear(4, 6, bias=False)(x).detach()
+    >>> round(float(z.norm() / x.norm()), 4)
+    1.0
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__(in_features, out_features, bias)
+
+    def reset_parameters(self) -> None:
+        """Start from a random orthogonal weight."""
+        nn.init.orthogonal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def effective_weight(self) -> torch.Tensor:
+        """Return the weight that is applied, of shape (out_features, in_features)."""
+        tall = self.out_features >= self.in_features
+        found, triangle = torch.linalg.qr(self.weight if tall else self.weight.T)
+        # the factor that is continuous in the parameter
+        found = found * torch.where(triangle.diagonal() < 0, -1.0, 1.0).to(found)
+        return found if tall else found.T
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return rows of shape (n, out_features)."""
+        return nn.functional.linear(x, self.effective_weight(), self.bias)
+
+
+class RescaledConv2d(nn.Conv2d):
+    """A convolution, with zeros around the image, that is rescaled to norm at most 1.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int, default=3
+        Odd; the image keeps its size.
+    bias : bool, default=True
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, bias: bool = True
+    ):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd; got {kernel_size}.")
+        super().__init__(
+            in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias
+        )
+
+    def reset_parameters(self) -> None:
+        """Start from a random orthogonal map of the channels of each pixel."""
+        nn.init.zeros_(self.weight)
+        middle = self.kernel_size[0] // 2
+        with torch.no_grad():
+            centre = torch.empty(self.out_channels, self.in_channels)
+            self.weight[:, :, middle, middle] = nn.init.orthogonal_(centre)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def effective_weight(self) -> torch.Tensor:
+        """Return the kernel that is applied, of the shape of `weight`."""
+        narrows = self.in_channels > self.out_channels
+        sums = channel_sums(adjoint(self.weight) if narrows else self.weight)
+        scale = torch.where(sums > 0, sums, 1).sqrt()[:, None, None]
+        return self.weight / (scale[:, None] if narrows else scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return images of shape (n, out_channels, height, width)."""
+        return self._conv_forward(x, self.effective_weight(), self.bias)
+
+
+class MaxMin(nn.Module):
+    """Sort each pair of channels (c, c + half): the larger ones first.
+
+    Needs an even number of channels; with an odd one the last stays as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.deep import MaxMin
+    >>> MaxMin()(torch.tensor([[1.0, 5.0, 3.0, 2.0]]))
+    tensor([[3., 5., 1., 2.]])
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the same shape, (n, channels, ...)."""
+        half = x.shape[1] // 2
+        first, second, rest = x[:, :half], x[:, half : 2 * half], x[:, 2 * half :]
+        return torch.cat([torch.maximum(first, second), torch.minimum(first, second), rest], 1)
+
+
+class UnitBall(nn.Module):
+    """z / max(1, ‖z‖): the nearest point of the unit ball."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the same shape, (n, embedding_dim)."""
+        return z / torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(1)
+
+
+def channel_sums(weight: torch.Tensor) -> torch.Tensor:
+    """Return t of a kernel, shape (in_channels,); √(max t) bounds the norm of the convolution.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (out_channels, in_channels, height, width)
+    """
+    turned = weight.transpose(0, 1)
+    padding = (weight.shape[2] - 1, weight.shape[3] - 1)
+    return nn.functional.conv2d(turned, turned, padding=padding).abs().sum((1, 2, 3))
+
+
+def adjoint(weight: torch.Tensor) -> torch.Tensor:
+    """Return the kernel of the transposed convolution, shape (in, out, height, width)."""
+    return weight.transpose(0, 1).flip(2, 3)
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Return a copy in float64 in which weights are what is applied, ready to be bounded.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+    module = copy.deepcopy(module).double()
+    for child in list(module.modules()):
+        for key, part in child.named_children():
+            if isinstance(part, (OrthogonalLinear, RescaledConv2d)):
+                setattr(child, key, _applied(part))
+    return _applied(module) if isinstance(module, (OrthogonalLinear, RescaledConv2d)) else module
+
+
+@torch.no_grad()
+def _applied(layer: OrthogonalLinear | RescaledConv2d) -> nn.Module:
+    """Return the layer with its weight made."""
+    made: nn.Linear | nn.Conv2d
+    has_bias = layer.bias is not None
+    if isinstance(layer, OrthogonalLinear):
+        made = nn.Linear(layer.in_features, layer.out_features, has_bias)
+    else:
+        size = layer.kernel_size[0]
+        made = nn.Conv2d(
+            layer.in_channels, layer.out_channels, size, padding=size // 2, bias=has_bias
+        )
+    made = made.to(layer.weight)
+    made.weight.copy_(layer.effective_weight())
+    if made.bias is not None and layer.bias is not None:
+        made.bias.copy_(layer.bias)
+    return made
