@@ -5,7 +5,9 @@
 
 It resumes as that of deep_study.py does. ℓ₂, features scaled to [0, 1] on the training part, all
 training points; errors on the whole test part and on the 1,000 points of
-``shuffle(random_state=42)``. The radii of k-NN and of prototypes are exact.
+``shuffle(random_state=42)``. The radii of k-NN and of prototypes are exact. "Lipschitz" are
+multi-layer perceptrons (512, 512) with 64 outputs; "smoothing" is around a convolutional network
+that is trained with noise, of the first 500 of these points, with 10,000 draws each.
 """
 
 import time
@@ -14,12 +16,16 @@ import numpy as np
 import torch
 from benchmarks.common import SMOKE, read_cells, spread, study
 from metric_study import load
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import shuffle
+from skorch import NeuralNetClassifier
+from skorch.callbacks import LRScheduler
 
-from skrobust import RobustMahalanobis
-from skrobust.certificates import exact_nearest_neighbor_radius
+from skrobust import AdversarialDeepMetric, RobustMahalanobis
+from skrobust.certificates import RandomizedSmoothingClassifier
+from skrobust.certify import certify
+from skrobust.deep import ConvNet
 from skrobust.neighbors import AdversarialPruning, RobustPrototypeClassifier
 
 # radii that errors are told at; prototypes of a class, target radius, epochs, last temperature
@@ -45,18 +51,99 @@ def prototypes(name, seed, **params):
     )
 
 
+def spread_of(X):
+    """Return the root mean square distance of points from their mean."""
+    return float(np.sqrt(np.square(X - X.mean(0)).sum(1).mean()))
+
+
+def network(name, seed, X, head):
+    """Return a 1-Lipschitz network and what classifies its embeddings."""
+    metric = AdversarialDeepMetric(
+        lipschitz="orthogonal",
+        embedding_dim=64,
+        module__hidden=(512, 512),
+        loss="certified_margin",
+        loss__target_radius=SETTINGS[name][2] / spread_of(X),
+        learning_rate=3e-3,
+        optimizer__weight_decay=0.0,
+        max_iter=1 if SMOKE else 10,
+        random_state=seed,
+        device="cpu",
+    )
+    return make_pipeline(metric, head)
+
+
+class NoisyConvNet(ConvNet):
+    """A convolutional classifier of images with noise while it trains."""
+
+    def __init__(self, sigma):
+        super().__init__((1, 28, 28), 10)
+        self.sigma = sigma
+
+    def forward(self, x):
+        x = x.reshape(-1, 1, 28, 28)
+        return super().forward(x + self.sigma * torch.randn_like(x) if self.training else x)
+
+
+def smoothed(sigma, seed):
+    """Return a smoothed convolutional network."""
+    epochs = 1 if SMOKE else 10
+    net = NeuralNetClassifier(
+        NoisyConvNet,
+        module__sigma=sigma,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        lr=2e-3,
+        max_epochs=epochs,
+        batch_size=128,
+        iterator_train__shuffle=True,
+        train_split=None,
+        callbacks=[
+            LRScheduler(
+                torch.optim.lr_scheduler.CosineAnnealingLR, T_max=epochs, step_every="epoch"
+            )
+        ],
+        verbose=0,
+    )
+    return RandomizedSmoothingClassifier(
+        net, sigma=sigma, n_samples=100 if SMOKE else 10_000, random_state=seed
+    )
+
+
+# name: from a data set's name, a seed and the training points to a classifier
 METHODS = {
-    "1-NN": lambda name, seed: KNeighborsClassifier(1),
-    "1-NN, pruned": lambda name, seed: AdversarialPruning(
+    "1-NN": lambda name, seed, X: KNeighborsClassifier(1),
+    "1-NN, pruned": lambda name, seed, X: AdversarialPruning(
         KNeighborsClassifier(1), radius=SETTINGS[name][2] / 2
     ),
-    "RobustMahalanobis": lambda name, seed: make_pipeline(
+    "RobustMahalanobis": lambda name, seed, X: make_pipeline(
         RobustMahalanobis(random_state=seed), KNeighborsClassifier(1)
     ),
-    "prototypes": prototypes,
-    "prototypes, Euclidean": lambda name, seed: prototypes(name, seed, learn_metric=False),
-    "prototypes, auto": lambda name, seed: prototypes(name, seed).set_params(n_prototypes="auto"),
+    "prototypes": lambda name, seed, X: prototypes(name, seed),
+    "prototypes, Euclidean": lambda name, seed, X: prototypes(name, seed, learn_metric=False),
+    "prototypes, auto": lambda name, seed, X: prototypes(name, seed).set_params(
+        n_prototypes="auto"
+    ),
+    "Lipschitz, centroids": lambda name, seed, X: network(name, seed, X, NearestCentroid()),
+    "Lipschitz, prototypes": lambda name, seed, X: network(
+        name,
+        seed,
+        X,
+        RobustPrototypeClassifier(
+            10, target_radius=SETTINGS[name][2] / spread_of(X), max_iter=5, random_state=seed
+        ),
+    ),
+    "Lipschitz, 1-NN": lambda name, seed, X: network(name, seed, X, KNeighborsClassifier(1)),
+    "smoothing .25": lambda name, seed, X: smoothed(0.25, seed),
+    "smoothing .5": lambda name, seed, X: smoothed(0.5, seed),
 }
+
+
+def stored(model, X):
+    """Return how many points the classifier compares with."""
+    last = model[-1] if isinstance(model, Pipeline) else model
+    known = getattr(last, "prototypes_", getattr(last, "centroids_", X))
+    return 0 if isinstance(model, RandomizedSmoothingClassifier) else len(known)
 
 
 def cell(name, method, seed):
@@ -64,13 +151,18 @@ def cell(name, method, seed):
     torch.set_num_threads(1)
     X, y, X_test, y_test = load(name)
     X, X_test = X.astype(np.float32), X_test.astype(np.float32)
-    model = METHODS[method](name, seed)
+    torch.manual_seed(seed)  # of the networks that are smoothed
+    model = METHODS[method](name, seed, X)
+    some = shuffle(np.arange(len(y_test)), random_state=42)[:1000]
+    smooth = method.startswith("smoothing")
+    if smooth:
+        some = some[:500]
+        X_test, y_test, some = X_test[some], y_test[some], np.arange(len(some))
     started = time.perf_counter()
     model.fit(X, y)
     fitted = time.perf_counter()
-    found = exact_nearest_neighbor_radius(model, X_test, y_test)
+    found = certify(model, X_test, y_test, method="fast" if method == "Lipschitz, 1-NN" else "auto")
     seconds = time.perf_counter() - fitted
-    some = shuffle(np.arange(len(y_test)), random_state=42)[:1000]
 
     def errors(rows):
         radius = found.radius[rows]
@@ -84,7 +176,7 @@ def cell(name, method, seed):
         "seed": seed,
         "fit_seconds": fitted - started,
         "certify_seconds": seconds,
-        "stored": len(getattr(model, "prototypes_", X)),
+        "stored": stored(model, X),
         "errors": errors(np.arange(len(y_test))),
         "errors_1000": errors(some),
         "mean_radius": float(found.radius.mean()),
