@@ -86,7 +86,8 @@ def certify(
     named = type(estimator).__name__
     inside = without_wrappers(estimator)
     last = inside.steps[-1][1] if isinstance(inside, Pipeline) else inside
-    if is_clusterer(without_wrappers(last)) and y is not None:
+    last = without_wrappers(last)
+    if hasattr(last, "__sklearn_tags__") and is_clusterer(last) and y is not None:
         raise ValueError("y must be None for a clusterer, whose clusters are no classes.")
     predict, estimator = inside.predict, unwrapped(inside)
     if isinstance(estimator, RandomizedSmoothingClassifier):

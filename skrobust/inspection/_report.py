@@ -19,17 +19,18 @@ from skrobust.attacks import (
     NoiseAttack,
 )
 from skrobust.attacks._base import read_table, resolve_budget
-from skrobust.certificates import Certificate, certify_nearest_neighbors
+from skrobust.certificates import CenterSmoothing, Certificate, RandomizedSmoothingClassifier
+from skrobust.certify import certify
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._report_html import report_html
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_eps
 from skrobust.victims import (
-    NotAffineError,
     NotDifferentiableError,
     as_nearest_neighbor_rule,
     differentiable_scores,
 )
+from skrobust.victims._lipschitz import split_at, unwrapped
 
 __all__ = ["RobustnessReport", "SoundnessError", "robustness_report"]
 
@@ -157,7 +158,8 @@ def robustness_report(
         with four restarts where there are gradients, HopSkipJump, and noise. Their own
         `threat_model` is replaced.
     certify : bool, default=True
-        Whether a lower bound is proved, where that is possible.
+        Whether a lower bound is proved, where that is possible; of smoothed estimators it is
+        probabilistic, and a note says so.
     random_state : int, RandomState or None, default=0
         For the attacks that are chosen here.
     verbose : int, default=0
@@ -212,7 +214,7 @@ def robustness_report(
     norms = np.array([found.minimal_norm for found in results.values()])
     first = next(iter(results.values()))
     if certificate is not None:
-        _check_sound(certificate, norms, list(results))
+        _check_sound(certificate, norms, list(results), notes)
     held = first.correct & (norms.min(axis=0) > budgets[:, None])
     return RobustnessReport(
         estimator=_name(estimator),
@@ -281,20 +283,43 @@ def _attacks(
 def _certificate(
     estimator: Any, X: Any, y: np.ndarray, model: ThreatModel, notes: list[str]
 ) -> Certificate | None:
-    try:
-        as_nearest_neighbor_rule(estimator)
-    except (TypeError, NotAffineError, ValueError) as error:
-        notes.append(f"no certificate: {error}")
-        return None
     if not read_table(X).numeric.all():
         notes.append("no certificate: X has columns that are not numbers.")
         return None
-    return certify_nearest_neighbors(estimator, X, y, threat_model=model)
+    try:
+        if not _smoothed(estimator):
+            return certify(estimator, X, y, threat_model=model, method="fast")
+        found = certify(estimator, X, y)  # in the threat model of its noise
+    except (TypeError, ValueError) as error:
+        notes.append(f"no certificate: {error}")
+        return None
+    budget = resolve_budget(model, read_table(X), estimator)
+    if budget.norm != found.norm or not np.array_equal(budget.scale, found.scale):
+        notes.append("no certificate: the threat model is not the one that the noise was made for.")
+        return None
+    notes.append(f"probabilistic certificate: {found.method}.")
+    return found
 
 
-def _check_sound(certificate: Certificate, norms: np.ndarray, names: list[str]) -> None:
-    """Raise where an attack succeeded inside a certified radius."""
+def _smoothed(estimator: Any) -> bool:
+    inside = unwrapped(estimator)
+    centered = split_at(inside, lambda step: isinstance(step, CenterSmoothing))
+    return isinstance(inside, RandomizedSmoothingClassifier) or centered is not None
+
+
+def _check_sound(
+    certificate: Certificate, norms: np.ndarray, names: list[str], notes: list[str]
+) -> None:
+    """Raise where an attack succeeded inside a certified radius; note it if that is by chance."""
     crossed = (norms < certificate.radius) & certificate.correct
+    by_chance = crossed & (certificate.status == "probabilistic")
+    if by_chance.any():
+        notes.append(
+            f"{int(by_chance.any(axis=0).sum())} probabilistic radii are above the perturbation of "
+            "an attack: they hold with a probability, and for the vote of all noisy points, of "
+            "which predict draws a few."
+        )
+    crossed = crossed & ~by_chance
     if crossed.any():
         attack, row = np.argwhere(crossed)[0]
         n_crossed = int(crossed.any(axis=0).sum())

@@ -14,9 +14,12 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import skrobust.inspection._report as report_module
-from skrobust import RobustMahalanobis, ThreatModel
+from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel
 from skrobust.attacks import APGD, HopSkipJump, NoiseAttack, WorstCase
-from skrobust.certificates import exact_nearest_neighbor_radius
+from skrobust.certificates import (
+    RandomizedSmoothingClassifier,
+    exact_nearest_neighbor_radius,
+)
 from skrobust.inspection import SoundnessError, robustness_report
 from skrobust.victims import TorchClassifier
 
@@ -93,15 +96,57 @@ def test_the_page_holds_everything_and_needs_nothing(iris):
 def test_an_unsound_certificate_is_found(iris, monkeypatch):
     X, y = iris
     knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
-    certify = report_module.certify_nearest_neighbors
+    certify = report_module.certify
 
     def too_large(*args, **kwargs):
         found = certify(*args, **kwargs)
         return dataclasses.replace(found, radius=found.radius * 1.01)
 
-    monkeypatch.setattr(report_module, "certify_nearest_neighbors", too_large)
+    monkeypatch.setattr(report_module, "certify", too_large)
     with pytest.raises(SoundnessError, match=r"is certified up to .* changed it by"):
         robustness_report(knn, X[1::5], y[1::5], eps=0.1)
+
+
+def test_smoothed_classifiers_have_a_probabilistic_side(iris):
+    X, y = iris
+    smooth = RandomizedSmoothingClassifier(
+        KNeighborsClassifier(5), sigma=0.3, n_samples=200, random_state=0
+    ).fit(X[::2], y[::2])
+    attacks = {"noise": NoiseAttack(random_state=0)}
+    report = robustness_report(smooth, X[1::5], y[1::5], eps=[0.1, 0.3], attacks=attacks)
+    assert set(report.certificate.status) <= {"probabilistic", "abstained", "misclassified"}
+    assert any("probability 0.999" in note for note in report.notes)
+    other = robustness_report(
+        smooth, X[1::5], y[1::5], eps=0.1, attacks=attacks, threat_model=ThreatModel(np.inf)
+    )
+    assert other.certificate is None
+    assert any("not the one that the noise was made for" in note for note in other.notes)
+
+
+def test_a_probabilistic_radius_above_an_attack_is_noted_not_raised(iris, monkeypatch):
+    X, y = iris
+    smooth = RandomizedSmoothingClassifier(n_samples=100, random_state=0).fit(X[::2], y[::2])
+    certify = report_module.certify
+
+    def too_large(*args, **kwargs):
+        found = certify(*args, **kwargs)
+        return dataclasses.replace(found, radius=found.radius * 100)
+
+    monkeypatch.setattr(report_module, "certify", too_large)
+    attacks = {"noise": NoiseAttack(random_state=0)}
+    report = robustness_report(smooth, X[1::5], y[1::5], eps=3.0, attacks=attacks)
+    assert any("radii are above the perturbation" in note for note in report.notes)
+
+
+def test_networks_with_a_bound_are_certified_in_the_report(iris):
+    X, y = iris
+    model = make_pipeline(
+        AdversarialDeepMetric(lipschitz="orthogonal", max_iter=3, random_state=0),
+        KNeighborsClassifier(1),
+    ).fit(X[::2], y[::2])
+    report = robustness_report(model, X[1::5], y[1::5], eps=[0.05, 0.2])
+    assert "Lipschitz" in report.certificate.method
+    assert (report.certified <= report.worst).all()
 
 
 class Masked(torch.nn.Module):
