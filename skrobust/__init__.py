@@ -18,6 +18,7 @@ _PUBLIC = {
 _SUBMODULES = (
     "attacks",
     "certificates",
+    "certify",
     "cluster",
     "datasets",
     "deep",

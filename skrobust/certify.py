@@ -1,5 +1,8 @@
 """One face of all certificates: what is guaranteed of a fitted estimator."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from skrobust.threat_model import ThreatModel
 from skrobust.victims import as_lipschitz_victim, as_nearest_neighbor_rule
 from skrobust.victims._lipschitz import split_at, unwrapped, without_wrappers
 
-__all__ = ["certify"]
+__all__ = ["certify", "certify_batches"]
 
 _METHODS = ("auto", "fast", "exact", "bound", "smoothing")
 
@@ -129,6 +132,85 @@ def certify(
     exact = method == "exact" or (method == "auto" and rule.n_neighbors == 1)
     prove = exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
     return prove(estimator, X, labels, threat_model=threat_model, **options)
+
+
+def certify_batches(
+    estimator: Any, X: Any, y: Any = None, *, batch_size: int = 10_000, **options: Any
+) -> Certificate:
+    """Certify points that do not fit in memory.
+
+    Parameters
+    ----------
+    estimator : fitted classifier or clusterer
+        As for :func:`certify`.
+    X : memory map, array-like of shape (n_samples, ...), or iterable of batches
+        What can be sliced by rows is read `batch_size` rows at a time; other iterables (a
+        generator) yield X, or pairs (X, y).
+    y : array-like of shape (n_samples,), default=None
+        True labels of what can be sliced; None for pairs, and to certify predictions.
+    batch_size : int, default=10_000
+        Rows at a time, at least 1. Each batch prepares the training points again: a few passes
+        over them.
+    **options : dict
+        Of :func:`certify`.
+
+    Returns
+    -------
+    Certificate
+        Radii and status of all points, and `upper` where the proof gives it. Perturbations are
+        left out: they are as large as X.
+
+    Raises
+    ------
+    ValueError
+        If there is no batch, or `y` is given with an iterable of batches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.certify import certify_batches
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    >>> pairs = ((np.full((2, 1), v), [0, 0]) for v in (0.0, 0.5))
+    >>> certify_batches(knn, pairs).radius.round(6)
+    array([1. , 1. , 0.5, 0.5])
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer >= 1; got {batch_size!r}.")
+    parts = []
+    for rows, labels in _batches(X, y, int(batch_size)):
+        found = certify(estimator, rows, labels, **options)
+        parts.append(replace(found, perturbation=None, attained=None))
+    if not parts:
+        raise ValueError("X must hold at least one batch; got none.")
+    uppers = [part.upper for part in parts]
+    return replace(
+        parts[0],
+        radius=np.concatenate([part.radius for part in parts]),
+        status=np.concatenate([part.status for part in parts]),
+        upper=None if any(u is None for u in uppers) else np.concatenate(uppers),
+    )
+
+
+def _batches(X: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    """Yield rows and labels, which may be None."""
+    if hasattr(X, "shape") or isinstance(X, (list, tuple)):
+        n = len(X)
+        if y is not None and len(y) != n:
+            raise ValueError(f"y must have a label for each of {n} rows; got {len(y)}.")
+        for start in range(0, n, size):
+            rows = slice(start, start + size)
+            some = X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+            # a copy of this part of a memory map
+            yield (
+                np.array(some) if isinstance(some, np.memmap) else some,
+                y if y is None else y[rows],
+            )
+        return
+    if y is not None:
+        raise ValueError("y must be None where X is an iterable of batches: let it yield pairs.")
+    for batch in X:
+        yield batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
 
 
 def _smoothing(

@@ -1,6 +1,7 @@
 """One face of all certificates."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import load_iris
@@ -17,7 +18,7 @@ from skrobust.certificates import (
     certify_nearest_neighbors,
     exact_nearest_neighbor_radius,
 )
-from skrobust.certify import certify
+from skrobust.certify import certify, certify_batches
 from skrobust.neighbors import RobustPrototypeClassifier
 from skrobust.scorers import (
     certified_accuracy_scorer,
@@ -190,3 +191,46 @@ def test_errors_say_what_applies():
     spherical = AdversarialClustering(n_clusters=3, algorithm="spherical_kmeans").fit(X)
     with pytest.raises(ValueError, match="algorithm='kmeans'"):
         certify(spherical, X)
+
+
+@pytest.mark.parametrize("kind", ["memmap", "frame", "pairs", "list"])
+def test_batches_give_what_one_call_gives(tmp_path, kind):
+    knn = KNeighborsClassifier(3).fit(X[::2], y[::2])
+    points, labels = X[1::2], y[1::2]
+    whole = certify(knn, points, labels)
+    if kind == "memmap":
+        given = np.memmap(tmp_path / "X", dtype=float, mode="w+", shape=points.shape)
+        given[:] = points
+        found = certify_batches(knn, given, labels, batch_size=17)
+    elif kind == "frame":
+        knn.fit(pd.DataFrame(X[::2], columns=list("abcd")), y[::2])
+        frame = pd.DataFrame(points, columns=list("abcd"))
+        found = certify_batches(knn, frame, labels, batch_size=17)
+    elif kind == "pairs":
+        cuts = np.arange(0, len(points), 17)
+        found = certify_batches(knn, ((points[c : c + 17], labels[c : c + 17]) for c in cuts))
+    else:
+        found = certify_batches(knn, points.tolist(), labels.tolist(), batch_size=40)
+    np.testing.assert_array_equal(found.radius, whole.radius)
+    np.testing.assert_array_equal(found.status, whole.status)
+
+
+def test_batches_keep_upper_bounds_and_certify_predictions():
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    whole = certify(knn, X[1::2])
+    found = certify_batches(knn, X[1::2], batch_size=30)
+    np.testing.assert_array_equal(found.upper, whole.upper)
+    assert found.perturbation is None
+    assert found.bound == "interval"
+
+
+def test_batches_say_what_is_wrong():
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1; got 0"):
+        certify_batches(knn, X, y, batch_size=0)
+    with pytest.raises(ValueError, match="at least one batch"):
+        certify_batches(knn, iter([]))
+    with pytest.raises(ValueError, match="y must be None where X is an iterable"):
+        certify_batches(knn, iter([X]), y)
+    with pytest.raises(ValueError, match="a label for each of 150 rows; got 3"):
+        certify_batches(knn, X, y[:3])

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import (
-    BaseEstimator,
     MetaEstimatorMixin,
     OneToOneFeatureMixin,
     TransformerMixin,
@@ -28,6 +27,7 @@ from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._search import Search
 from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
 from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context

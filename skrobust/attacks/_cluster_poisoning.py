@@ -21,7 +21,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import check_random_state, column_or_1d
 
@@ -30,6 +29,7 @@ from skrobust.attacks._clustering_parts import ClusteringAttackResult, Clusterin
 from skrobust.attacks._embedding import EmbeddingAttackResult
 from skrobust.attacks._search import audited
 from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import Interval
 

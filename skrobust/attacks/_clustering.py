@@ -10,7 +10,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils import check_random_state, column_or_1d
 
 from skrobust.attacks._base import model_or_default
@@ -18,6 +18,7 @@ from skrobust.attacks._clustering_parts import ClusteringAttackResult, Clusterin
 from skrobust.attacks._embedding import BaseEmbeddingAttack
 from skrobust.attacks._embedding_moves import EmbeddingShift
 from skrobust.attacks._pair_attack import PairAttack
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import Interval, StrOptions
 

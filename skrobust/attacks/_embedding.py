@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import (
-    BaseEstimator,
     MetaEstimatorMixin,
     OneToOneFeatureMixin,
     TransformerMixin,
@@ -30,6 +29,7 @@ from skrobust.attacks._base import (
 from skrobust.attacks._embedding_view import EmbeddingView
 from skrobust.attacks._search import audited
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, column_or_1d
 
 from skrobust.attacks._base import model_or_default, read_table
@@ -24,6 +23,7 @@ from skrobust.attacks._embedding import (
     check_transformer,
 )
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import safe_indexing

@@ -25,7 +25,6 @@ import numpy as np
 from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     MetaEstimatorMixin,
     TransformerMixin,
@@ -38,6 +37,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.certificates._noisy_rows import noise_scale, noisy_copies
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._parallel import Progress
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_one_eps

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy import stats
 from sklearn.base import (
-    BaseEstimator,
     ClassifierMixin,
     MetaEstimatorMixin,
     clone,
@@ -36,6 +35,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from skrobust.certificates._noisy_rows import noise_scale, noisy_copies
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._parallel import Progress, check_n_jobs, deal, run_parts
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_abstain_label

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
@@ -39,6 +38,7 @@ from skrobust.cluster._engines import (
 )
 from skrobust.metrics._clustering import agreement
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device
 from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule

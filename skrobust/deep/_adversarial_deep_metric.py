@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from torch import nn
@@ -36,6 +36,7 @@ from skrobust.deep._training import AdversarialStrategy, Training
 from skrobust.deep._training_data import read_training_data
 from skrobust.deep._transaction import unchanged_on_error
 from skrobust.deep._validation import split_rows
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import isolated_rng, resolve_device
 

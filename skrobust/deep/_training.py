@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch import nn
 
 from skrobust.deep._adversary import Adversary, frozen
 from skrobust.deep._batch_norm_bank import CLEAN, route
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import Interval
 
 __all__ = ["AdversarialStrategy", "Training", "TrainingStep"]

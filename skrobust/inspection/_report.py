@@ -294,7 +294,7 @@ def _certificate(
         notes.append(f"no certificate: {error}")
         return None
     budget = resolve_budget(model, read_table(X), estimator)
-    if budget.norm != found.norm or not np.array_equal(budget.scale, found.scale):
+    if budget.norm != found.norm or not np.array_equal(budget.scale, np.asarray(found.scale)):
         notes.append("no certificate: the threat model is not the one that the noise was made for.")
         return None
     notes.append(f"probabilistic certificate: {found.method}.")

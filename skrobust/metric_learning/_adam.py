@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 
 from skrobust.metric_learning._problem import (
     BestIterate,
@@ -13,6 +12,7 @@ from skrobust.metric_learning._problem import (
     check_positive,
 )
 from skrobust.numerics import nearest_by_class
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._torch import to_numpy
 
 __all__ = ["AdamSolver"]

@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
@@ -35,6 +35,7 @@ from skrobust.metric_learning._projected import ProjectedSolver
 from skrobust.metric_learning._rounds import ConvexSolver
 from skrobust.objectives import LOSSES, CertificateObjective, MetricObjective, TripletObjective
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import as_tensor, make_generator, resolve_device
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from sklearn.base import BaseEstimator
 
 from skrobust.metric_learning._problem import (
     BestIterate,
@@ -17,6 +16,7 @@ from skrobust.metric_learning._problem import (
 )
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import PENALTIES, TargetRadiusProgram, Triplets
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._torch import to_numpy
 
 __all__ = ["ConvexSolver", "ProgramSolution"]

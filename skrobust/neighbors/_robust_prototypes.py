@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
@@ -18,6 +18,7 @@ from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
 from skrobust.neighbors._prototype_training import PrototypeProblem, Schedule, Trained
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device, to_numpy
 from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule

@@ -4,12 +4,13 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import HasMethods, fit_context, safe_indexing
 from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.victims._rule import check_size

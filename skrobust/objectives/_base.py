@@ -5,11 +5,11 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple, Self
 
 import torch
-from sklearn.base import BaseEstimator
 
 from skrobust.numerics import ClassNeighbors
 from skrobust.objectives._losses import LOSSES
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._estimator import BaseEstimator
 
 __all__ = ["MetricObjective", "Triplets"]
 

@@ -14,9 +14,10 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 
 from skrobust.threat_model._budget import FeatureBudget
+from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import numeric_values
 from skrobust.utils._validation import check_one_eps
 

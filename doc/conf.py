@@ -1,0 +1,94 @@
+"""Sphinx configuration: Markdown pages, an API reference made of api.md, a gallery."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import skrobust
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "examples"))
+
+project = "skrobust"
+author = "The skrobust developers"
+version = release = skrobust.__version__
+copyright = author
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+html_theme = "pydata_sphinx_theme"
+html_title = "skrobust"
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "header_links_before_dropdown": 6,
+    "icon_links": [],
+}
+html_show_sourcelink = False
+exclude_patterns = ["_build", "changes/README.md", "reference/generated/*.inc"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+# links to folders and files of the repository are for its readers there
+suppress_warnings = ["config.cache"]
+
+autosummary_generate = True
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+autodoc_typehints = "none"
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(HERE.parent / "examples"),
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"plot_",
+    "plot_gallery": os.environ.get("SKROBUST_GALLERY", "1") == "1",
+    "remove_config_comments": True,
+    "show_memory": False,
+    "within_subsection_order": "FileNameSortKey",
+}
+
+
+def write_reference() -> None:
+    """Make a page for each section of api.md, the list that the tests hold complete."""
+    folder = HERE / "reference"
+    folder.mkdir(exist_ok=True)
+    pages = []
+    for section in re.split(r"^## ", (HERE / "api.md").read_text(), flags=re.M)[1:]:
+        module, _, body = section.partition("\n")
+        names = [
+            name
+            for line in body.splitlines()
+            if line.startswith("* ")
+            for name in re.findall(r"`(\w+)`", line.split(":")[0])
+        ]
+        module = module.strip()
+        lines = [module, "=" * len(module), "", f".. currentmodule:: {module}", ""]
+        lines += [".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
+        lines += [f"   {name}" for name in names]
+        page = folder / f"{module}.rst"
+        text = "\n".join(lines) + "\n"
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+        pages.append(page.stem)
+    index = ["API reference", "=============", "", ".. toctree::", "   :maxdepth: 1", ""]
+    (folder / "index.rst").write_text("\n".join([*index, *(f"   {p}" for p in pages)]) + "\n")
+
+
+def write_changelog() -> None:
+    """Put the fragments of doc/changes together."""
+    lines = ["# What's new", "", f"## {release}", ""]
+    for path in sorted((HERE / "changes").glob("*.*.md")):
+        kind = path.name.split(".")[1]
+        lines += [f"* **{kind}**: " + " ".join(path.read_text().split()), ""]
+    (HERE / "whats_new.md").write_text("\n".join(lines))
+
+
+write_reference()
+write_changelog()
