@@ -33,11 +33,12 @@ html_theme_options = {
     "icon_links": [],
 }
 html_show_sourcelink = False
-exclude_patterns = ["_build", "changes/README.md", "reference/generated/*.inc"]
+exclude_patterns = ["_build", "changes"]
+templates_path = ["_templates"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-# links to folders and files of the repository are for its readers there
-suppress_warnings = ["config.cache"]
+# the tables of the studies, as their commands print them
+suppress_warnings = ["config.cache", "myst.header"]
 
 autosummary_generate = True
 numpydoc_show_class_members = False
@@ -48,6 +49,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE.parent / "examples"),
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
+    "ignore_pattern": r"_spambase",
     "plot_gallery": os.environ.get("SKROBUST_GALLERY", "1") == "1",
     "remove_config_comments": True,
     "show_memory": False,
@@ -69,6 +71,9 @@ def write_reference() -> None:
             for name in re.findall(r"`(\w+)`", line.split(":")[0])
         ]
         module = module.strip()
+        if module == "skrobust":  # where they are at home
+            homes = skrobust._PUBLIC
+            names = [f"{homes[n].removeprefix('skrobust.')}.{n}" for n in names if n in homes]
         lines = [module, "=" * len(module), "", f".. currentmodule:: {module}", ""]
         lines += [".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
         lines += [f"   {name}" for name in names]
@@ -88,6 +93,17 @@ def write_changelog() -> None:
         kind = path.name.split(".")[1]
         lines += [f"* **{kind}**: " + " ".join(path.read_text().split()), ""]
     (HERE / "whats_new.md").write_text("\n".join(lines))
+
+
+def without_labels(app, what, name, obj, options, lines) -> None:
+    """Drop references to labels of scikit-learn's own pages from docstrings that are inherited."""
+    for k, line in enumerate(lines):
+        lines[k] = re.sub(r":ref:`([^<`]+?)\s*<[^>`]*>`", r"\1", line)
+
+
+def setup(app) -> None:
+    """Called by sphinx."""
+    app.connect("autodoc-process-docstring", without_labels)
 
 
 write_reference()

@@ -1,7 +1,7 @@
 """
-====================================================
+=====================================================
 A metric whose nearest neighbours are provably robust
-====================================================
+=====================================================
 
 A learned metric usually raises the accuracy of nearest-neighbour classification, and often
 makes it easier to fool. Here three metrics are compared on two data sets: the Euclidean one,

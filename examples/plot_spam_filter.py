@@ -1,7 +1,7 @@
 """
-=============================================
+===============================================
 What can a spammer change, and what still holds
-=============================================
+===============================================
 
 A spam filter sees 57 numbers of a mail: frequencies of words and signs, and lengths of runs of
 capitals. A spammer who wants a mail to pass can change some of them, each within limits. Here a

@@ -80,7 +80,7 @@ class EmbeddingMargin(BaseEmbeddingAttack):
     n_iter_ : int
         Steps that are made: `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Notes
     -----

@@ -51,7 +51,7 @@ class EmbeddingShift(BaseEmbeddingAttack):
     n_iter_ : int
         Steps that are made: `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Notes
     -----
@@ -151,7 +151,7 @@ class EmbeddingTargets(BaseEmbeddingAttack):
     n_iter_ : int
         Steps that are made: `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Notes
     -----

@@ -43,7 +43,7 @@ class EmbeddingNoise(BaseEmbeddingAttack):
     gallery_ : ndarray of shape (n_samples, n_components)
         Embeddings of the training points.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Notes
     -----

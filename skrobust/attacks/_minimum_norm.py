@@ -66,7 +66,7 @@ class MinimumNormAttack(BaseAttack):
     n_iter_ : int
         Steps that a run makes at most: `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------

@@ -62,7 +62,7 @@ class ExactNeighborAttack(BaseAttack):
     threat_model_ : ThreatModel
         With bounds that were read from the training points.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------
@@ -158,7 +158,7 @@ class GreedyNeighborAttack(BaseAttack):
     threat_model_ : ThreatModel
         With bounds that were read from the training points.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------
@@ -246,7 +246,7 @@ class NeighborDirectionAttack(BaseAttack):
     threat_model_ : ThreatModel
         With bounds that were read from the training points.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------

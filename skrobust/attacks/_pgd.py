@@ -69,7 +69,7 @@ class PGD(BaseAttack):
     n_iter_ : int
         Steps that a run makes at most: `max_iter`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------
@@ -185,7 +185,7 @@ class FGSM(BaseAttack):
     threat_model_ : ThreatModel
         With bounds that were read from the training points.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------

@@ -52,7 +52,7 @@ class TransferAttack(BaseAttack):
     threat_model_ : ThreatModel
         With bounds that were read from the training points.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------

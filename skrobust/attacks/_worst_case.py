@@ -37,7 +37,7 @@ class WorstCase(BaseComposition, BaseAttack):
     threat_model_ : ThreatModel
         With bounds that were read from the training points.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Examples
     --------

@@ -85,7 +85,7 @@ class CenterSmoothing(
     needed_share_ : float
         q.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Where X had string names.
 
     Examples

@@ -112,7 +112,7 @@ class AdversarialClustering(
     scores_ : dict of str to float
         ``"nmi"``, ``"ami"`` and ``"f1"`` against the labels that `fit` was given.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Where the columns of X had names.
 
     Examples

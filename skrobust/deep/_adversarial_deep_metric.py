@@ -160,7 +160,7 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
     n_iter_ : int
         Epochs done.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Where the columns of X had names.
 
     See Also

@@ -53,7 +53,7 @@ class RobustKNeighborsClassifier(VersionedState, KNeighborsClassifier):
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Where X had string names in `fit`.
 
     Examples

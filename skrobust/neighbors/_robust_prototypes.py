@@ -95,7 +95,7 @@ class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Epochs that were made.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Where X had string names.
 
     Examples

@@ -54,7 +54,7 @@ class WilsonEditing(SampleSelectingClassifier):
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Where X had string names in `fit`.
 
     See Also
