@@ -102,7 +102,7 @@ def without_labels(app, what, name, obj, options, lines) -> None:
 
 
 def setup(app) -> None:
-    """Called by sphinx."""
+    """Connect what changes docstrings."""
     app.connect("autodoc-process-docstring", without_labels)
 
 

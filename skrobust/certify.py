@@ -1,5 +1,6 @@
 """One face of all certificates: what is guaranteed of a fitted estimator."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Integral
@@ -92,6 +93,11 @@ def certify(
     last = without_wrappers(last)
     if hasattr(last, "__sklearn_tags__") and is_clusterer(last) and y is not None:
         raise ValueError("y must be None for a clusterer, whose clusters are no classes.")
+    if not hasattr(inside, "predict"):
+        raise TypeError(
+            f"estimator must be a fitted classifier or clusterer, with predict; got {named}. "
+            "Retrieval by a metric is certified by skrobust.certificates.certify_retrieval."
+        )
     predict, estimator = inside.predict, unwrapped(inside)
     if isinstance(estimator, RandomizedSmoothingClassifier):
         return _smoothing(estimator, X, y, threat_model, method, options)
@@ -111,15 +117,19 @@ def certify(
             "method='smoothing' needs a RandomizedSmoothingClassifier around the classifier; got "
             f"{named}."
         )
-    if as_lipschitz_victim(estimator) is not None:
+    network = as_lipschitz_victim(estimator)
+    if network is not None:
         if method == "exact":
             raise ValueError(
                 "method='exact' does not apply behind a network, whose bound may be larger than "
                 "what it does near a point; use 'auto', 'fast' or 'bound'."
             )
         labels = predict(X) if y is None else y
+        exact = method == "auto"
+        one = as_nearest_neighbor_rule(network.tail).n_neighbors == 1
+        _check_options(_prover(exact and one), options)
         return certify_lipschitz(
-            estimator, X, labels, threat_model=threat_model, exact=method == "auto", **options
+            estimator, X, labels, threat_model=threat_model, exact=exact, **options
         )
     try:
         rule = as_nearest_neighbor_rule(estimator)
@@ -130,12 +140,25 @@ def certify(
         ) from error
     labels = predict(X) if y is None else y
     exact = method == "exact" or (method == "auto" and rule.n_neighbors == 1)
-    prove = exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
+    prove = _prover(exact)
+    _check_options(prove, options)
     return prove(estimator, X, labels, threat_model=threat_model, **options)
 
 
+def _prover(exact: bool) -> Any:
+    return exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
+
+
+def _check_options(prove: Any, options: dict[str, Any]) -> None:
+    known = list(inspect.signature(prove).parameters)[3:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        known.remove("threat_model")
+        raise TypeError(f"{prove.__name__} has no option {unknown[0]!r}; it has {known}.")
+
+
 def certify_batches(
-    estimator: Any, X: Any, y: Any = None, *, batch_size: int = 10_000, **options: Any
+    estimator: Any, X: Any, y: Any = None, *, batch_size: Any = 10_000, **options: Any
 ) -> Certificate:
     """Certify points that do not fit in memory.
 
@@ -183,7 +206,7 @@ def certify_batches(
         parts.append(replace(found, perturbation=None, attained=None))
     if not parts:
         raise ValueError("X must hold at least one batch; got none.")
-    uppers = [part.upper for part in parts]
+    uppers: list[Any] = [part.upper for part in parts]
     return replace(
         parts[0],
         radius=np.concatenate([part.radius for part in parts]),
@@ -257,7 +280,8 @@ def _center_smoothing(
             "threat_model must be None here: that of CenterSmoothing decided about its noise."
         )
     exact = method != "fast" and as_nearest_neighbor_rule(tail).n_neighbors == 1
-    prove = exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
+    prove = _prover(exact)
+    _check_options(prove, options)
     inner = prove(tail, step.transform(X), y, **options)
     radius = np.where(inner.radius > 0, step.certified_radius(X, inner.radius), 0.0)
     status = np.where(radius > 0, "probabilistic", "abstained").astype("<U13")

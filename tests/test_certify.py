@@ -234,3 +234,11 @@ def test_batches_say_what_is_wrong():
         certify_batches(knn, iter([X]), y)
     with pytest.raises(ValueError, match="a label for each of 150 rows; got 3"):
         certify_batches(knn, X, y[:3])
+
+
+def test_what_cannot_be_certified_and_options_that_are_not_there():
+    with pytest.raises(TypeError, match="certify_retrieval"):
+        certify(StandardScaler().fit(X), X)
+    knn = KNeighborsClassifier(3).fit(X, y)
+    with pytest.raises(TypeError, match=r"has no option 'rtol'; it has \['target'"):
+        certify(knn, X, y, rtol=0.1)

@@ -1,7 +1,7 @@
 r"""Smoothing of an embedding: its output is the centre of half of its noisy outputs.
 
 For an embedding f and noise δ ~ N(0, σ² diag(s)²), let c(x) be that one of n outputs f(x + δ) whose
-⌈n/2⌉-th nearest other output is nearest. For ‖(x′ − x) / s‖₂ ≤ ε,
+⌈n/2⌉-th nearest output, itself included, is nearest. For ‖(x′ − x) / s‖₂ ≤ ε,
 
     ‖c(x′) − c(x)‖₂ ≤ 3 R    where    P[ ‖f(x + δ) − c(x)‖ ≤ R ] ≥ p = Φ( Φ⁻¹(q) + ε/σ ),
 
@@ -179,6 +179,9 @@ class CenterSmoothing(
         -------
         ndarray of shape (n_samples, n_outputs), float64
         """
+        return self._centres(X)
+
+    def _centres(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         points = self._read(X)
         progress = Progress(len(points), self.verbose, "smoothed")
@@ -232,7 +235,14 @@ class CenterSmoothing(
             Each with probability 1 − α; 0 where nothing is proved.
         """
         q, m = self._share(), self.n_certify
-        reach = np.broadcast_to(np.asarray(reach, dtype=np.float64), (len(X),))
+        try:
+            reach = np.broadcast_to(np.asarray(reach, dtype=np.float64), (len(X),))
+        except ValueError as error:
+            raise ValueError(
+                f"reach must be a number, or one for each of {len(X)} points; got {reach!r}."
+            ) from error
+        if not (reach >= 0).all():
+            raise ValueError(f"reach must be >= 0; got {reach[~(reach >= 0)][0]}.")
         inside = (3 * _SLACK * self._distances(X) <= reach[:, None]).sum(axis=1)
         at_least = np.maximum(inside, 1)
         p = np.where(inside > 0, stats.beta.ppf(self.alpha / 2, at_least, m - at_least + 1), 0.0)
@@ -246,7 +256,7 @@ class CenterSmoothing(
 
     def _distances(self, X: Any) -> np.ndarray:
         """Return distances of new outputs to the centres, shape (n_points, n_certify)."""
-        centres, points = self.transform(X), self._read(X)
+        centres, points = self._centres(X), self._read(X)
         found = np.empty((len(points), self.n_certify))
         for rows in self._parts(len(points), self.n_certify):
             drawn = self._draws(points[rows], self.n_certify, 1)

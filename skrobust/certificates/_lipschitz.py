@@ -68,6 +68,8 @@ def certify_lipschitz(
         )
     y = column_or_1d(y)
     model = ThreatModel() if threat_model is None else threat_model
+    if not isinstance(model, ThreatModel):
+        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
     budget = model.resolve(victim.front.n_features_in, victim.front.feature_names)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
@@ -96,7 +98,10 @@ def _pulled_back(
 ) -> np.ndarray:
     """Return radii of raw perturbations for radii of embeddings."""
     stretch, slack = victim.movement(queries, budget)
-    left = np.maximum(inner.radius - slack, 0)
+    known = np.isfinite(slack)
+    left = np.where(known, np.maximum(inner.radius - np.where(known, slack, 0), 0), 0)
+    if not np.isfinite(stretch):
+        return np.zeros_like(left)
     if stretch == 0:  # nothing that may change reaches the network
         return np.where(left > 0, np.inf, 0.0)
     return down(down(left / stretch))

@@ -41,8 +41,9 @@ def noisy_copies(
     while done < n:
         some = min(n - done, max(1, batch_size // len(points)))
         noise = np.stack([s.standard_normal((some, flat.shape[1]), flat.dtype) for s in streams])
-        noisy = flat[:, None] + noise * scale.astype(flat.dtype)
-        yield noisy.reshape(len(points), some, *points.shape[1:])
+        # in float64: in float32 a large value would swallow its noise before it is rounded
+        noisy = flat[:, None].astype(np.float64) + noise * scale
+        yield noisy.astype(flat.dtype).reshape(len(points), some, *points.shape[1:])
         done += some
 
 
@@ -59,6 +60,8 @@ def noise_scale(
     names : ndarray or None
         Of the features.
     """
+    if model is not None and not isinstance(model, ThreatModel):
+        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
     resolved = ThreatModel() if model is None else model
     budget = resolved.resolve(int(np.prod(points.shape[1:])), names)
     if budget.norm != 2:

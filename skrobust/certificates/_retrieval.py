@@ -13,6 +13,7 @@ move too, by up to ε_g, distances change by the sum of both movements:
 What is rounded is subtracted, see ``skrobust.victims.LipschitzVictim``.
 """
 
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -93,22 +94,26 @@ def certify_retrieval(
     True
     """
     gallery_eps = check_one_eps(gallery_eps, name="gallery_eps")
+    if not hasattr(metric, "transform"):
+        raise TypeError(f"metric must be a fitted transformer; got {metric!r}.")
     y = column_or_1d(y)
     inside = unwrapped(metric)
     if isinstance(inside, CenterSmoothing):
         return _smoothed(inside, X, y, threat_model, gallery_eps)
     victim = _victim(metric, X, y)
     model = ThreatModel() if threat_model is None else threat_model
+    if not isinstance(model, ThreatModel):
+        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
     budget = model.resolve(victim.front.n_features_in, victim.front.feature_names)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)
-    Z = Z.astype(np.float64)
+    Z = np.asarray(Z, dtype=np.float64)
     stretch, slack = victim.movement(queries, budget)
     if gallery_eps > 0:
         reach, right = _to_other_class(Z, y)
-        left = reach - slack - slack.max() - stretch * gallery_eps
         with np.errstate(divide="ignore", invalid="ignore"):
+            left = reach - slack - slack.max() - stretch * gallery_eps
             radius = np.where(left > 0, left / stretch, 0.0)
     elif isinstance(victim.step, _Identity):
         # the raw directions in which pairs of items are told apart
@@ -116,9 +121,12 @@ def certify_retrieval(
         matrix = reduce(AffineMap.then, victim.front.maps, identity).matrix * budget.scale
         dual = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}[float(budget.norm)]
         growth = max(stretch - victim.gain(budget), 0) + 1e-9 * stretch
-        radius, right = _bounds(Z, y, slack, Z @ matrix, dual, growth)
+        images = _Images(Z @ matrix, dual, growth, stretch)
+        radius, right = _bounds(Z, y, slack, images)
+    elif np.isfinite(stretch):
+        radius, right = _bounds(Z, y, slack, _Images(Z * stretch, 2.0, 0.0, stretch))
     else:
-        radius, right = _bounds(Z, y, slack, Z * stretch, 2.0, 0.0)
+        radius, right = np.zeros(len(Z)), _to_other_class(Z, y)[1]
     status = np.where(radius > 0, "certified", "uncertified").astype("<U13")
     status[np.isinf(radius)] = "unreachable"
     status[~right] = "misclassified"
@@ -133,6 +141,27 @@ def certify_retrieval(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """How pairs of items are told apart by perturbations.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n_samples, n_values)
+        The distance of two, in the dual norm, is what a unit of budget gains between them.
+    dual : float
+    growth : float
+        What rounding adds to it, a share of the distance of the embeddings.
+    stretch : float
+        How far a unit of budget moves an embedding.
+    """
+
+    points: np.ndarray
+    dual: float
+    growth: float
+    stretch: float
+
+
 class _Identity:
     """The step of a metric that is affine."""
 
@@ -142,6 +171,11 @@ class _Identity:
 
 def _victim(metric: Any, X: Any, y: np.ndarray) -> LipschitzVictim:
     steps = metric.steps if isinstance(metric, Pipeline) else [("metric", metric)]
+    if any(isinstance(unwrapped(step), CenterSmoothing) for _, step in steps):
+        raise ValueError(
+            "CenterSmoothing has its noise behind other steps; put it around them: "
+            "CenterSmoothing(make_pipeline(…))."
+        )
     tail = KNeighborsClassifier(1)
     network = as_lipschitz_victim(Pipeline([*steps, ("nearest", tail)]))
     if network is not None:
@@ -163,9 +197,9 @@ def _smoothed(
             "threat_model must be None and gallery_eps 0 for a smoothed metric; got "
             f"{threat_model!r} and {gallery_eps}."
         )
-    Z = step.transform(X)
+    Z = step._centres(X)
     check_consistent_length(Z, y)
-    reach, right = _bounds(Z, y, np.zeros(len(Z)), Z, 2.0, 0.0)
+    reach, right = _bounds(Z, y, np.zeros(len(Z)), _Images(Z, 2.0, 0.0, 1.0))
     radius = np.where(right, step.certified_radius(X, reach), 0.0)
     status = np.where(radius > 0, "probabilistic", "abstained").astype("<U13")
     status[~right] = "misclassified"
@@ -180,7 +214,7 @@ def _smoothed(
 
 
 def _bounds(
-    Z: np.ndarray, y: np.ndarray, slack: np.ndarray, images: np.ndarray, dual: float, growth: float
+    Z: np.ndarray, y: np.ndarray, slack: np.ndarray, images: _Images
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the radii of still galleries, and whether the item on top is of the query's class."""
     radius, right = np.zeros(len(Z)), np.zeros(len(Z), dtype=bool)
@@ -194,26 +228,55 @@ def _bounds(
             continue
         some = own[:_CANDIDATES]
         apart = cdist(Z[some], Z[other])
-        size = np.sqrt(squares[some, None]) + np.sqrt(squares[None, other])
-        rounded = (Z.shape[1] + 16) * 4 * _ROUNDING * (size + np.linalg.norm(Z[i])) ** 2
-        gap = squares[None, other] - squares[some, None] - rounded - 2 * slack[i] * apart
-        reached = cdist(images[some], images[other], metric=kind[dual]) + growth * apart
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.where(gap > 0, gap / (2 * reached * (1 + 1e-9)), 0.0)
-        radius[i] = found.min(axis=1).max()
+        size = np.sqrt(squares[some, None]) + np.sqrt(squares[None, other]) + _norm(Z[i])
+        gap = squares[None, other] - squares[some, None] - 2 * slack[i] * apart
+        reached = cdist(images.points[some], images.points[other], metric=kind[images.dual])
+        reached = 2 * (reached + images.growth * apart) * (1 + 1e-9)
+        radius[i] = _within_rounding(gap, reached, size, Z.shape[1], images.stretch)
     return radius, right
+
+
+def _within_rounding(
+    gap: np.ndarray, reached: np.ndarray, size: np.ndarray, n_values: int, stretch: float
+) -> float:
+    """Return max_p min_n of (gap − rounding) / reached, the rounding at what the radius reaches."""
+
+    def least(cap: float) -> float:
+        rounded = (n_values + 16) * 4 * _ROUNDING * (size + stretch * cap) ** 2
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            found = np.where(gap > rounded, (gap - rounded) / reached, 0.0)
+        return float(found.min(axis=1).max())
+
+    cap = least(0.0)
+    if not np.isfinite(cap):  # nothing that may be changed tells the items apart
+        return cap
+    best = 0.0
+    while cap > best:  # a larger cap allows for more rounding, a smaller one cuts off
+        best = max(best, min(cap, least(cap)))
+        cap /= 2
+    return best
 
 
 def _to_other_class(Z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return half of how much nearer the own class is than the others, and whether it is."""
     found, right = np.zeros(len(Z)), np.zeros(len(Z), dtype=bool)
     for i, (own, other, squares) in enumerate(_ordered(Z, y)):
-        if len(own):
-            size = np.sqrt(squares[own[0]])
-            far = np.sqrt(squares[other].min()) if len(other) else np.inf
-            right[i] = size < far
-            found[i] = (far - size) / 2 - 1e-12 * (size + np.linalg.norm(Z[i]))
+        if not len(own):
+            continue
+        size = np.sqrt(squares[own[0]])
+        far = np.sqrt(squares[other].min()) if len(other) else np.inf
+        right[i] = size < far
+        if np.isinf(far):
+            found[i] = np.inf
+        elif right[i]:
+            # of squares, anywhere nearer than the other class
+            rounded = (Z.shape[1] + 16) * 4 * _ROUNDING * (2 * (far + _norm(Z[i]))) ** 2
+            found[i] = (far - size) / 2 - rounded / (far + size)
     return np.maximum(found, 0), right
+
+
+def _norm(z: np.ndarray) -> float:
+    return float(np.linalg.norm(z))
 
 
 def _ordered(Z: np.ndarray, y: np.ndarray) -> Any:

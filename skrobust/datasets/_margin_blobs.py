@@ -38,7 +38,8 @@ def make_margin_blobs(
     y : ndarray of shape (n_samples,) of int
         0 where x₀ < 0, else 1.
     distance : ndarray of shape (n_samples,)
-        The absolute value of x₀: the norm of the smallest perturbation that reaches the hyperplane, the same in ℓ₁,
+        The absolute value of x₀: the norm of the smallest perturbation that reaches the
+        hyperplane, the same in ℓ₁,
         ℓ₂ and ℓ∞; the smallest is margin / 2.
 
     Raises

@@ -10,6 +10,9 @@ t(z) changes the class of its nearest proxy; behind a network with Lipschitz con
 of the input does.
 """
 
+from numbers import Integral
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -44,16 +47,18 @@ class CertifiedMarginLoss(nn.Module):
         embedding_size: int,
         target_radius: float = 0.2,
         temperature: float = 0.1,
-        proxies_per_class: int = 1,
+        proxies_per_class: Any = 1,
     ):
         super().__init__()
         for name, value in (("target_radius", target_radius), ("temperature", temperature)):
-            if not value > 0:
-                raise ValueError(f"{name} must be > 0; got {value!r}.")
-        if proxies_per_class < 1:
-            raise ValueError(f"proxies_per_class must be at least 1; got {proxies_per_class!r}.")
-        self.target_radius, self.temperature = target_radius, temperature
-        n = num_classes * proxies_per_class
+            if not 0 < value < torch.inf:
+                raise ValueError(f"{name} must be finite and > 0; got {value!r}.")
+        if not isinstance(proxies_per_class, Integral) or proxies_per_class < 1:
+            raise ValueError(
+                f"proxies_per_class must be an integer >= 1; got {proxies_per_class!r}."
+            )
+        self.target_radius, self.temperature = float(target_radius), float(temperature)
+        n = num_classes * int(proxies_per_class)
         self.proxies = nn.Parameter(0.1 * torch.randn(n, embedding_size))
         self.register_buffer("labels", torch.arange(n) % num_classes)
 

@@ -1,5 +1,6 @@
 """What a fitted deep metric offers: embeddings, distances, gradients."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from skrobust.datasets import LazyImages
 from skrobust.deep._adversary import frozen
 from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
 from skrobust.deep._layout import InputLayout
+from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
 from skrobust.deep._statistics import check_float32
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import check_paired, split_pairs
@@ -24,12 +26,24 @@ __all__ = ["Branch", "EmbeddingMixin"]
 _CHUNK_CPU, _CHUNK_CUDA = 64, 512
 
 
+def _digest(module: nn.Module) -> str:
+    """Return a fingerprint of a module's layers and weights."""
+    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()]
+    own = ["forward" in vars(part) for part in module.modules()]
+    text = repr((module, hooks, own))
+    found = hashlib.sha1(text.encode(), usedforsecurity=False)
+    for value in module.state_dict().values():
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
 class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Methods of an estimator whose ``module_`` embeds what ``layout_`` hands it."""
 
     module_: nn.Module
     layout_: InputLayout
     embedding_dim_: int
+    _bounded: tuple[str, LipschitzBound]
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed points.
@@ -167,8 +181,19 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     def _lipschitz_map(self) -> LipschitzMap | None:
         """Tell the victims package how far embeddings can move; None where nothing is known."""
         check_is_fitted(self)
-        bound = getattr(self, "lipschitz_", None)
-        return None if bound is None else LipschitzMap(bound.lipschitz, bound.rounding)
+        if getattr(self, "lipschitz_", None) is None:
+            return None
+        if self._dtype != torch.float64:
+            raise ValueError(
+                f"module_ must compute in float64, for which its rounding is known; it is in "
+                f"{self._dtype}."
+            )
+        # of the weights that are there, whoever changed them since
+        digest = _digest(self.module_)
+        if self.__dict__.get("_bounded", (None, None))[0] != digest:
+            self._bounded = digest, lipschitz_bound(self.module_, self.layout_.input_shape)
+        bound = self._bounded[1]
+        return LipschitzMap(bound.lipschitz, bound.rounding)
 
     def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Tell the victims package how a point becomes an embedding."""

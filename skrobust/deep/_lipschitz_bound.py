@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import singledispatch
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -108,19 +109,28 @@ def lipschitz_bound(module: nn.Module, input_shape: Any) -> LipschitzBound:
     >>> round(found.lipschitz, 6), len(found.layers)
     (1.0, 5)
     """
-    module = plain(module).cpu().eval()
-    layers = tuple(_walk(module, tuple(int(n) for n in input_shape)))
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module; got {module!r}.")
+    sizes = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
+    if not sizes or not all(isinstance(n, Integral) and int(n) > 0 for n in sizes):
+        raise ValueError(
+            f"input_shape must be a tuple of positive integers, such as (8,) or (1, 28, 28); got "
+            f"{input_shape!r}."
+        )
+    layers = tuple(_walk(plain(module).cpu().eval(), tuple(int(n) for n in sizes)))
     unit = 2.0**-53
     size, error = np.array([0.0, 1.0]), np.zeros(2)
     constant = np.array([1.0, 0.0])
-    for layer in layers:
-        growth = layer.operations * unit
-        rounded = growth * (layer.absolute * (size + error) + layer.offset * constant)
-        error = layer.lipschitz * error + rounded
-        size = layer.lipschitz * size + layer.offset * constant
-    total = math.prod(layer.lipschitz for layer in layers)
-    c, slope = (float(value) for value in error * _SLACK)
-    return LipschitzBound(layers, total * _SLACK, (c, slope))
+    with np.errstate(invalid="ignore", over="ignore"):  # where nothing is known of a layer
+        for layer in layers:
+            growth = layer.operations * unit
+            rounded = growth * (layer.absolute * (size + error) + layer.offset * constant)
+            error = layer.lipschitz * error + rounded
+            size = layer.lipschitz * size + layer.offset * constant
+    total = math.prod(layer.lipschitz for layer in layers) * _SLACK
+    if not np.isfinite([total, *error]).all():  # nothing is known
+        return LipschitzBound(layers, math.inf, (math.inf, math.inf))
+    return LipschitzBound(layers, total, (float(error[0] * _SLACK), float(error[1] * _SLACK)))
 
 
 def _walk(module: nn.Module, shape: tuple[int, ...]) -> Iterable[LayerBound]:
@@ -128,22 +138,52 @@ def _walk(module: nn.Module, shape: tuple[int, ...]) -> Iterable[LayerBound]:
     x = torch.zeros(1, *shape, dtype=torch.float64)
     with torch.no_grad():
         for name, layer in _layers("", module):
+            shape = tuple(x.shape[1:])
             try:
-                found = layer_bound(layer, tuple(x.shape[1:]))
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"layer {name!r}: {error}") from error
-            yield LayerBound(
-                found.lipschitz, found.offset, found.absolute, found.operations, name or "module"
-            )
-            x = layer(x)
+                _check_own(layer)
+                finite = all(torch.isfinite(t).all() for t in layer.state_dict().values())
+                found = layer_bound(layer, shape) if finite else LayerBound(math.inf)
+                x = layer(x)
+            except TypeError as error:
+                raise TypeError(f"layer {name!r}: {error}") from error
+            except (ValueError, IndexError, RuntimeError) as error:
+                raise ValueError(f"layer {name!r}, inputs of shape {shape}: {error}") from error
+            values = (found.lipschitz, found.offset, found.absolute)
+            lipschitz, offset, absolute = (math.inf if math.isnan(v) else v for v in values)
+            yield LayerBound(lipschitz, offset, absolute, found.operations, name)
 
 
 def _layers(name: str, module: nn.Module) -> Iterable[tuple[str, nn.Module]]:
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
-        for key, child in module.named_children():
-            yield from _layers(f"{name}.{key}" if name else key, child)
+        try:
+            _check_own(module)
+        except TypeError as error:
+            raise TypeError(f"layer {name or 'module'!r}: {error}") from error
+        for key, child in module._modules.items():  # a layer may stand in several places
+            if child is not None:
+                yield from _layers(f"{name}.{key}" if name else key, child)
     else:
-        yield name, module
+        yield name or "module", module
+
+
+def _check_own(layer: nn.Module) -> None:
+    """Raise where a layer does something else than the type whose bound it would get."""
+    known = (*layer_bound.registry, nn.Sequential)
+    kind = next((parent for parent in type(layer).__mro__ if parent in known), object)
+    if kind is object:
+        return
+    changed = [
+        name
+        for name in ("forward", "_conv_forward", "__call__", "_call_impl")
+        if getattr(type(layer), name, None) is not getattr(kind, name, None) or name in vars(layer)
+    ]
+    if changed:
+        raise TypeError(
+            f"{type(layer).__name__} has a {changed[0]} of its own, so that the bound of "
+            f"{kind.__name__} says nothing of it; teach its own by layer_bound.register."
+        )
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        raise TypeError(f"{type(layer).__name__} has hooks, which may change what it does.")
 
 
 @singledispatch
@@ -173,7 +213,7 @@ def _(layer: nn.Linear, shape: tuple[int, ...]) -> LayerBound:
     weight = layer.weight.detach()
     return LayerBound(
         float(torch.linalg.matrix_norm(weight, 2)) * _SLACK,
-        _norm(layer.bias),
+        _norm(layer.bias) * math.sqrt(math.prod(shape[:-1])),
         float(torch.linalg.matrix_norm(weight)),
         _operations(weight.shape[1]),
     )
@@ -187,6 +227,8 @@ def _(layer: nn.Conv2d, shape: tuple[int, ...]) -> LayerBound:
             f"{layer.groups}, {layer.padding_mode!r} and {layer.padding!r}."
         )
     weight = layer.weight.detach()
+    if len(shape) != 3:
+        raise ValueError("Conv2d needs images, (channels, height, width).")
     height, width = shape[1:]
     out_height, out_width = (
         (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -260,6 +302,8 @@ def _(layer: nn.AvgPool2d, shape: tuple[int, ...]) -> LayerBound:
 
 @layer_bound.register
 def _(layer: nn.AdaptiveAvgPool2d, shape: tuple[int, ...]) -> LayerBound:
+    if len(shape) != 3:
+        raise ValueError("AdaptiveAvgPool2d needs images, (channels, height, width).")
     sizes = _pair(layer.output_size)
     grid = [n if size is None else size for n, size in zip(shape[1:], sizes, strict=True)]
     if any(n % size for n, size in zip(shape[1:], grid, strict=True)):

@@ -161,12 +161,21 @@ def plain(module: nn.Module) -> nn.Module:
     ----------
     module : torch.nn.Module
     """
-    module = copy.deepcopy(module).double()
+    try:
+        module = copy.deepcopy(module).double()
+    except RuntimeError as error:
+        raise ValueError(
+            "module cannot be copied, which its bound needs. Hooks such as those of "
+            "torch.nn.utils.weight_norm are a reason: use torch.nn.utils.parametrizations. "
+            f"({error})"
+        ) from error
     for child in list(module.modules()):
-        for key, part in child.named_children():
-            if isinstance(part, (OrthogonalLinear, RescaledConv2d)):
-                setattr(child, key, _applied(part))
-    return _applied(module) if isinstance(module, (OrthogonalLinear, RescaledConv2d)) else module
+        for key, part in list(child._modules.items()):  # a layer may stand in several places
+            if type(part) in (OrthogonalLinear, RescaledConv2d):
+                setattr(child, key, _applied(part))  # type: ignore[arg-type]
+    if type(module) in (OrthogonalLinear, RescaledConv2d):
+        return _applied(module)  # type: ignore[arg-type]
+    return module
 
 
 @torch.no_grad()
@@ -182,7 +191,8 @@ def _applied(layer: OrthogonalLinear | RescaledConv2d) -> nn.Module:
             layer.in_channels, layer.out_channels, size, padding=size // 2, bias=has_bias
         )
     made = made.to(layer.weight)
-    made.weight.copy_(layer.effective_weight())
+    known = torch.isfinite(layer.weight).all()
+    made.weight.copy_(layer.effective_weight() if known else layer.weight)
     if made.bias is not None and layer.bias is not None:
         made.bias.copy_(layer.bias)
     return made

@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +36,7 @@ class LipschitzMLP(nn.Sequential):
     def __init__(
         self, input_shape: tuple[int, ...], embedding_dim: int, hidden: Sequence[int] = (256, 256)
     ):
+        _check_widths("hidden", hidden)
         layers: list[nn.Module] = [] if len(input_shape) == 1 else [nn.Flatten()]
         width = int(torch.Size(input_shape).numel())
         for n in hidden:
@@ -78,6 +81,8 @@ class LipschitzConvNet(nn.Sequential):
                 f"LipschitzConvNet is for images; got inputs of shape {input_shape}. Flat images "
                 "need image_shape."
             )
+        _check_widths("channels", channels)
+        _check_widths("hidden", hidden)
         n_channels, height, width = input_shape
         layers: list[nn.Module] = []
         for n in channels:
@@ -92,6 +97,12 @@ class LipschitzConvNet(nn.Sequential):
             layers += [OrthogonalLinear(size, n), MaxMin()]
             size = n
         super().__init__(*layers, OrthogonalLinear(size, embedding_dim))
+
+
+def _check_widths(name: str, widths: Any) -> None:
+    given = list(widths) if isinstance(widths, (tuple, list)) else [0]
+    if not all(isinstance(n, Integral) and int(n) >= 1 for n in given):
+        raise ValueError(f"{name} must be a sequence of integers >= 1; got {widths!r}.")
 
 
 class Standardize(nn.Module):

@@ -38,7 +38,10 @@ class Moments:
     @property
     def isotropic(self) -> "Moments":
         """The same with one deviation for all: the root mean square distance from the mean."""
-        size = float(np.sqrt(np.square(self.spread).sum()))
+        total = float(np.square(self.spread).sum())
+        if self.mean.numel() != len(self.spread):  # means of channels, deviations of all values
+            total -= len(self.spread) * float(self.mean.double().var(unbiased=False))
+        size = float(np.sqrt(max(total, 0.0)))
         return replace(self, std=torch.full_like(self.std, size if size > 0 else 1.0))
 
     def widened(self, X: Any) -> "Moments":

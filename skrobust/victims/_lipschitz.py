@@ -72,8 +72,10 @@ class LipschitzVictim:
     map: LipschitzMap
     tail: Any
 
-    def embed(self, X: Any) -> tuple[EmbeddedQueries, np.ndarray]:
+    def embed(self, X: Any) -> tuple[EmbeddedQueries, Any]:
         """Return what the step gets, and what the tail gets, of shape (n_samples, n_outputs).
+
+        The latter is a data frame where the step is set to give one.
 
         Parameters
         ----------
@@ -83,11 +85,11 @@ class LipschitzVictim:
         if not self.front.steps:
             Z = self.step.transform(X)
             flat = np.asarray(X).reshape(len(Z), -1)
-            return self.front.embed(flat), np.asarray(Z)
+            return self.front.embed(flat), Z
         queries, current = self.front.embed(X), X
         for step in self.front.steps:
             current = step.transform(current)
-        return queries, np.asarray(self.step.transform(current))
+        return queries, self.step.transform(current)
 
     def gain(self, budget: FeatureBudget) -> float:
         """Return G."""
@@ -96,6 +98,8 @@ class LipschitzVictim:
     def movement(self, queries: EmbeddedQueries, budget: FeatureBudget) -> tuple[float, np.ndarray]:
         """Return the stretch, and the slack of each query, of shape (n_samples,)."""
         L, (c, slope) = self.map.lipschitz, self.map.rounding
+        if not np.isfinite(L):  # weights that are not finite: nothing is known
+            return np.inf, np.full(len(queries.points), np.inf)
         dual = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}[float(budget.norm)]
         G = self.gain(budget)
         growth = self.front.movement_error(budget.scale, dual, queries.unit)

@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skrobust import AdversarialClustering, ThreatModel
 from skrobust.certificates import CenterSmoothing, certify_retrieval
 from skrobust.certificates._center_smoothing import needed_share
+from skrobust.certificates._noisy_rows import noisy_copies
 from skrobust.certify import certify
 
 X, y = load_iris(return_X_y=True)
@@ -158,3 +159,38 @@ def test_bad_input():
         certify(model, X, y, threat_model=ThreatModel(2))
     with pytest.raises(ValueError, match="not for smoothed embeddings"):
         certify(model, X, y, method="exact")
+
+
+def test_noise_is_not_swallowed_by_large_values_in_float32():
+    """Added in float64 and then rounded: what the embedding sees is a function of the noise."""
+
+    def step(points):
+        return (np.asarray(points, float)[:, :1] > 1e8 + 0.5) * 10.0
+
+    far = np.full((1, 1), 1e8, np.float32)
+    params = {"sigma": 4.0, "n_samples": 100, "n_certify": 500, "random_state": 0}
+    smooth = CenterSmoothing(FunctionTransformer(step), **params).fit(far)
+    wide = smooth.certified_radius(far.astype(float), [1.0])
+    np.testing.assert_allclose(smooth.certified_radius(far, [1.0]), wide, atol=2.0)
+    spread = np.concatenate(
+        [part.ravel() for part in noisy_copies(far, np.array([4.0]), 500, 0, 0, 100)]
+    )
+    assert len(np.unique(spread)) > 1
+
+
+def test_frames_between_the_steps():
+    smooth = CenterSmoothing(sigma=0.05, n_samples=50, n_certify=400, random_state=0)
+    model = make_pipeline(smooth.set_output(transform="pandas"), NearestCentroid()).fit(X, y)
+    assert certify(model, X[::9], y[::9]).correct.any()
+    assert model[0].movement_bound(X[:3], 0.01).shape == (3,)
+    assert len(certify_retrieval(model[0], X[::5], y[::5]).radius) == 30
+
+
+def test_reach_is_checked():
+    smooth = CenterSmoothing(n_samples=9, n_certify=20, random_state=0).fit(X)
+    for reach, match in (("a", "reach must be a number"), ([1.0, 2.0, 3.0], "one for each of 2")):
+        with pytest.raises(ValueError, match=match):
+            smooth.certified_radius(X[:2], reach)
+    for reach in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="reach must be >= 0"):
+            smooth.certified_radius(X[:2], reach)

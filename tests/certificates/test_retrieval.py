@@ -10,7 +10,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel
 from skrobust.attacks import EmbeddingTargets
-from skrobust.certificates import certify_retrieval
+from skrobust.certificates import CenterSmoothing, certify_retrieval
 from skrobust.metrics import recall_at_k
 from skrobust.scorers import certified_retrieval_scorer, robust_recall_scorer
 
@@ -137,3 +137,30 @@ def test_bad_input():
     ordinary = AdversarialDeepMetric(max_iter=1, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match="lipschitz='orthogonal'"):
         certify_retrieval(ordinary, X, y)
+
+
+def test_distances_that_round_away_are_not_certified():
+    """A movement of 1e8 along a weak direction: the program no longer sees the difference."""
+    points = np.array([[0.0, 1.0], [0.0, 0.0], [0.0, 0.1]])
+    labels = np.array([1, 0, 0])
+    metric = StandardScaler(with_mean=False, with_std=False).fit(points)
+    model = ThreatModel(mutable=[True, False])
+    found = certify_retrieval(metric, points, labels, threat_model=model)
+    for row in (1, 2):
+        for share in (0.1, 0.5, 0.999):
+            moved = points.copy()
+            moved[row, 0] += share * found.radius[row] if np.isfinite(found.radius[row]) else 1e3
+            assert recall_at_k(points, labels, queries=moved) >= 2 / 3
+            far = np.square(points - moved[row]).sum(1)
+            far[row] = np.inf
+            assert labels[far.argmin()] == 0
+
+
+def test_smoothed_networks_that_are_not_first_and_other_types():
+    behind = make_pipeline(StandardScaler(), CenterSmoothing(n_samples=9)).fit(X, y)
+    with pytest.raises(ValueError, match="put it around them"):
+        certify_retrieval(behind, X, y)
+    with pytest.raises(TypeError, match="metric must be a fitted transformer"):
+        certify_retrieval("metric", X, y)
+    with pytest.raises(TypeError, match="threat_model must be a ThreatModel"):
+        certify_retrieval(StandardScaler().fit(X), X, y, threat_model="l2")

@@ -35,6 +35,7 @@ from skrobust.deep._lipschitz_layers import plain
 from skrobust.deep._lipschitz_modules import Standardize
 from skrobust.neighbors import RobustPrototypeClassifier
 from skrobust.scorers import certified_accuracy_scorer, certified_assignment_scorer
+from skrobust.victims import EmbeddedQueries, as_lipschitz_victim
 
 X, y = load_digits(n_class=5, return_X_y=True)
 X = X / 16
@@ -257,7 +258,7 @@ def test_bad_parameters():
         lipschitz_metric(lipschitz="spectral").fit(X_train, y_train)
     with pytest.raises(ValueError, match="kernel_size must be odd"):
         RescaledConv2d(1, 1, 2)
-    with pytest.raises(ValueError, match="target_radius must be > 0; got 0"):
+    with pytest.raises(ValueError, match="target_radius must be finite and > 0; got 0"):
         CertifiedMarginLoss(2, 2, target_radius=0)
     with pytest.raises(ValueError, match="proxies_per_class"):
         CertifiedMarginLoss(2, 2, proxies_per_class=0)
@@ -418,3 +419,158 @@ def test_errors_of_certify(centroids, metric):
     pipe = make_pipeline(ordinary, KNeighborsClassifier(1)).fit(X_train, y_train)
     with pytest.raises(ValueError, match="lipschitz='orthogonal'"):
         certify(pipe, X_test, y_test)
+
+
+def doubling():
+    layer = nn.Linear(3, 3, bias=False)
+    nn.init.eye_(layer.weight)
+    layer.weight.data *= 2
+    return layer
+
+
+def test_a_layer_that_is_used_several_times_counts_as_often():
+    layer, pool = doubling(), nn.LeakyReLU(-3.0)
+    assert lipschitz_bound(nn.Sequential(layer, layer, layer), (3,)).lipschitz == pytest.approx(8)
+    assert lipschitz_bound(nn.Sequential(pool, layer, pool), (3,)).lipschitz == pytest.approx(18)
+    shared = OrthogonalLinear(3, 3)
+    net = nn.Sequential(shared, MaxMin(), shared)
+    assert not any(isinstance(part, OrthogonalLinear) for part in plain(net))
+    once = nn.MaxPool2d(2)
+    assert lipschitz_bound(nn.Sequential(once, once), (1, 4, 4)).lipschitz == pytest.approx(1)
+
+
+class Louder(nn.Linear):
+    def forward(self, x):
+        return 10 * super().forward(x)
+
+
+class Standardized(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, 10 * weight, bias)
+
+
+class LouderSequential(nn.Sequential):
+    def __call__(self, x):
+        return 10 * super().__call__(x)
+
+
+class OwnOrthogonal(OrthogonalLinear):
+    def forward(self, x):
+        return 10 * super().forward(x)
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda module, inputs, output: 10 * output)
+    return layer
+
+
+def patched(layer):
+    layer.forward = lambda x: 10 * x
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "match"),
+    [
+        (nn.Sequential(Louder(3, 3)), (3,), "'0': Louder has a forward of its own"),
+        (nn.Sequential(Standardized(1, 1, 3)), (1, 5, 5), "a _conv_forward of its own"),
+        (LouderSequential(doubling()), (3,), "'module': LouderSequential has a __call__"),
+        (OwnOrthogonal(3, 3), (3,), "'module': OwnOrthogonal has a forward"),
+        (nn.Sequential(hooked(doubling())), (3,), "has hooks"),
+        (hooked(nn.Sequential(doubling())), (3,), "has hooks"),
+        (patched(nn.Sequential(doubling())), (3,), "a forward of its own"),
+        (nn.Sequential(patched(nn.ReLU())), (3,), "a forward of its own"),
+    ],
+)
+def test_what_is_not_the_layer_it_is_derived_from_is_refused(net, shape, match):
+    with pytest.raises(TypeError, match=match):
+        lipschitz_bound(net, shape)
+
+
+def test_parametrizations_are_bounded_by_what_they_apply():
+    layer = nn.utils.parametrizations.weight_norm(doubling())
+    layer.parametrizations.weight.original0.data *= 5
+    assert lipschitz_bound(layer, (3,)).lipschitz == pytest.approx(10)
+
+
+def test_dense_layers_on_several_positions():
+    net = nn.Sequential(nn.Unflatten(1, (50, 1)), nn.Linear(1, 1), nn.Flatten())
+    nn.init.ones_(net[1].weight)
+    nn.init.ones_(net[1].bias)
+    assert lipschitz_bound(net, (50,)).layers[1].offset == pytest.approx(np.sqrt(50))
+
+
+def test_weights_that_are_not_finite_prove_nothing(metric):
+    layer = doubling()
+    layer.weight.data[0, 0] = float("nan")
+    assert lipschitz_bound(layer, (3,)).lipschitz == np.inf
+    odd = nn.BatchNorm1d(3)
+    odd.running_var.copy_(torch.tensor([-1.0, 1, 1]))
+    assert lipschitz_bound(odd, (3,)).lipschitz == np.inf
+    broken = pickle.loads(pickle.dumps(metric))
+    with torch.no_grad():
+        next(broken.module_.parameters())[0, 0] = float("inf")
+    victim = as_lipschitz_victim(make_pipeline(FrozenEstimator(broken), NearestCentroid()))
+    queries = EmbeddedQueries(X_test, X_test, np.ones(len(X_test)), 2.0**-53)
+    stretch, slack = victim.movement(queries, ThreatModel().resolve(64, None))
+    assert np.isinf(stretch)
+    assert np.isinf(slack).all()
+    diverged = lipschitz_metric(max_iter=1)
+    diverged.fit(X_train, y_train)
+    with torch.no_grad():
+        next(diverged.net_.bare_module.parameters()).fill_(float("nan"))
+    diverged._finish()
+    assert diverged.lipschitz_.lipschitz == np.inf
+
+
+def test_the_bound_is_that_of_the_weights_that_are_there(metric):
+    own = pickle.loads(pickle.dumps(metric))
+    head = NearestCentroid().fit(own.transform(X_train), y_train)
+    pipe = make_pipeline(FrozenEstimator(own), head)
+    before = certify(pipe, X_test, y_test).radius
+    with torch.no_grad():
+        for p in own.module_.parameters():
+            p.data.mul_(3)
+    certificate = certify(pipe, X_test, y_test)
+    assert "Lipschitz constant 7" in certificate.method or certificate.radius.mean() < before.mean()
+    L = lipschitz_bound(own.module_, (64,)).lipschitz
+    assert own._lipschitz_map().lipschitz == L
+    own.module_.float()
+    with pytest.raises(ValueError, match="must compute in float64"):
+        certify(pipe, X_test, y_test)
+
+
+def test_one_scale_for_images_with_channels_of_other_means():
+    images = np.repeat(X_train.reshape(-1, 8, 8, 1), 3, axis=3)
+    scales = []
+    for offset in (np.zeros(3), np.array([0.0, 100.0, -5.0])):
+        own = lipschitz_metric(max_iter=1).fit((images + offset).astype(np.float32), y_train)
+        scales.append(float(own.module_.standardize.std.flatten()[0]))
+    centred = images - images.mean((0, 1, 2))
+    truth = np.sqrt(np.square(centred).sum((1, 2, 3)).mean())
+    np.testing.assert_allclose(scales, truth, rtol=1e-3)
+
+
+def test_a_diverging_layer_size_or_shape_is_named():
+    for shape, match in (
+        (5, "input_shape must be a tuple"),
+        ((0,), "input_shape must be a tuple"),
+        ((4,), r"layer '0', inputs of shape \(4,\)"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            lipschitz_bound(nn.Sequential(doubling()), shape)
+    with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module"):
+        lipschitz_bound("net", (3,))
+    with pytest.raises(ValueError, match=r"Conv2d needs images"):
+        lipschitz_bound(nn.Conv2d(1, 1, 3), (9,))
+    with pytest.raises(ValueError, match="hidden must be a sequence"):
+        LipschitzMLP((5,), 2, hidden=7)
+    with pytest.raises(ValueError, match="channels must be a sequence"):
+        LipschitzConvNet((1, 8, 8), 2, channels=(0,))
+
+
+def test_data_frames_between_the_steps(metric):
+    own = pickle.loads(pickle.dumps(metric)).set_output(transform="pandas")
+    pipe = make_pipeline(FrozenEstimator(own), KNeighborsClassifier(1)).fit(X_train, y_train)
+    found = certify(pipe, X_test, y_test)  # warnings are errors
+    assert (found.radius > 0).mean() > 0.8
