@@ -53,6 +53,7 @@ sphinx_gallery_conf = {
     "plot_gallery": os.environ.get("SKROBUST_GALLERY", "1") == "1",
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "within_subsection_order": "FileNameSortKey",
 }
 

@@ -93,3 +93,17 @@ def test_names_need_a_data_frame_and_points_lie_inside_their_bounds():
         knn, X, [0, 0, 1, 1], threat_model=ThreatModel(mutable=["sex", "age"])
     ).radius
     assert (some > everything).all()
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+def test_the_size_of_a_row_does_not_depend_on_its_batch(norm):
+    """Not in the last bit: else a point that was projected alone breaks the model in company."""
+    deltas = np.random.default_rng(0).standard_normal((300, 31))
+    for mutable in (None, np.arange(31) != 4):
+        budget = ThreatModel(norm, mutable=mutable).resolve(31, None)
+        moved = deltas if mutable is None else deltas * mutable
+        together = budget.size(moved)
+        alone = [budget.size(row[None])[0] for row in moved]
+        np.testing.assert_array_equal(together, alone)
+        np.testing.assert_array_equal(budget.size(np.asfortranarray(moved)), together)
+        np.testing.assert_array_equal(budget.size(moved[::-1])[::-1], together)

@@ -55,7 +55,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Returns
         -------
-        ndarray of shape (n_samples, embedding_dim_), float32
+        ndarray of shape (n_samples, `embedding_dim_`), float32
             Of norm 1 unless ``normalize=False``. With `lipschitz`, float64 and of norm at most 1.
         """
         check_is_fitted(self)

@@ -118,7 +118,8 @@ class FeatureBudget:
     def size(self, delta: np.ndarray) -> np.ndarray:
         """Return ``‖δ / s‖_p`` of each row; inf where an immutable feature moves."""
         movable = self.scale > 0
-        moved = delta[:, movable] / self.scale[movable]
+        # by rows in memory: the order of a sum, and so its last bit, must not depend on the batch
+        moved = np.ascontiguousarray(delta[:, movable] / self.scale[movable])
         norms = np.linalg.norm(moved, ord=self.norm, axis=1) if movable.any() else 0.0
         return np.where((delta[:, ~movable] != 0).any(axis=1), np.inf, norms)
 

@@ -1,0 +1,63 @@
+"""The pages of the docs: their code runs, their links lead somewhere, and every page is reached."""
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOC = ROOT / "doc"
+PAGES = [
+    path
+    for path in [ROOT / "README.md", *DOC.rglob("*.md")]
+    if not {"_build", "changes", "auto_examples", "reference"} & set(path.parts)
+    and path.name != "whats_new.md"
+]
+
+pytestmark = pytest.mark.skipif(not DOC.exists(), reason="the docs are not beside the tests")
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path):
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.S | re.M)
+
+
+# what needs data of the reader's
+NEEDS_DATA = {"doc/guarantees.md", "doc/clustering.md", "doc/datasets.md"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PAGES if blocks(p) and name(p) not in NEEDS_DATA], ids=name
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_code_of_a_page_runs(path, tmp_path, monkeypatch, capsys):
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    scope = {"__name__": name(path)}
+    for code in blocks(path):
+        exec(compile(code, name(path), "exec"), scope)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target or target.startswith("#"):
+            continue
+        found = (path.parent / target.split("#")[0]).exists()
+        assert found, f"{name(path)} links to {target}"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = set()
+    for path in DOC.rglob("*.md"):
+        for tree in re.findall(r"```\{toctree\}\n(.*?)```", path.read_text(), re.S):
+            for line in tree.splitlines():
+                if line and not line.startswith(":"):
+                    listed.add((path.parent / f"{line.strip()}.md").resolve())
+    pages = {p.resolve() for p in PAGES if DOC in p.parents and p.name != "index.md"}
+    assert pages <= listed, {str(p.relative_to(DOC)) for p in pages - listed}
