@@ -1,3 +1,10 @@
-"""The version, in one place."""
+"""The version: that of the installed package, which comes from git tags."""
 
-__version__ = "0.1.0.dev0"
+from importlib.metadata import PackageNotFoundError, version
+
+__all__ = ["__version__"]
+
+try:
+    __version__ = version("skrobust")
+except PackageNotFoundError:  # a checkout on the path
+    __version__ = "0+unknown"

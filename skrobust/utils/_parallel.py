@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -63,6 +64,41 @@ def check_n_jobs(n_jobs: Any) -> None:
         raise ValueError("n_jobs must not be 0; None or 1 is a single job, -1 all cores.")
 
 
+class _Sent:
+    """A function and its data, as an argument that tells its size.
+
+    A dask cluster puts large arguments on its workers in turn, and each task where its argument
+    is: with one object for each part the parts are spread, and none waits for another.
+
+    Parameters
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function: Callable[[Any], Any]):
+        self.function = function
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + _array_bytes(self.function, 5)
+
+
+def _array_bytes(value: Any, depth: int) -> int:
+    """Return the bytes of the arrays in an object, a few levels deep."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if depth == 0:
+        return 0
+    if isinstance(value, (list, tuple)):
+        inner = list(value)
+    else:
+        inner = list(getattr(value, "__dict__", {}).values())
+    return sum(_array_bytes(part, depth - 1) for part in inner)
+
+
+def _call(sent: _Sent, part: Any) -> Any:
+    return sent.function(part)
+
+
 def run_parts(
     function: Callable[[Any], Any],
     parts: Sequence[Any],
@@ -89,7 +125,7 @@ def run_parts(
                 keep(function(part))
         else:
             run = Parallel(n_jobs=n_jobs, return_as="generator")
-            for result in run(delayed(function)(part) for part in parts):
+            for result in run(delayed(_call)(_Sent(function), part) for part in parts):
                 keep(result)
     except KeyboardInterrupt:
         warnings.warn("Interrupted: points that were not reached yet are left out.", UserWarning, 2)

@@ -1,5 +1,7 @@
 """Folding of pipelines into one nearest-neighbour rule."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -310,3 +312,16 @@ def test_more_unsupported_victims():
         as_nearest_neighbor_rule(half_fitted)
     with pytest.raises(NotAffineError, match="Normalizer is not known"):
         affine_map(Normalizer().fit(X))
+
+
+def test_a_rule_of_float32_data_is_sent_in_float32_and_comes_back_as_it_was():
+    points = np.random.default_rng(0).standard_normal((200, 30))
+    for X in (points, points.astype(np.float32)):
+        rule = as_nearest_neighbor_rule(KNeighborsClassifier(1).fit(X, np.arange(200) % 2))
+        queries = rule.embed(X[:50])
+        for thing in (rule, queries):
+            data = pickle.dumps(thing)
+            again = pickle.loads(data)
+            assert again.points.dtype == np.float64
+            np.testing.assert_array_equal(again.points, thing.points)
+        assert (len(pickle.dumps(rule)) < 0.7 * rule.points.nbytes) == (X.dtype == np.float32)
