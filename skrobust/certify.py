@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from skrobust.certificates import (
     exact_nearest_neighbor_radius,
 )
 from skrobust.threat_model import ThreatModel
-from skrobust.victims import as_lipschitz_victim, as_nearest_neighbor_rule
+from skrobust.victims import NearestNeighborRule, as_lipschitz_victim, as_nearest_neighbor_rule
 from skrobust.victims._lipschitz import split_at, unwrapped, without_wrappers
 
 __all__ = ["certify", "certify_batches"]
@@ -55,9 +56,10 @@ def certify(
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features. Smoothing has its own.
     method : {"auto", "fast", "exact", "bound", "smoothing"}, default="auto"
-        "auto" is the exact radius for one neighbour, the lower bound for more neighbours and
-        behind a network, and smoothing for what is smoothed; "fast" the same with the lower bound
-        for one neighbour, too. The others ask for one proof, which has to apply.
+        "auto" is the exact radius for one neighbour, the lower bound for more neighbours, for whole
+        numbers and categories, and behind a network, and smoothing for what is smoothed; "fast"
+        the same with the lower bound for one neighbour, too. The others ask for one proof, which
+        has to apply.
     **options : dict
         Of the proof: :func:`~skrobust.certificates.exact_nearest_neighbor_radius` or
         :func:`~skrobust.certificates.certify_nearest_neighbors`.
@@ -139,10 +141,18 @@ def certify(
             "smoothed (RandomizedSmoothingClassifier), and then certified."
         ) from error
     labels = predict(X) if y is None else y
-    exact = method == "exact" or (method == "auto" and rule.n_neighbors == 1)
+    searched = rule.n_neighbors == 1 and not _discrete(threat_model, rule)
+    exact = method == "exact" or (method == "auto" and searched)
     prove = _prover(exact)
     _check_options(prove, options)
     return prove(estimator, X, labels, threat_model=threat_model, **options)
+
+
+def _discrete(model: Any, rule: NearestNeighborRule) -> bool:
+    """Return whether whole numbers or categories are asked for, which no exact search has."""
+    if not isinstance(model, ThreatModel):
+        return False
+    return bool(model.resolve(rule.n_features_in, rule.feature_names).discrete.any())
 
 
 def _prover(exact: bool) -> Any:
@@ -152,6 +162,10 @@ def _prover(exact: bool) -> Any:
 def _check_options(prove: Any, options: dict[str, Any]) -> None:
     known = list(inspect.signature(prove).parameters)[3:]
     unknown = sorted(set(options) - set(known))
+    if "eps" in unknown:
+        raise TypeError(
+            "a certificate has no budget: ask its result, certify(estimator, X, y).certified(eps)."
+        )
     if unknown:
         known.remove("threat_model")
         raise TypeError(f"{prove.__name__} has no option {unknown[0]!r}; it has {known}.")
@@ -230,6 +244,11 @@ def _batches(X: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
                 y if y is None else y[rows],
             )
         return
+    if isinstance(X, (str, PathLike)):
+        raise TypeError(
+            f"X must be an array or an iterable of batches; got {X!r}. A file is opened by "
+            "np.load(…, mmap_mode='r')."
+        )
     if y is not None:
         raise ValueError("y must be None where X is an iterable of batches: let it yield pairs.")
     for batch in X:

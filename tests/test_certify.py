@@ -242,3 +242,23 @@ def test_what_cannot_be_certified_and_options_that_are_not_there():
     knn = KNeighborsClassifier(3).fit(X, y)
     with pytest.raises(TypeError, match=r"has no option 'rtol'; it has \['target'"):
         certify(knn, X, y, rtol=0.1)
+
+
+def test_whole_numbers_take_the_lower_bound_by_themselves():
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    model = ThreatModel(2, integers=[0])
+    rounded = X[1::2].copy()
+    rounded[:, 0] = np.rint(rounded[:, 0])
+    found = certify(knn, rounded, threat_model=model)
+    assert found.method == "nearest-neighbor lower bound"
+    with pytest.raises(ValueError, match="not searched exactly"):
+        certify(knn, rounded, threat_model=model, method="exact")
+
+
+def test_hints_for_what_is_tried_first():
+    knn = KNeighborsClassifier(1).fit(X, y)
+    with pytest.raises(TypeError, match=r"certified\(eps\)"):
+        certify(knn, X, y, eps=0.1)
+    with pytest.raises(TypeError, match=r"mmap_mode='r'"):
+        certify_batches(knn, "points.npy", y)
+    assert repr(certify(knn, X[:3], y[:3])).startswith("Certificate(exact 1-NN radius; bound=")

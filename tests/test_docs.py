@@ -58,6 +58,7 @@ def test_every_page_is_in_a_table_of_contents():
         for tree in re.findall(r"```\{toctree\}\n(.*?)```", path.read_text(), re.S):
             for line in tree.splitlines():
                 if line and not line.startswith(":"):
-                    listed.add((path.parent / f"{line.strip()}.md").resolve())
+                    target = re.sub(r".*<(.*)>", r"\1", line.strip())
+                    listed.add((path.parent / f"{target}.md").resolve())
     pages = {p.resolve() for p in PAGES if DOC in p.parents and p.name != "index.md"}
     assert pages <= listed, {str(p.relative_to(DOC)) for p in pages - listed}

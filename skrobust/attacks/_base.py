@@ -202,6 +202,7 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
+        refuse_model_as_estimator(self)
         self._validate_params()
         _refuse_other_kinds(estimator)
         check_fitted(estimator)
@@ -311,6 +312,14 @@ def read_table(X: Any) -> Table:
         check_array(X, dtype=[np.float64, np.float32], input_name="X")
         return table
     return Table.of(check_array(X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X"))
+
+
+def refuse_model_as_estimator(attack: Any) -> None:
+    """Raise where a threat model was given in the first place, which is the estimator's."""
+    if isinstance(getattr(attack, "estimator", None), ThreatModel):
+        raise TypeError(
+            f"estimator of {type(attack).__name__} is a ThreatModel; did you mean threat_model=…?"
+        )
 
 
 def check_fitted(estimator: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import model_or_default
+from skrobust.attacks._base import model_or_default, refuse_model_as_estimator
 from skrobust.attacks._clustering_parts import ClusteringAttackResult, ClusteringParts
 from skrobust.attacks._embedding import BaseEmbeddingAttack
 from skrobust.attacks._embedding_moves import EmbeddingShift
@@ -106,6 +106,9 @@ class ClusteringAttack(BaseEstimator):
             clusterer does not have.
         """
         self._validate_params()
+        refuse_model_as_estimator(self.attack)
+        if self.attack is not None:
+            self.attack._validate_params()
         parts = ClusteringParts.of(estimator)
         if self.mode == "inductive" and not hasattr(estimator, "predict"):
             raise ValueError(

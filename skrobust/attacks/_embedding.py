@@ -23,6 +23,7 @@ from skrobust.attacks._base import (
     model_or_default,
     needed_eps,
     read_table,
+    refuse_model_as_estimator,
     resolve_budget,
     training_model,
 )
@@ -247,6 +248,7 @@ class BaseEmbeddingAttack(
         ValueError
             If a parameter or the data are not supported; the message names it.
         """
+        refuse_model_as_estimator(self)
         self._validate_params()
         check_transformer(estimator)
         labels = None if y is None else column_or_1d(y)

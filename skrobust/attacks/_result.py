@@ -10,7 +10,7 @@ from skrobust.metrics import robust_accuracy_score
 __all__ = ["AttackResult"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttackResult:
     """Perturbed points, and what the victim's own `predict` says of them.
 
@@ -45,6 +45,12 @@ class AttackResult:
     correct: np.ndarray
     predicted: np.ndarray
     diagnostics: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"AttackResult({len(self.success)} points: {int(self.correct.sum())} right when clean, "
+            f"{int(self.success.sum())} of them changed; {self.n_queries} queries)"
+        )
 
     @property
     def minimal_norm(self) -> np.ndarray:

@@ -10,7 +10,7 @@ from skrobust.utils._validation import check_one_eps
 __all__ = ["Certificate"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
     """Certified radii of a set of points.
 
@@ -67,6 +67,15 @@ class Certificate:
     feature_names: np.ndarray | None = None
     target: Any = None
 
+    def __repr__(self) -> str:
+        names, counts = np.unique(self.status, return_counts=True)
+        told = ", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True))
+        middle = f"{np.median(self.radius):.4g}" if len(self.radius) else "none"
+        return (
+            f"Certificate({self.method}; bound={self.bound!r}, norm={self.norm:g}; {told}; median "
+            f"radius {middle})"
+        )
+
     @property
     def correct(self) -> np.ndarray:
         """Mask of the points that are known to be predicted right when they are clean."""
@@ -114,8 +123,8 @@ class Certificate:
         """
         if self.perturbation is None or self.scale is None:
             raise ValueError(
-                f"explain needs perturbations, which the method {self.method!r} does not give; "
-                "use exact_nearest_neighbor_radius."
+                f"explain needs perturbations, which this result of {self.method!r} does not hold; "
+                "use exact_nearest_neighbor_radius, not in batches."
             )
         delta = self.perturbation[row]
         names = self.feature_names

@@ -165,10 +165,12 @@ class ThreatModel(BaseEstimator):
                 scale[_position(name, names, "feature_scale")] = value
         elif self.feature_scale is not None:
             scale = _vector(self.feature_scale, n_features, "feature_scale")
-        if not ((scale > 1e-100) & (scale < 1e100)).all():
+        bad = np.flatnonzero(~((scale > 1e-100) & (scale < 1e100)))
+        if len(bad):
             raise ValueError(
                 "feature_scale must lie between 1e-100 and 1e100 everywhere; got "
-                f"{self.feature_scale!r}. "
+                f"{scale[bad[0]]:g} for feature {bad[0]}. (The deviation of a constant feature is "
+                "0: give it another scale.) "
                 "Features that cannot be changed are left out of `mutable`."
             )
         return scale

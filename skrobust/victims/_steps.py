@@ -225,6 +225,11 @@ def step_map(name: str, step: Any) -> AffineMap:
         check_is_fitted(step)
     try:
         found = affine_map(step)
+        if not isinstance(found, AffineMap):
+            raise TypeError(
+                f"the function registered for {type(step).__name__} with affine_map.register must "
+                f"return an AffineMap, AffineMap(matrix, offset); got {type(found).__name__}."
+            )
         unit = max(found.unit, _confirm(step, found), _fitted_unit(step))
     except NotAffineError as error:
         raise NotAffineError(f"Step {name!r} cannot be folded: {error}") from error

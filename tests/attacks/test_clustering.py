@@ -8,11 +8,18 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import normalized_mutual_info_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skrobust import AdversarialClustering, RobustMahalanobis, ThreatModel
-from skrobust.attacks import ClusteringAttack, EmbeddingMargin, EmbeddingShift, NoiseAttack
+from skrobust.attacks import (
+    PGD,
+    ClusteringAttack,
+    EmbeddingMargin,
+    EmbeddingShift,
+    NoiseAttack,
+)
 
 X, y = load_iris(return_X_y=True)
 
@@ -128,3 +135,18 @@ def test_bad_estimators_and_labels():
         ClusteringAttack().run(KMeans(3, n_init=1).fit(X), X, y[:3])
     with pytest.raises(ValueError, match="DBSCAN has none"):
         ClusteringAttack(mode="inductive").run(DBSCAN().fit(X), X, y)
+
+
+def test_a_threat_model_in_the_first_place_is_an_error():
+    """Not silently the estimator, with a default budget."""
+    X, y = load_iris(return_X_y=True)
+    clusters = KMeans(3, n_init=1, random_state=0).fit(X)
+    shift = EmbeddingShift(ThreatModel(eps=0.5))
+    for run in (
+        lambda: ClusteringAttack(shift).run(clusters, X, y),
+        lambda: shift.run(clusters, X),
+    ):
+        with pytest.raises(TypeError, match="did you mean threat_model="):
+            run()
+    with pytest.raises(TypeError, match="estimator of PGD is a ThreatModel"):
+        PGD(ThreatModel(eps=0.5)).run(KNeighborsClassifier().fit(X, y), X, y)

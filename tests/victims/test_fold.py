@@ -325,3 +325,19 @@ def test_a_rule_of_float32_data_is_sent_in_float32_and_comes_back_as_it_was():
             assert again.points.dtype == np.float64
             np.testing.assert_array_equal(again.points, thing.points)
         assert (len(pickle.dumps(rule)) < 0.7 * rule.points.nbytes) == (X.dtype == np.float32)
+
+
+def test_a_registered_map_has_to_be_one():
+    class Odd(TransformerMixin, BaseEstimator):
+        def fit(self, X, y=None):
+            self.n_features_in_ = np.shape(X)[1]
+            return self
+
+        def transform(self, X):
+            return X
+
+    affine_map.register(Odd)(lambda step: np.eye(2))
+    X = np.random.default_rng(0).standard_normal((20, 2))
+    model = make_pipeline(Odd(), KNeighborsClassifier(1)).fit(X, np.arange(20) % 2)
+    with pytest.raises(TypeError, match=r"must return an AffineMap, .*; got ndarray"):
+        as_nearest_neighbor_rule(model)
