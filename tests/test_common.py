@@ -33,3 +33,18 @@ def test_clone_and_pickle(estimator):
     apply = "transform" if hasattr(fitted, "transform") else "predict"
     np.testing.assert_array_equal(getattr(again, apply)(X), getattr(fitted, apply)(X))
     assert not hasattr(clone(fitted), "n_features_in_")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if hasattr(e, "transform")], ids=repr)
+def test_set_output(estimator, library):
+    """Frames in, frames out, with the names that `get_feature_names_out` tells."""
+    frames = pytest.importorskip(library)
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    y = np.arange(30) % 3
+    frame = frames.DataFrame({name: X[:, k] for k, name in enumerate("abc")})
+    fitted = clone(estimator).set_output(transform=library).fit(frame, y)
+    found = fitted.transform(frame)
+    assert isinstance(found, frames.DataFrame)
+    assert list(found.columns) == list(fitted.get_feature_names_out())
+    assert list(fitted.feature_names_in_) == ["a", "b", "c"]
