@@ -30,6 +30,7 @@ def blocks(path):
 NEEDS_DATA = {"doc/guarantees.md", "doc/clustering.md", "doc/datasets.md"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [p for p in PAGES if blocks(p) and name(p) not in NEEDS_DATA], ids=name
 )
