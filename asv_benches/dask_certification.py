@@ -57,23 +57,27 @@ def main():
     with parallel_config("threading"):
         threads = certify_nearest_neighbors(model, X_test, y_test, n_jobs=2)
     threaded = time.perf_counter() - started
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        client.run(prepare)
-        started = time.perf_counter()
-        with parallel_config("dask"):
-            shared = certify_nearest_neighbors(model, X_test, y_test, n_jobs=2)
-        together = time.perf_counter() - started
-        memory = client.run(peak)
-    for found in (threads, shared):
-        np.testing.assert_array_equal(found.radius, serial.radius)
-        np.testing.assert_array_equal(found.status, serial.status)
+    found, ratios, memory = [threads], [], 0.0
+    for processes in (False, True):
+        with (
+            LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=None
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            client.run(prepare)
+            started = time.perf_counter()
+            with parallel_config("dask"):
+                found.append(certify_nearest_neighbors(model, X_test, y_test, n_jobs=2))
+            ratios.append((time.perf_counter() - started) / alone)
+            memory = max(client.run(peak).values())
+    for one in found:
+        np.testing.assert_array_equal(one.radius, serial.radius)
+        np.testing.assert_array_equal(one.status, serial.status)
     print(
-        f"{n} points: serial {alone:.1f} s; two threads, ratio {threaded / alone:.2f}; two "
-        f"workers, ratio {together / alone:.2f}; peak memory of a worker "
-        f"{max(memory.values()):.1f} GiB, of this process {peak():.1f} GiB"
+        f"{n} points: serial {alone:.1f} s; ratios: two threads {threaded / alone:.2f}, two dask "
+        f"workers in one process {ratios[0]:.2f}, in two {ratios[1]:.2f}; peak memory of a worker "
+        f"process {memory:.1f} GiB, of this one {peak():.1f} GiB"
     )
 
 
