@@ -58,6 +58,7 @@ METHODS = {
     "AT ensemble": (lambda eps: eat(eps, split="none", transfer="T0"), 1),
     "split alone": (lambda eps: eat(eps, transfer="T0"), 1),
     "transfer alone": (lambda eps: eat(eps, split="none"), 1),
+    "transfer alone, mixed": (lambda eps: eat(eps, split="none", craft="mixed"), 1),
     "EAT": (eat, 1),
     "EAT, T4": (lambda eps: eat(eps, transfer="T4"), 1),
     "EAT, shift": (lambda eps: eat(eps, craft="shift"), 1),
