@@ -52,10 +52,10 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
     are dealt into batches, what comes back is projected onto the threat model, and the victim's
     own `predict` says whether it works.
 
-    Attributes of a subclass
-    ------------------------
+    Attributes
+    ----------
     minimum_norm : bool
-        Whether it looks for the smallest perturbation, and so needs no budget.
+        Of a class, like the next two: whether it looks for the smallest perturbation, and so needs no budget.
     uses_gradients : bool
         Whether the victim's scores are differentiated.
     fills_batches : bool
