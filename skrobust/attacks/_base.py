@@ -55,7 +55,8 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
     Attributes
     ----------
     minimum_norm : bool
-        Of a class, like the next two: whether it looks for the smallest perturbation, and so needs no budget.
+        Of a class, like the next two: whether it looks for the smallest perturbation, and so
+        needs no budget.
     uses_gradients : bool
         Whether the victim's scores are differentiated.
     fills_batches : bool
