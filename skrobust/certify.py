@@ -15,10 +15,10 @@ from skrobust.certificates import (
     CenterSmoothing,
     Certificate,
     RandomizedSmoothingClassifier,
-    certify_lipschitz,
     certify_nearest_neighbors,
     exact_nearest_neighbor_radius,
 )
+from skrobust.certificates._lipschitz import certify_behind
 from skrobust.threat_model import ThreatModel
 from skrobust.victims import NearestNeighborRule, as_lipschitz_victim, as_nearest_neighbor_rule
 from skrobust.victims._lipschitz import split_at, unwrapped, without_wrappers
@@ -130,9 +130,7 @@ def certify(
         exact = method == "auto"
         one = as_nearest_neighbor_rule(network.tail).n_neighbors == 1
         _check_options(_prover(exact and one), options)
-        return certify_lipschitz(
-            estimator, X, labels, threat_model=threat_model, exact=exact, **options
-        )
+        return certify_behind(network, X, labels, threat_model, exact, options)
     try:
         rule = as_nearest_neighbor_rule(estimator)
     except TypeError as error:
@@ -301,16 +299,6 @@ def _center_smoothing(
     exact = method != "fast" and as_nearest_neighbor_rule(tail).n_neighbors == 1
     prove = _prover(exact)
     _check_options(prove, options)
-    inner = prove(tail, step.transform(X), y, **options)
-    radius = np.where(inner.radius > 0, step.certified_radius(X, inner.radius), 0.0)
-    status = np.where(radius > 0, "probabilistic", "abstained").astype("<U13")
-    kept = np.isin(inner.status, ("misclassified", "interrupted", "unreachable"))
-    return Certificate(
-        radius=radius,
-        status=np.where(kept, inner.status, status),
-        norm=2.0,
-        method=f"center smoothing, each radius with probability {1 - step.alpha:g}",
-        scale=step._scale,
-        feature_names=getattr(step, "feature_names_in_", None),
-        target=inner.target,
-    )
+    Z = step.transform(X)
+    inner = prove(tail, Z, y, **options)
+    return step._certificate(X, np.asarray(Z), inner.radius, inner.status, inner.target)

@@ -35,7 +35,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skrobust.certificates._noisy_rows import noise_scale, noisy_copies
+from skrobust.certificates._noisy_rows import NoisyInput, noise_scale, noisy_copies
+from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._parallel import Progress
@@ -49,7 +50,7 @@ _SLACK = 1 + 1e-9
 
 
 class CenterSmoothing(
-    ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator
+    NoisyInput, ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator
 ):
     """Smooth any embedding by Gaussian noise, so that it is known how far it can move.
 
@@ -165,7 +166,6 @@ class CenterSmoothing(
             given = (self._named(points),) if y is None else (self._named(points), y)
             self.estimator_ = clone(base).fit(*given)
         self._n_outputs = self._embed(points[:1, None]).shape[2]
-        self.needed_share_ = needed_share(self.n_samples, self.alpha / 2)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -206,8 +206,10 @@ class CenterSmoothing(
         ndarray of shape (n_samples,)
             3 R; inf where `n_certify` draws do not tell.
         """
+        check_is_fitted(self)
+        self._validate_params()
         eps = check_one_eps(eps)
-        share = stats.norm.cdf(stats.norm.ppf(self._share()) + eps / self.sigma)
+        share = stats.norm.cdf(stats.norm.ppf(self.needed_share_) + eps / self.sigma)
         # so many draws inside a ball prove that it has the share
         k = int(stats.binom.isf(self.alpha / 2, self.n_certify, share)) + 1
         if k > self.n_certify or share == 1:
@@ -218,7 +220,7 @@ class CenterSmoothing(
                 stacklevel=2,
             )
             return np.full(len(X), np.inf)
-        return 3 * _SLACK * np.sort(self._distances(X), axis=1)[:, k - 1]
+        return 3 * _SLACK * np.sort(self._distances(X, self._centres(X)), axis=1)[:, k - 1]
 
     def certified_radius(self, X: Any, reach: Any) -> np.ndarray:
         """Bound below the perturbations that move an output farther than it may.
@@ -234,7 +236,7 @@ class CenterSmoothing(
         ndarray of shape (n_samples,)
             Each with probability 1 − α; 0 where nothing is proved.
         """
-        q, m = self._share(), self.n_certify
+        check_is_fitted(self)
         try:
             reach = np.broadcast_to(np.asarray(reach, dtype=np.float64), (len(X),))
         except ValueError as error:
@@ -243,20 +245,45 @@ class CenterSmoothing(
             ) from error
         if not (reach >= 0).all():
             raise ValueError(f"reach must be >= 0; got {reach[~(reach >= 0)][0]}.")
-        inside = (3 * _SLACK * self._distances(X) <= reach[:, None]).sum(axis=1)
+        return self._radius(X, self._centres(X), reach)
+
+    def _radius(self, X: Any, centres: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        q, m = self.needed_share_, self.n_certify
+        inside = (3 * _SLACK * self._distances(X, centres) <= reach[:, None]).sum(axis=1)
         at_least = np.maximum(inside, 1)
         p = np.where(inside > 0, stats.beta.ppf(self.alpha / 2, at_least, m - at_least + 1), 0.0)
         found = self.sigma * (stats.norm.ppf(p) - stats.norm.ppf(q)) * (1 - 1e-9)
         return np.where(np.isinf(reach), np.inf, np.where(p > q, found, 0.0))
 
-    def _share(self) -> float:
+    def _certificate(
+        self, X: Any, centres: np.ndarray, reach: np.ndarray, status: np.ndarray, target: Any = None
+    ) -> Certificate:
+        """Return radii of inputs for how far the centres may move, 0 where nothing is proved.
+
+        Statuses that do not depend on the movement are kept.
+        """
+        radius = np.where(reach > 0, self._radius(X, centres, reach), 0.0)
+        proved = np.where(radius > 0, "probabilistic", "abstained").astype("<U13")
+        kept = np.isin(status, ("misclassified", "interrupted", "unreachable"))
+        return Certificate(
+            radius=radius,
+            status=np.where(kept, status, proved),
+            norm=2.0,
+            method=f"center smoothing, each radius with probability {1 - self.alpha:g}",
+            scale=self._scale,
+            feature_names=getattr(self, "feature_names_in_", None),
+            target=target,
+        )
+
+    @property
+    def needed_share_(self) -> float:
+        """The share q of the outputs that a ball has to have."""
         check_is_fitted(self)
-        self._validate_params()
         return needed_share(self.n_samples, self.alpha / 2)
 
-    def _distances(self, X: Any) -> np.ndarray:
+    def _distances(self, X: Any, centres: np.ndarray) -> np.ndarray:
         """Return distances of new outputs to the centres, shape (n_points, n_certify)."""
-        centres, points = self._centres(X), self._read(X)
+        points = self._read(X)
         found = np.empty((len(points), self.n_certify))
         for rows in self._parts(len(points), self.n_certify):
             drawn = self._draws(points[rows], self.n_certify, 1)
@@ -278,20 +305,6 @@ class CenterSmoothing(
         """Return the rows that are looked at together."""
         most = max(1, self.batch_size // n)
         return np.split(np.arange(n_points), range(most, n_points, most))
-
-    def _read(self, X: Any) -> np.ndarray:
-        self._validate_params()
-        kinds = [np.float64, np.float32]
-        return validate_data(self, X, dtype=kinds, allow_nd=True, reset=False)
-
-    def _named(self, points: np.ndarray) -> Any:
-        """Return points as the embedding takes them: with names where it knows some."""
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            return points
-        import pandas as pd
-
-        return pd.DataFrame(points, columns=names)
 
     @property
     def _n_features_out(self) -> int:

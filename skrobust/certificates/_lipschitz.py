@@ -13,11 +13,12 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from skrobust.certificates._exact_knn import exact_nearest_neighbor_radius
 from skrobust.certificates._knn import certify_nearest_neighbors
 from skrobust.certificates._lower_bound import down
+from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.victims import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
 
-__all__ = ["certify_lipschitz"]
+__all__ = ["certify_behind", "certify_lipschitz"]
 
 
 def certify_lipschitz(
@@ -66,11 +67,21 @@ def certify_lipschitz(
             f"{type(estimator).__name__} has no step with a Lipschitz bound; use "
             "AdversarialDeepMetric(lipschitz='orthogonal')."
         )
+    return certify_behind(victim, X, y, threat_model, exact, options)
+
+
+def certify_behind(
+    victim: LipschitzVictim,
+    X: Any,
+    y: Any,
+    threat_model: ThreatModel | None,
+    exact: bool,
+    options: dict[str, Any],
+) -> Certificate:
+    """Certify a pipeline that was taken apart; see :func:`certify_lipschitz`."""
     y = column_or_1d(y)
-    model = ThreatModel() if threat_model is None else threat_model
-    if not isinstance(model, ThreatModel):
-        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
-    budget = model.resolve(victim.front.n_features_in, victim.front.feature_names)
+    front = victim.front
+    budget = model_or_l2(threat_model).resolve(front.n_features_in, front.feature_names)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)
@@ -88,7 +99,7 @@ def certify_lipschitz(
         method=f"{inner.method} behind a network with Lipschitz constant "
         f"{victim.map.lipschitz:.4g}",
         scale=budget.scale,
-        feature_names=victim.front.feature_names,
+        feature_names=front.feature_names,
         target=inner.target,
     )
 

@@ -1,13 +1,34 @@
 """Gaussian copies of rows, the same for a row in whatever batch it comes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import validate_data
 
+from skrobust.certificates._request import model_or_l2
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._row_noise import RowNoise
 
-__all__ = ["noise_scale", "noisy_copies"]
+__all__ = ["NoisyInput", "noise_scale", "noisy_copies"]
+
+
+class NoisyInput:
+    """Reading and naming of the points that an estimator adds noise to."""
+
+    def _read(self, X: Any) -> np.ndarray:
+        self._validate_params()  # type: ignore[attr-defined]
+        kinds = [np.float64, np.float32]
+        return validate_data(self, X, dtype=kinds, allow_nd=True, reset=False)
+
+    def _named(self, points: np.ndarray) -> Any:
+        """Return points as the inner estimator takes them: with names where it knows some."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            return points
+        import pandas as pd
+
+        return pd.DataFrame(points, columns=names)
 
 
 def noisy_copies(
@@ -60,10 +81,7 @@ def noise_scale(
     names : ndarray or None
         Of the features.
     """
-    if model is not None and not isinstance(model, ThreatModel):
-        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
-    resolved = ThreatModel() if model is None else model
-    budget = resolved.resolve(int(np.prod(points.shape[1:])), names)
+    budget = model_or_l2(model).resolve(int(np.prod(points.shape[1:])), names)
     if budget.norm != 2:
         raise ValueError(f"threat_model must have norm=2 for smoothing; got norm={budget.norm:g}.")
     return budget.scale

@@ -32,7 +32,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from skrobust.certificates._noisy_rows import noise_scale, noisy_copies
+from skrobust.certificates._noisy_rows import NoisyInput, noise_scale, noisy_copies
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
@@ -43,7 +43,7 @@ from skrobust.utils._validation import check_abstain_label
 __all__ = ["RandomizedSmoothingClassifier"]
 
 
-class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Smooth any classifier by Gaussian noise, and certify what comes out, with high probability.
 
     The guarantee is for the smoothed classifier, not for the one inside; it is probabilistic, and
@@ -308,20 +308,6 @@ class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEst
         """Return the rows that are looked at together."""
         most = max(1, self.batch_size // self.n_selection)
         return np.split(np.arange(len(points)), range(most, len(points), most))
-
-    def _read(self, X: Any) -> np.ndarray:
-        self._validate_params()
-        kinds = [np.float64, np.float32]
-        return validate_data(self, X, dtype=kinds, allow_nd=True, reset=False)
-
-    def _named(self, points: np.ndarray) -> Any:
-        """Return points as the base classifier takes them: with names where it knows some."""
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            return points
-        import pandas as pd
-
-        return pd.DataFrame(points, columns=names)
 
 
 class _Certifier:

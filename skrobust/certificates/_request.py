@@ -14,7 +14,7 @@ from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
 from skrobust.victims import EmbeddedQueries, NearestNeighborRule
 
-__all__ = ["Attack", "Attempt", "Request"]
+__all__ = ["Attack", "Attempt", "Request", "model_or_l2"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,7 @@ class Request:
                 f"{len(rule.points)}."
             )
         resolved = resolve_device(device)
-        model = ThreatModel() if threat_model is None else threat_model
-        if not isinstance(model, ThreatModel):
-            raise TypeError(f"threat_model must be a ThreatModel or None; got {threat_model!r}.")
-        budget = model.resolve(rule.n_features_in, rule.feature_names)
+        budget = model_or_l2(threat_model).resolve(rule.n_features_in, rule.feature_names)
         y = column_or_1d(y)
         queries = rule.embed(X)
         budget.check_inside(queries.raw)
@@ -206,6 +203,13 @@ class Request:
         if self.target is None:
             return Attempt(predicted != self.y[rows], moved, predicted)
         return Attempt(predicted == self.rule.classes[self.target], moved, predicted)
+
+
+def model_or_l2(model: Any) -> ThreatModel:
+    """Return the threat model of a certificate; None is ℓ₂ on all features."""
+    if model is not None and not isinstance(model, ThreatModel):
+        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
+    return ThreatModel() if model is None else model
 
 
 def _class_index(target: Any, classes: np.ndarray) -> int:

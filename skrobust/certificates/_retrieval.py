@@ -25,6 +25,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.certificates._center_smoothing import CenterSmoothing
 from skrobust.certificates._lower_bound import down
+from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_one_eps
@@ -101,10 +102,8 @@ def certify_retrieval(
     if isinstance(inside, CenterSmoothing):
         return _smoothed(inside, X, y, threat_model, gallery_eps)
     victim = _victim(metric, X, y)
-    model = ThreatModel() if threat_model is None else threat_model
-    if not isinstance(model, ThreatModel):
-        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
-    budget = model.resolve(victim.front.n_features_in, victim.front.feature_names)
+    front = victim.front
+    budget = model_or_l2(threat_model).resolve(front.n_features_in, front.feature_names)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)
@@ -119,9 +118,8 @@ def certify_retrieval(
         # the raw directions in which pairs of items are told apart
         identity = AffineMap.identity(victim.front.n_features_in)
         matrix = reduce(AffineMap.then, victim.front.maps, identity).matrix * budget.scale
-        dual = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}[float(budget.norm)]
         growth = max(stretch - victim.gain(budget), 0) + 1e-9 * stretch
-        images = _Images(Z @ matrix, dual, growth, stretch)
+        images = _Images(Z @ matrix, budget.dual, growth, stretch)
         radius, right = _bounds(Z, y, slack, images)
     elif np.isfinite(stretch):
         radius, right = _bounds(Z, y, slack, _Images(Z * stretch, 2.0, 0.0, stretch))
@@ -200,17 +198,8 @@ def _smoothed(
     Z = step._centres(X)
     check_consistent_length(Z, y)
     reach, right = _bounds(Z, y, np.zeros(len(Z)), _Images(Z, 2.0, 0.0, 1.0))
-    radius = np.where(right, step.certified_radius(X, reach), 0.0)
-    status = np.where(radius > 0, "probabilistic", "abstained").astype("<U13")
-    status[~right] = "misclassified"
-    return Certificate(
-        radius=radius,
-        status=status,
-        norm=2.0,
-        method=f"center smoothing, each radius with probability {1 - step.alpha:g}",
-        scale=step._scale,
-        feature_names=getattr(step, "feature_names_in_", None),
-    )
+    status = np.where(right, "certified", "misclassified")
+    return step._certificate(X, Z, np.where(right, reach, 0.0), status)
 
 
 def _bounds(

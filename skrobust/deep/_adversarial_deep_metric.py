@@ -476,7 +476,7 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
         """Take from the net what the fitted estimator has."""
         net = self.net_
         self.module_, self.criterion_ = self._inference_module(), net.criterion_
-        self.lipschitz_ = self._bound()
+        self.lipschitz_ = None if self._built_with["lipschitz"] is None else self._bound()
         self.history_ = [
             {
                 k: v.item() if isinstance(v, np.generic) else v
@@ -506,11 +506,6 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
         """Return what embeds: the net's module, or its copy with bounded weights."""
         module = self.net_.bare_module.eval()
         return module if self._built_with["lipschitz"] is None else plain(module)
-
-    def _bound(self) -> LipschitzBound | None:
-        if self._built_with["lipschitz"] is None:
-            return None
-        return lipschitz_bound(self.module_, self.layout_.input_shape)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")

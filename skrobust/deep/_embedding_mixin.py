@@ -188,12 +188,15 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"module_ must compute in float64, for which its rounding is known; it is in "
                 f"{self._dtype}."
             )
-        # of the weights that are there, whoever changed them since
+        bound = self._bound()
+        return LipschitzMap(bound.lipschitz, bound.rounding)
+
+    def _bound(self) -> LipschitzBound:
+        """Return the bound of the weights that are there, whoever changed them since."""
         digest = _digest(self.module_)
         if self.__dict__.get("_bounded", (None, None))[0] != digest:
             self._bounded = digest, lipschitz_bound(self.module_, self.layout_.input_shape)
-        bound = self._bounded[1]
-        return LipschitzMap(bound.lipschitz, bound.rounding)
+        return self._bounded[1]
 
     def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Tell the victims package how a point becomes an embedding."""

@@ -189,7 +189,7 @@ class PersistenceMixin:
         check_same(path, model, weights)
         model.load_state_dict(weights)
         own.module_, own._built_with = model.to(target).eval(), built_with(own)
-        own.lipschitz_ = own._bound()
+        own.lipschitz_ = None if own.lipschitz is None else own._bound()
         own.embedding_dim_ = state["embedding_dim"]
         own.classes_, own.n_features_in_ = state["classes"], state["n_features_in"]
         if state["feature_names_in"] is not None:

@@ -92,37 +92,30 @@ class LipschitzVictim:
         return queries, self.step.transform(current)
 
     def gain(self, budget: FeatureBudget) -> float:
-        """Return G."""
-        return _gain(self.front.maps, budget)
+        """Return G, a bound of ‖A diag(s)‖ from the budget's norm to ℓ₂."""
+        maps, s = self.front.maps, budget.scale
+        if not maps:
+            return float(np.linalg.norm(s) if np.isinf(budget.norm) else np.abs(s).max(initial=0))
+        matrix = reduce(AffineMap.then, maps).matrix * s
+        if budget.norm == 1:
+            return float(np.linalg.norm(matrix, axis=0).max(initial=0))
+        spectral = float(np.linalg.norm(matrix, 2)) * (1 + 1e-9)
+        if budget.norm == 2:
+            return spectral
+        sums = float(np.linalg.norm(np.abs(matrix).sum(axis=1)))
+        return min(spectral * np.sqrt(np.count_nonzero(s)), sums)
 
     def movement(self, queries: EmbeddedQueries, budget: FeatureBudget) -> tuple[float, np.ndarray]:
         """Return the stretch, and the slack of each query, of shape (n_samples,)."""
         L, (c, slope) = self.map.lipschitz, self.map.rounding
         if not np.isfinite(L):  # weights that are not finite: nothing is known
             return np.inf, np.full(len(queries.points), np.inf)
-        dual = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}[float(budget.norm)]
         G = self.gain(budget)
-        growth = self.front.movement_error(budget.scale, dual, queries.unit)
+        growth = self.front.movement_error(budget.scale, budget.dual, queries.unit)
         error = self.front.embedding_error(queries)
         size = np.linalg.norm(queries.points, axis=1) * (1 + 1e-9)
         stretch = (L * G + L * growth + slope * (G + growth)) * (1 + 1e-9)
         return stretch, 2 * (c + slope * size + (L + slope) * error) * (1 + 1e-9)
-
-
-def _gain(maps: tuple[AffineMap, ...], budget: FeatureBudget) -> float:
-    """Bound ‖A diag(s)‖ from the budget's norm to ℓ₂."""
-    s = budget.scale
-    if not maps:
-        return float(np.linalg.norm(s) if np.isinf(budget.norm) else np.abs(s).max(initial=0))
-    matrix = reduce(AffineMap.then, maps).matrix * s
-    if budget.norm == 1:
-        return float(np.linalg.norm(matrix, axis=0).max(initial=0))
-    spectral = float(np.linalg.norm(matrix, 2)) * (1 + 1e-9)
-    if budget.norm == 2:
-        return spectral
-    return min(
-        spectral * np.sqrt(np.count_nonzero(s)), float(np.linalg.norm(np.abs(matrix).sum(axis=1)))
-    )
 
 
 def as_lipschitz_victim(estimator: Any) -> LipschitzVictim | None:

@@ -52,7 +52,9 @@ def check_by_hand(model, raw, points, eps):
     assert (delta[:, ~movable] == 0).all()
     scaled = delta[:, movable] / np.asarray(model.feature_scale)[movable]
     if movable.any():
-        assert (np.linalg.norm(scaled, ord=model.norm, axis=1) <= eps).all()
+        # another order of the sum than the package's: its last bits may differ
+        room = 1 + points.shape[1] * np.finfo(float).eps
+        assert (np.linalg.norm(scaled, ord=model.norm, axis=1) <= eps * room).all()
     assert (delta[:, model.increasing] >= 0).all()
     whole = points[:, model.integers]
     assert (np.rint(whole) == whole).all()
