@@ -6,7 +6,9 @@ with f a network, L a metric loss and x' what a training strategy makes of a bat
 adversarial ones, or both. A skorch net does the training.
 """
 
+import copy
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -16,9 +18,11 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
+from skorch.callbacks import Callback
 from torch import nn
 
 from skrobust.deep._adversary import training_adversary
+from skrobust.deep._callbacks import Tell
 from skrobust.deep._checkpoint import Checkpoint, check_same, look_for_checkpoint
 from skrobust.deep._embedding_mixin import EmbeddingMixin
 from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
@@ -37,13 +41,16 @@ from skrobust.deep._training_data import read_training_data
 from skrobust.deep._transaction import unchanged_on_error
 from skrobust.deep._validation import split_rows
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._sklearn import Interval, StrOptions, fit_context
+from skrobust.utils._fit_steps import FitSteps
+from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skrobust.utils._torch import isolated_rng, resolve_device
 
 __all__ = ["AdversarialDeepMetric"]
 
 
-class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, BaseEstimator):
+class AdversarialDeepMetric(
+    PersistenceMixin, EmbeddingMixin, PrefixedParams, CallbackSupportMixin, BaseEstimator
+):
     """Deep embedding trained with a metric loss and an adversary.
 
     `transform` gives embeddings whose Euclidean distances are the learned metric; put it in
@@ -311,6 +318,7 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
             If the training was interrupted; what was learned until then is kept.
         """
         device = resolve_device(self.device)
+        steps = FitSteps(self, X, y, self.max_iter, "epoch")
         with unchanged_on_error(self):
             X, y = read_training_data(self, X, y)
             described, state = look_for_checkpoint(self, X, y, device)
@@ -326,12 +334,15 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
             y = self._codes[y]
             with isolated_rng(seed, device):
                 self._start(X, train, device)
-                callback = None
+                own: list[tuple[str, Callback]] = []
                 if self.checkpoint is not None:
                     if state is not None:
                         check_same(self.checkpoint, self.net_.bare_module, state["module"])
-                    callback = Checkpoint(self.checkpoint, described, seed, state)
-                self._train(X, y, train, valid, seed, callback)
+                    checkpoint = Checkpoint(self.checkpoint, described, seed, state)
+                    own.append(("checkpoint", checkpoint))
+                own.append(("tell", Tell(lambda: steps.step(self._so_far))))
+                self._train(X, y, train, valid, seed, own)
+        steps.end()
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -438,7 +449,7 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
         train: np.ndarray,
         valid: np.ndarray,
         seed: int,
-        checkpoint: Checkpoint | None = None,
+        own: Sequence[tuple[str, Callback]] = (),
         epochs: int | None = None,
     ) -> None:
         """Train the net on some rows; `epochs` None goes on to `max_iter`."""
@@ -464,7 +475,6 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
             validation=Rows(X, y, self.layout_, valid) if len(valid) else None,
         )
         parts = self.training_.assign(y[train], np.random.RandomState(seed))
-        own = [] if checkpoint is None else [("checkpoint", checkpoint)]
         net.callbacks_ += own
         try:
             net.train(Rows(X, y, self.layout_, train, parts), session, epochs)
@@ -477,17 +487,7 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
         net = self.net_
         self.module_, self.criterion_ = self._inference_module(), net.criterion_
         self.lipschitz_ = None if self._built_with["lipschitz"] is None else self._bound()
-        self.history_ = [
-            {
-                k: v.item() if isinstance(v, np.generic) else v
-                for k, v in row.items()
-                if k != "batches"
-            }
-            for row in net.history
-        ]
-        done = [row for row in self.history_ if "train_loss" in row]
-        self.loss_curve_ = [row["train_loss"] for row in done]
-        self.n_iter_ = len(done)
+        self.__dict__.update(self._progress())
         if net.interrupted:
             warnings.warn(
                 f"the training was interrupted after {self.n_iter_} whole epochs; what was "
@@ -501,6 +501,27 @@ class AdversarialDeepMetric(PersistenceMixin, EmbeddingMixin, PrefixedParams, Ba
                 ConvergenceWarning,
                 stacklevel=5,
             )
+
+    def _progress(self) -> dict[str, Any]:
+        """Return the attributes that say how the training went."""
+        history = [
+            {
+                k: v.item() if isinstance(v, np.generic) else v
+                for k, v in row.items()
+                if k != "batches"
+            }
+            for row in self.net_.history
+        ]
+        curve = [row["train_loss"] for row in history if "train_loss" in row]
+        return {"history_": history, "loss_curve_": curve, "n_iter_": len(curve)}
+
+    def _so_far(self) -> dict[str, Any]:
+        """Return the attributes of an estimator whose training ends here, as copies."""
+        module = copy.deepcopy(self._inference_module())
+        found = {"module_": module, "criterion_": copy.deepcopy(self.net_.criterion_)}
+        if self._built_with["lipschitz"] is not None:
+            found["lipschitz_"] = lipschitz_bound(module, self.layout_.input_shape)
+        return found | self._progress()
 
     def _inference_module(self) -> nn.Module:
         """Return what embeds: the net's module, or its copy with bounded weights."""

@@ -1,12 +1,13 @@
-"""Callbacks of the net: the learning-rate schedule, and when to stop."""
+"""Callbacks of the net: the learning-rate schedule, when to stop, and who is told."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 
-__all__ = ["OneCycle", "Patience"]
+__all__ = ["OneCycle", "Patience", "StopTraining", "Tell"]
 
 _RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
 
@@ -69,6 +70,28 @@ class Patience(EarlyStopping):
         """Judge an epoch; one without validation (of `partial_fit`) is let pass."""
         if "valid_recall" in net.history[-1]:
             super().on_epoch_end(net, **kwargs)
+
+
+class StopTraining(KeyboardInterrupt):
+    """A callback ends the training; what was learned is kept."""
+
+
+class Tell(Callback):
+    """Tell of each epoch that ended.
+
+    Parameters
+    ----------
+    told : callable
+        A true value ends the training.
+    """
+
+    def __init__(self, told: Callable[[], bool]):
+        self.told = told
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Tell, and stop where that is wanted."""
+        if self.told():
+            raise StopTraining
 
 
 def _silent(text: str) -> None:

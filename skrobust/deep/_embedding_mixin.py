@@ -169,11 +169,12 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         found = np.empty((len(rows), self.embedding_dim_), dtype=dtype)
         with torch.inference_mode(), frozen(self.module_):
             for start in range(0, len(rows), size):
-                chunk = np.asarray(rows[start : start + size], dtype=dtype)
+                # a frame's rows may not be written to, and torch warns of that
+                chunk = np.require(rows[start : start + size], dtype, ["C", "W"])
                 n = len(chunk)
                 if n < size:
                     chunk = np.concatenate([chunk, np.repeat(chunk[-1:], size - n, axis=0)])
-                x = self.layout_.to_module(torch.from_numpy(np.ascontiguousarray(chunk)))
+                x = self.layout_.to_module(torch.from_numpy(chunk))
                 z = self.module_(x.to(device))[:n]
                 found[start : start + n] = (z if wide else z.float()).cpu().numpy()
         return found

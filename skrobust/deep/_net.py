@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 
 from skrobust.deep._adversary import Adversary
+from skrobust.deep._callbacks import StopTraining
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._sampling import ClassBatches
 from skrobust.deep._training import Training, TrainingStep
@@ -286,6 +287,8 @@ class MetricNet(NeuralNet):
             try:
                 left = self.max_epochs - session.first_epoch if epochs is None else epochs
                 self.fit_loop(rows, epochs=max(left, 0))
+            except StopTraining:
+                pass
             except KeyboardInterrupt:
                 self.interrupted = not self._stopped_early()
             self.notify("on_train_end", X=rows, y=None)

@@ -36,7 +36,8 @@ from skrobust.metric_learning._rounds import ConvexSolver
 from skrobust.objectives import LOSSES, CertificateObjective, MetricObjective, TripletObjective
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._sklearn import Interval, StrOptions, fit_context
+from skrobust.utils._fit_steps import FitSteps
+from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skrobust.utils._torch import as_tensor, make_generator, resolve_device
 
 __all__ = ["RobustMahalanobis"]
@@ -48,7 +49,7 @@ _OBJECTIVES: dict[str, type[MetricObjective]] = {
 _CONVEX: dict[str, type[ConvexSolver]] = {"projected": ProjectedSolver, "cvxpy": CvxpySolver}
 
 
-class RobustMahalanobis(MahalanobisMixin, BaseEstimator):
+class RobustMahalanobis(MahalanobisMixin, CallbackSupportMixin, BaseEstimator):
     """Mahalanobis metric learned to enlarge certified nearest-neighbour radii.
 
     It maximises a lower bound on the smallest perturbation of a point that changes its
@@ -283,6 +284,7 @@ default="identity"
             If the solver did not converge, or nothing was better than the start.
         """
         device = resolve_device(self.device)
+        given = X, y
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_classification_targets(y)
         classes, encoded = np.unique(y, return_inverse=True)
@@ -307,6 +309,16 @@ default="identity"
         anchors, held_out = split_anchors(class_slices, self.validation_fraction, generator)
         check_neighbors(objective.n_neighbors, self.n_candidates, counts)
         n_candidates = min(self.n_candidates or 9 + objective.n_neighbors, len(X) - 1)
+        n_steps = getattr(solver, "n_rounds", getattr(solver, "max_iter", None))
+        steps = FitSteps(self, *given, n_steps, "epoch")
+
+        def told(number: int, loss: float, components: np.ndarray) -> bool:
+            fitted = {"components_": components, "classes_": classes, "n_iter_": number}
+            stop = steps.step(lambda: fitted)
+            return (
+                bool(self.callback is not None and self.callback(number, loss, components)) | stop
+            )
+
         result = solver.solve(
             FitProblem(
                 objective=objective,
@@ -320,7 +332,7 @@ default="identity"
                 n_candidates=n_candidates,
                 generator=generator,
                 verbose=int(self.verbose),
-                callback=self.callback,
+                callback=told,
             )
         )
         check_result(result, solver)
@@ -330,6 +342,7 @@ default="identity"
         self.solver_result_ = result.info | {"status": result.status}
         self.n_iter_ = len(result.loss_curve)
         self.classes_ = classes
+        steps.end()
         return self
 
     def _objective(self) -> MetricObjective:

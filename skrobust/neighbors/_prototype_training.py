@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +44,8 @@ class Schedule:
     clean_tolerance : float
         How much more than the lowest clean error an iterate may have, in standard errors of it.
     verbose : int
+    told : callable, default=None
+        Called with the model after each epoch; a true value ends the training.
     """
 
     target_radius: float | None
@@ -52,6 +55,7 @@ class Schedule:
     rates: tuple[float, float]
     clean_tolerance: float
     verbose: int
+    told: Callable[[PrototypeModel], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,8 @@ class Trained:
         After each epoch.
     interrupted : bool
     target_radius : float
+    stopped : bool
+        By a callback.
     """
 
     model: PrototypeModel
@@ -78,6 +84,7 @@ class Trained:
     curve: list[tuple[float, float, float]]
     interrupted: bool
     target_radius: float
+    stopped: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +213,7 @@ def train(
     latest: Iterate = (model, *_judge(model, judges, target))
     iterates = [latest]
     curve: list[tuple[float, float, float]] = []
-    step, interrupted = 0, False
+    step, interrupted, stopped = 0, False, False
     try:
         for epoch in range(schedule.max_iter):
             started, losses = time.perf_counter(), [0.0]
@@ -246,10 +253,13 @@ def train(
                     f"epoch {epoch + 1:3d}  loss {curve[-1][0]:.5g}  held-out radius {score:.5g}"
                     f"  error {error:.4f}  {seconds:.1f} s"
                 )
+            if schedule.told is not None and schedule.told(now):
+                stopped = True
+                break
     except KeyboardInterrupt:
         interrupted = True
     kept = _choose(iterates, latest, len(judges[1]), schedule.clean_tolerance)
-    return Trained(*kept, curve, interrupted, target)
+    return Trained(*kept, curve, interrupted, target, stopped)
 
 
 def _choose(iterates: list[Iterate], latest: Iterate, n_judges: int, tolerance: float) -> Iterate:

@@ -12,7 +12,7 @@ from skrobust.certificates import (
     exact_nearest_neighbor_radius,
 )
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._estimator import VersionedState
+from skrobust.utils._estimator import Packaged
 from skrobust.utils._sklearn import StrOptions
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_abstain_label, check_one_eps
@@ -20,7 +20,7 @@ from skrobust.utils._validation import check_abstain_label, check_one_eps
 __all__ = ["RobustKNeighborsClassifier"]
 
 
-class RobustKNeighborsClassifier(VersionedState, KNeighborsClassifier):
+class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
     """k-NN that says how far each of its predictions can be trusted.
 
     It predicts what :class:`~sklearn.neighbors.KNeighborsClassifier` with uniform weights does.

@@ -1,6 +1,7 @@
 """A few learned prototypes a class, under a learned metric, with exact certificates."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -16,10 +17,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
+from skrobust.neighbors._prototype_objective import PrototypeModel
 from skrobust.neighbors._prototype_training import PrototypeProblem, Schedule, Trained
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._sklearn import Interval, StrOptions, fit_context
+from skrobust.utils._fit_steps import FitSteps
+from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device, to_numpy
 from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.victims._rule import check_size
@@ -33,7 +36,7 @@ _WORTH = 0.01  # what twice as many have to add to the held-out radius, a share 
 _JUDGES = 4096  # held-out points at most
 
 
-class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
+class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Nearest prototype under a learned metric, trained for its certified radius.
 
     The class of a point is that of the nearest of a few prototypes. These and the metric are
@@ -189,6 +192,7 @@ class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check_temperature()
         device = resolve_device(self.device)
+        given = X, y
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         check_size(X)
@@ -215,23 +219,33 @@ class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
             device,
             int(random_state.randint(2**31 - 1)),
         )
-        found = self._solve(problem, unit)
+        steps = FitSteps(
+            self, *given, None if self.n_prototypes == "auto" else self.max_iter, "epoch"
+        )
+
+        def fitted(model: PrototypeModel) -> dict[str, Any]:
+            own = {
+                "prototypes_": to_numpy(model.prototypes).astype(np.float64) * unit + center,
+                "prototype_labels_": self.classes_[to_numpy(model.labels)],
+                "components_": to_numpy(model.components).astype(np.float64),
+            }
+            return own | {"_rule": self._make_rule(own, X.dtype, names)}
+
+        found = self._solve(problem, unit, lambda model: steps.step(lambda: fitted(model)))
         if found.interrupted:
             warnings.warn(
                 f"interrupted after {len(found.curve)} epochs; the best iterate is kept.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.prototypes_ = to_numpy(found.model.prototypes).astype(np.float64) * unit + center
-        self.prototype_labels_ = self.classes_[to_numpy(found.model.labels)]
-        self.components_ = to_numpy(found.model.components).astype(np.float64)
+        self.__dict__.update(fitted(found.model))
         self.target_radius_ = found.target_radius * unit
         self.validation_curve_ = [
             {"loss": loss * unit, "radius": score * unit, "error": error}
             for loss, score, error in found.curve
         ]
         self.n_iter_ = len(found.curve)
-        self._rule = self._make_rule(X.dtype, names)
+        steps.end()
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -274,18 +288,20 @@ class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return as_nearest_neighbor_rule(self._rule)
 
-    def _make_rule(self, dtype: Any, names: Any) -> Pipeline:
+    def _make_rule(self, own: dict[str, Any], dtype: Any, names: Any) -> Pipeline:
         """Return the nearest-neighbour rule as a Pipeline of a linear map and 1-NN."""
         linear = _Linear()
-        linear.components_ = self.components_
+        linear.components_ = own["components_"]
         linear.n_features_in_ = self.n_features_in_
         if names is not None:
             linear.feature_names_in_ = names
-        stored = self.prototypes_.astype(dtype) @ self.components_.T.astype(dtype)
-        nearest = KNeighborsClassifier(1, algorithm="brute").fit(stored, self.prototype_labels_)
+        stored = own["prototypes_"].astype(dtype) @ own["components_"].T.astype(dtype)
+        nearest = KNeighborsClassifier(1, algorithm="brute").fit(stored, own["prototype_labels_"])
         return Pipeline([("metric", linear), ("nearest", nearest)])
 
-    def _solve(self, problem: PrototypeProblem, unit: float) -> Trained:
+    def _solve(
+        self, problem: PrototypeProblem, unit: float, told: Callable[[PrototypeModel], bool]
+    ) -> Trained:
         """Train; with "auto" with more and more prototypes, as long as that pays."""
         target = None if self.target_radius is None else self.target_radius / unit
         schedule = Schedule(
@@ -296,12 +312,13 @@ class RobustPrototypeClassifier(ClassifierMixin, BaseEstimator):
             (self.learning_rate, self.metric_learning_rate if self.learn_metric else 0.0),
             self.clean_tolerance,
             self.verbose,
+            told,
         )
         if self.n_prototypes != "auto":
             return problem.solve(int(self.n_prototypes), schedule)
         largest = np.bincount(problem.y).max()
         n, best = _FEWEST, problem.solve(_FEWEST, schedule)
-        while n < min(_MOST, largest) and not best.interrupted:
+        while n < min(_MOST, largest) and not (best.interrupted or best.stopped):
             n *= 2
             # the same radius for all, so that they can be compared
             more = problem.solve(n, replace(schedule, target_radius=best.target_radius))

@@ -1,20 +1,29 @@
-"""The base of the package's estimators: scikit-learn's, with our version in what is pickled."""
+"""The base of the package's estimators: scikit-learn's, with our version and our pages."""
 
+import os
 import re
 import warnings
+from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
+from itertools import takewhile
 from typing import Any
 
 from sklearn.base import BaseEstimator as SklearnEstimator
 
 from skrobust._version import __version__
 
-__all__ = ["BaseEstimator", "VersionedState", "is_newer"]
+__all__ = ["BaseEstimator", "Packaged", "is_newer"]
 
 _KEY = "_skrobust_version"
 
 
-class VersionedState:
-    """Pickles, joblib dumps and skops files that say which version wrote them."""
+class Packaged:
+    """What the package adds to scikit-learn's base: its version, and links to its pages.
+
+    Pickles, joblib dumps and skops files say which version wrote them. The HTML view of an
+    estimator links to its page of the documentation at the address in the environment variable
+    SKROBUST_DOCS, else at that of the package's metadata.
+    """
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
@@ -32,9 +41,29 @@ class VersionedState:
         state = {k: v for k, v in state.items() if k != _KEY}
         super().__setstate__(state)  # type: ignore[misc]
 
+    def _get_doc_link(self) -> str:
+        """Return the address of the page of the class; "" where none is known."""
+        own = type(self)
+        home = os.environ.get("SKROBUST_DOCS") or _published()
+        public = list(takewhile(lambda part: part[0] != "_", own.__module__.split(".")))
+        if not home or public[:1] != ["skrobust"]:
+            return ""
+        return f"{home.rstrip('/')}/reference/generated/{'.'.join(public)}.{own.__name__}.html"
 
-class BaseEstimator(VersionedState, SklearnEstimator):
-    """Scikit-learn's base, with our version in what is pickled."""
+
+class BaseEstimator(Packaged, SklearnEstimator):
+    """Scikit-learn's base, with what the package adds."""
+
+
+@cache
+def _published() -> str:
+    """Return the address of the documentation in the package's metadata; "" without one."""
+    try:
+        urls = metadata("skrobust").get_all("Project-URL") or []
+    except PackageNotFoundError:  # a checkout on the path
+        return ""
+    pairs = (url.partition(",") for url in urls)
+    return next((url.strip() for name, _, url in pairs if name == "Documentation"), "")
 
 
 def is_newer(version: str) -> bool:

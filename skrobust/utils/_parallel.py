@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
 __all__ = ["Progress", "check_n_jobs", "deal", "run_parts"]
@@ -124,7 +125,9 @@ def run_parts(
             for part in parts:
                 keep(function(part))
         else:
-            run = Parallel(n_jobs=n_jobs, return_as="generator")
+            # those that cannot hand results over one by one hand them over at the end
+            streams = getattr(get_active_backend()[0], "supports_return_generator", False)
+            run = Parallel(n_jobs=n_jobs, return_as="generator" if streams else "list")
             for result in run(delayed(_call)(_Sent(function), part) for part in parts):
                 keep(result)
     except KeyboardInterrupt:

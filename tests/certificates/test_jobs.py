@@ -43,7 +43,7 @@ def serial():
         return certificates(None)
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky"])
+@pytest.mark.parametrize("backend", ["threading", "loky", "multiprocessing"])
 def test_jobs_give_the_same_results(backend, serial):
     with config_context(working_memory=0.2), parallel_config(backend):
         check_same(certificates(2), serial)
@@ -62,6 +62,22 @@ def test_a_local_dask_cluster_gives_the_same_results(serial):
         parallel_config("dask"),
     ):
         check_same(certificates(2), serial)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_ray_gives_the_same_results(serial):
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        with config_context(working_memory=0.2), parallel_config("ray"):
+            found = exact_nearest_neighbor_radius(model(1), X, Y, n_jobs=2)
+        check_same([found], serial[2:3])
+    finally:
+        ray.shutdown()
 
 
 def test_progress(capsys):
