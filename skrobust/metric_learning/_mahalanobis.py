@@ -8,6 +8,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.utils._pairs import check_paired, split_pairs
+from skrobust.utils._sklearn import array_namespace
 
 __all__ = ["MahalanobisMetric", "MahalanobisMixin"]
 
@@ -62,11 +63,16 @@ class MahalanobisMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            ``X @ components_.T``; float32 for float32 input, else float64.
+            ``X @ components_.T``; float32 for float32 input, else float64. With
+            scikit-learn's ``array_api_dispatch`` an array of another library (a tensor on a GPU)
+            stays one, where it is.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return X @ self.components_.T.astype(X.dtype, copy=False)
+        xp, device = array_namespace(X)
+        X = validate_data(self, X, dtype=[xp.float64, xp.float32], reset=False)
+        if device is None:
+            return X @ self.components_.T.astype(X.dtype, copy=False)
+        return X @ xp.asarray(self.components_.T.copy(), dtype=X.dtype, device=device)
 
     def get_mahalanobis_matrix(self) -> np.ndarray:
         """Return M = GᵀG of shape (n_features, n_features), symmetric and positive semidefinite."""

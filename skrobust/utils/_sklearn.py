@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import _fit_context as fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._array_api import device, get_namespace
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -29,11 +30,23 @@ __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
+    "array_namespace",
     "column_transformer_blocks",
     "fit_context",
     "knn_training_data",
     "safe_indexing",
 ]
+
+
+def array_namespace(X: Any) -> tuple[Any, Any]:
+    """Return the array library of X, and the device that X is on.
+
+    NumPy and None, unless ``array_api_dispatch`` is on and X is an array of another library.
+    """
+    xp, dispatched = get_namespace(X)
+    if not dispatched or isinstance(X, np.ndarray):
+        return np, None
+    return xp, device(X)
 
 
 def knn_training_data(estimator: Any) -> tuple[Any, np.ndarray]:
