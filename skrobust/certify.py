@@ -165,8 +165,8 @@ def _check_options(prove: Any, options: dict[str, Any]) -> None:
             "a certificate has no budget: ask its result, certify(estimator, X, y).certified(eps)."
         )
     if unknown:
-        known.remove("threat_model")
-        raise TypeError(f"{prove.__name__} has no option {unknown[0]!r}; it has {known}.")
+        known = ["threat_model", "method", *(name for name in known if name != "threat_model")]
+        raise TypeError(f"certify has no option {unknown[0]!r} here; it has {known}.")
 
 
 def certify_batches(

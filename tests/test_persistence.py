@@ -91,23 +91,27 @@ def test_altered_skops_files_raise():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_altered_safetensors_raise_or_hold_numbers(tmp_path, seed):
-    """Bytes changed at random: an error, or an estimator with other weights; never code."""
+def test_altered_safetensors_raise(tmp_path, seed):
+    """Bytes changed at random: an error, unless the content is the same (white space)."""
     path = tmp_path / "net"
     metric = AdversarialDeepMetric(max_iter=1, random_state=0).fit(X, y)
     metric.save(path)
     data = path.read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
     rng = np.random.default_rng(seed)
-    for _ in range(40):
+    n_same = 0
+    for k in range(60):
         broken = bytearray(data)
-        for place in rng.integers(0, min(len(data), 3000), 3):
-            broken[place] = rng.integers(256)
+        start, end = (0, header) if k % 2 else (header, len(data))
+        broken[rng.integers(start, end)] ^= rng.integers(1, 256)
         path.write_bytes(bytes(broken))
         try:
             loaded = AdversarialDeepMetric.load(path)
-        except (ValueError, KeyError, TypeError, OSError, AttributeError):
+        except (ValueError, OSError):
             continue
-        assert isinstance(loaded, AdversarialDeepMetric)
+        n_same += 1
+        np.testing.assert_array_equal(loaded.transform(X), metric.transform(X))
+    assert n_same <= 3
     for end in np.linspace(0, len(data) - 1, 15).astype(int):
         path.write_bytes(data[:end])
         with pytest.raises((ValueError, OSError)):

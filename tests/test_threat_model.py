@@ -36,6 +36,35 @@ def test_spellings_of_mutable(mutable):
     assert budget.size(np.array([[1.0, 0, -2]]))[0] == 3
 
 
+def test_a_series_goes_by_its_index():
+    order = ["sex", "age", "income"]
+    scale = pd.Series([3.0, 1.0, 2.0], index=order)
+    mutable = pd.Series([False, True, True], index=order)
+    upper = pd.Series([30.0, 10.0, 20.0], index=order)
+    model = ThreatModel(feature_scale=scale, mutable=mutable, bounds=(-upper, upper))
+    budget = model.resolve(3, NAMES)
+    np.testing.assert_array_equal(budget.scale, [1, 2, 0])
+    np.testing.assert_array_equal(budget.upper, [10, 20, 30])
+    np.testing.assert_array_equal(budget.lower, [-10, -20, -30])
+    # without names of the features, or with a numbered index, the order is theirs
+    np.testing.assert_array_equal(ThreatModel(feature_scale=scale).resolve(3).scale, [3, 1, 2])
+    numbered = ThreatModel(feature_scale=pd.Series([3.0, 1.0, 2.0]))
+    np.testing.assert_array_equal(numbered.resolve(3, NAMES).scale, [3, 1, 2])
+    named = ThreatModel(mutable=pd.Series(["age", "sex"])).resolve(3, NAMES)
+    np.testing.assert_array_equal(named.scale, [1, 0, 1])
+    with pytest.raises(ValueError, match=r"feature_scale must have one value .* 'age' is in"):
+        ThreatModel(feature_scale=scale.rename({"age": "height"})).resolve(3, NAMES)
+    with pytest.raises(ValueError, match="'income' is in one of them only"):
+        ThreatModel(feature_scale=scale.drop("income")).resolve(3, NAMES)
+
+
+def test_a_mask_of_zeros_and_ones_is_not_taken_for_positions():
+    with pytest.raises(ValueError, match=r"mutable must hold each position once; got \[1, 0, 1"):
+        ThreatModel(mutable=[1, 0, 1]).resolve(3)
+    with pytest.raises(ValueError, match="each position once"):
+        ThreatModel(mutable=[2, -1]).resolve(3)
+
+
 def test_nothing_mutable():
     budget = ThreatModel(mutable=[]).resolve(3)
     np.testing.assert_array_equal(budget.scale, 0)

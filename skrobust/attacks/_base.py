@@ -4,6 +4,7 @@ from abc import abstractmethod
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
+import joblib
 import numpy as np
 from sklearn.base import (
     MetaEstimatorMixin,
@@ -222,6 +223,7 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         table = read_table(X)
         y = column_or_1d(y)
         check_consistent_length(table.values, y)
+        _check_width(table, estimator)
         budget = resolve_budget(model, table, estimator)
         budgets = self._budgets(eps, model)
         budget.check_inside(np.where(table.numeric, table.values, 0.0))
@@ -316,17 +318,57 @@ def read_table(X: Any) -> Table:
 
 
 def refuse_model_as_estimator(attack: Any) -> None:
-    """Raise where a threat model was given in the first place, which is the estimator's."""
-    if isinstance(getattr(attack, "estimator", None), ThreatModel):
+    """Raise where something else was given in the first place, which is the estimator's."""
+    given = getattr(attack, "estimator", None)
+    if isinstance(given, ThreatModel | list):
+        meant = "threat_model" if isinstance(given, ThreatModel) else "attacks"
         raise TypeError(
-            f"estimator of {type(attack).__name__} is a ThreatModel; did you mean threat_model=…?"
+            f"estimator of {type(attack).__name__} is a {type(given).__name__}; did you mean "
+            f"{meant}=…?"
         )
+
+
+def check_same_model(attack: Any, model: ThreatModel | None, name: str, owner: str) -> None:
+    """Raise where an inner attack has a threat model of its own that is not the owner's.
+
+    Budgets may differ: the owner's is used.
+
+    Parameters
+    ----------
+    attack : BaseAttack
+    model : ThreatModel or None
+        The owner's.
+    name, owner : str
+        What the two are called in the message.
+    """
+    inner = attack.threat_model
+    if inner is None or _without_eps(inner) == _without_eps(model_or_default(model)):
+        return
+    raise ValueError(
+        f"{name} has a threat_model of its own, {inner!r}, which {owner} does not use; give "
+        f"threat_model to {owner}."
+    )
+
+
+def _without_eps(model: ThreatModel) -> Any:
+    return joblib.hash({k: v for k, v in model.get_params().items() if k != "eps"})
 
 
 def check_fitted(estimator: Any) -> None:
     """Raise NotFittedError for an estimator that is not fitted; other objects pass."""
     if hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__"):
         check_is_fitted(estimator)
+
+
+def _check_width(table: Table, estimator: Any) -> None:
+    """Raise where X has another number of features than the estimator knows."""
+    expected = getattr(estimator, "n_features_in_", None)
+    found = table.values.shape[1]
+    if expected is not None and found != expected:
+        raise ValueError(
+            f"X has {found} features, but {type(estimator).__name__} is expecting {expected} "
+            "features as input."
+        )
 
 
 def _refuse_other_kinds(estimator: Any) -> None:

@@ -44,6 +44,13 @@ class ClusteringAttackResult:
     scores: dict[str, dict[str, float]]
     found: EmbeddingAttackResult
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {found['nmi']:.3f}" for name, found in self.scores.items())
+        return (
+            f"ClusteringAttackResult({int(self.touched.sum())} of {len(self.touched)} points "
+            f"moved; NMI: {scores})"
+        )
+
     @classmethod
     def of(
         cls,

@@ -73,6 +73,12 @@ class EmbeddingAttackResult:
     n_gradient_calls: int
     diagnostics: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return (
+            f"EmbeddingAttackResult({len(self.value)} points, mean value "
+            f"{float(self.value.mean()):.4g}; {self.n_queries} queries)"
+        )
+
 
 @dataclass(eq=False)
 class EmbeddingRows:

@@ -108,6 +108,19 @@ class Search:
         )
 
 
+def _checked(found: Any, attack: Attack, shape: tuple[int, ...]) -> np.ndarray:
+    """Return what an attack made of a batch as candidates; raise where it is not as described."""
+    kind = type(attack).__name__
+    if not isinstance(found, np.ndarray):
+        raise TypeError(f"{kind}._perturb must return an ndarray; got {type(found).__name__}.")
+    if found.shape[-2:] != shape or found.ndim not in (2, 3):
+        raise ValueError(
+            f"{kind}._perturb must return an array of shape {shape}, or of several such; got "
+            f"{found.shape}."
+        )
+    return found[None] if found.ndim == 2 else found
+
+
 def _attack_rows(
     attack: Attack,
     victim: Victim,
@@ -126,8 +139,7 @@ def _attack_rows(
     problem = AttackProblem(
         victim, budget, filled, n, np.full(len(filled), eps), noise.take(filled), restart
     )
-    candidates = attack._perturb(problem)
-    candidates = candidates[None] if candidates.ndim == 2 else candidates
+    candidates = _checked(attack._perturb(problem), attack, problem.raw.shape)
     inner = AttackProblem(victim, budget, rows, n, np.full(n, eps), noise.take(rows), restart)
     points, success = inner.raw.copy(), np.zeros(n, dtype=bool)
     size = np.zeros(n)

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._base import BaseAttack, check_same_model
 from skrobust.attacks._pgd import PGD
 from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.threat_model import ThreatModel
@@ -35,7 +35,8 @@ class TransferAttack(BaseAttack):
         without a fit needs a fitted one, in a ``FrozenEstimator`` where the attack is cloned (in
         scorers). None is ``KNeighborsClassifier(1)``.
     attack : attack, default=None
-        Of the surrogate; None is ``PGD(n_restarts=2)``. Its own `threat_model` is not used.
+        Of the surrogate; None is ``PGD(n_restarts=2)``. It has no `threat_model` of its
+        own, or the same.
     threat_model : ThreatModel, default=None
         What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
     batch_size : int, default=128
@@ -123,6 +124,7 @@ class TransferAttack(BaseAttack):
         inner = self._inner()
         if not isinstance(inner, BaseAttack) or isinstance(inner, TransferAttack | BaseComposition):
             raise TypeError(f"attack must be a single attack, such as PGD; got {inner!r}.")
+        check_same_model(inner, self.threat_model, "attack", "TransferAttack")
         if inner.uses_gradients:
             differentiable_scores(fitted)  # an error comes before any work
         return fitted

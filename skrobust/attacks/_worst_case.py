@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skrobust.attacks._apgd import APGD
-from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._base import BaseAttack, check_same_model
 from skrobust.attacks._noise import NoiseAttack
 from skrobust.attacks._problem import AttackProblem
 from skrobust.attacks._result import AttackResult
@@ -25,8 +25,8 @@ class WorstCase(BaseComposition, BaseAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``.
     attacks : list of (name, attack) tuples, default=None
-        None is APGD with four restarts, and noise. Their own `estimator` and `threat_model` are
-        not used.
+        None is APGD with four restarts, and noise. Their own `estimator` is not used, and they
+        have no `threat_model` of their own, or the same.
     threat_model : ThreatModel, default=None
         What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
 
@@ -98,6 +98,8 @@ class WorstCase(BaseComposition, BaseAttack):
                 raise TypeError(f"attacks must hold pairs (name, attack); got {pair!r}.")
         if not self.attacks:
             raise ValueError("attacks must hold at least one attack; got none.")
+        for name, attack in self.attacks:
+            check_same_model(attack, self.threat_model, f"attacks: {name!r}", "WorstCase")
         return list(self.attacks)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:

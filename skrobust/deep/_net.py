@@ -154,6 +154,10 @@ def _checked(
     if not isinstance(found, tuple) or len(found) != 2:
         raise TypeError(f"{name}.loss must return the loss and an embedding of each row.")
     loss, z = found
+    if not isinstance(loss, torch.Tensor) or loss.ndim != 0 or not loss.requires_grad:
+        raise TypeError(
+            f"{name}.loss must return a scalar tensor with gradients as the loss; got {loss!r}."
+        )
     if len(z) != len(step.x):
         raise ValueError(
             f"{name}.loss must return an embedding of each of the {len(step.x)} rows; got {len(z)}."

@@ -1,9 +1,10 @@
 """Nested states as tensors and text, without pickle.
 
-Tensors go into a safetensors file, everything else into its header as JSON: reading such a file
-runs no code.
+Tensors go into a safetensors file, everything else into its header as JSON, with a digest of
+both: reading such a file runs no code, and one that was damaged is refused.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 
 __all__ = ["can_be_written", "read_tree", "write_tree"]
 
-_HEADER = "skrobust"
+_HEADER, _DIGEST = "skrobust", "sha256"
 
 
 def write_tree(path: Any, tree: Any) -> None:
@@ -34,7 +35,7 @@ def write_tree(path: Any, tree: Any) -> None:
     text = json.dumps(_pack(tree, "", tensors))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata={_HEADER: text})
+        save_file(tensors, part, metadata={_HEADER: text, _DIGEST: _digest(text, tensors)})
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -55,15 +56,26 @@ def read_tree(path: Any) -> Any:
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(_HEADER)
+            header = file.metadata() or {}
+            text = header.get(_HEADER)
             if text is None:
                 raise ValueError("it has no header of skrobust.")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if header.get(_DIGEST) != _digest(text, tensors):
+            raise ValueError("its content is not what was written.")
         return _unpack(json.loads(text), tensors)
     except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"the file {str(path)!r} is broken, or is not one that skrobust wrote: {error}"
         ) from error
+
+
+def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def can_be_written(tree: Any) -> bool:

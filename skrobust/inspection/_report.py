@@ -18,7 +18,7 @@ from skrobust.attacks import (
     HopSkipJump,
     NoiseAttack,
 )
-from skrobust.attacks._base import read_table, resolve_budget
+from skrobust.attacks._base import check_same_model, read_table, resolve_budget
 from skrobust.certificates import CenterSmoothing, Certificate, RandomizedSmoothingClassifier
 from skrobust.certify import certify
 from skrobust.inspection._health import HealthFinding, evaluation_health
@@ -135,7 +135,7 @@ def robustness_report(
     eps: Any,
     threat_model: ThreatModel | None = None,
     attacks: Mapping[str, BaseAttack] | None = None,
-    certify: bool = True,
+    certify: bool | str = True,
     random_state: Any = 0,
     verbose: int = 0,
 ) -> RobustnessReport:
@@ -155,10 +155,12 @@ def robustness_report(
         What may be changed; None is ℓ₂ on all features. Its own `eps` is not used.
     attacks : mapping of str to attack, default=None
         None takes those that apply: for k-NN the exact one (one neighbour) or the greedy one, APGD
-        with four restarts where there are gradients, HopSkipJump, and noise. Their own
-        `threat_model` is replaced.
-    certify : bool, default=True
-        Whether a lower bound is proved, where that is possible; of smoothed estimators it is
+        with four restarts where there are gradients, HopSkipJump, and noise. They have
+        no `threat_model` of their own, or the same.
+    certify : bool or {"fast", "auto", "exact"}, default=True
+        Whether a lower bound is proved, where that is possible, and by which method of
+        :func:`skrobust.certify.certify`; True is "fast". "auto" is exact for one neighbour, which
+        closes the gap there and takes longer. Of smoothed estimators the bound is
         probabilistic, and a note says so.
     random_state : int, RandomState or None, default=0
         For the attacks that are chosen here.
@@ -187,6 +189,10 @@ def robustness_report(
     >>> bool((report.certified <= report.worst).all())
     True
     """
+    if not isinstance(certify, bool) and certify not in ("fast", "auto", "exact"):
+        raise ValueError(
+            f"certify must be True, False, 'fast', 'auto' or 'exact'; got {certify!r}."
+        )
     budgets = np.unique(check_eps(eps))
     y = column_or_1d(y)
     model = _by_position(threat_model, X, estimator)
@@ -204,13 +210,16 @@ def robustness_report(
             raise ValueError(f"attacks must have names other than {_COLUMNS}; got {name!r}.")
         if not isinstance(attack, BaseAttack):
             raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
+        own = ThreatModel() if threat_model is None else threat_model
+        check_same_model(attack, own, f"attacks[{name!r}]", "robustness_report")
         one = clone(attack).set_params(threat_model=clone(model))
         if "verbose" in one.get_params():
             one.set_params(verbose=verbose)
         # without a limit, the smallest perturbations are known beyond the largest budget too
         results[name] = one.run(estimator, X, y, eps=None if one.minimum_norm else budgets)
         chosen[name] = one
-    certificate = _certificate(estimator, X, y, model, notes) if certify else None
+    method = "fast" if certify is True else certify
+    certificate = _certificate(estimator, X, y, model, method, notes) if method else None
     norms = np.array([found.minimal_norm for found in results.values()])
     first = next(iter(results.values()))
     if certificate is not None:
@@ -281,14 +290,14 @@ def _attacks(
 
 
 def _certificate(
-    estimator: Any, X: Any, y: np.ndarray, model: ThreatModel, notes: list[str]
+    estimator: Any, X: Any, y: np.ndarray, model: ThreatModel, method: Any, notes: list[str]
 ) -> Certificate | None:
     if not read_table(X).numeric.all():
         notes.append("no certificate: X has columns that are not numbers.")
         return None
     try:
         if not _smoothed(estimator):
-            return certify(estimator, X, y, threat_model=model, method="fast")
+            return certify(estimator, X, y, threat_model=model, method=method)
         found = certify(estimator, X, y)  # in the threat model of its noise
     except (TypeError, ValueError) as error:
         notes.append(f"no certificate: {error}")

@@ -121,7 +121,7 @@ def reseeding_floor(clusterer: Any, Z: Any, y: Any, *, n_repeats: int = 5, seed:
     Z : array-like of shape (n_samples, n_components)
         Clean points or embeddings.
     y : array-like of shape (n_samples,)
-        True labels.
+        True labels. A metric inside that needs them is fitted with them.
     n_repeats : int, default=5
         Seeds, at least 2.
     seed : int, default=0
@@ -146,7 +146,7 @@ def reseeding_floor(clusterer: Any, Z: Any, y: Any, *, n_repeats: int = 5, seed:
         model = clone(clusterer)
         if "random_state" in model.get_params():
             model.set_params(random_state=seed + k)
-        found.append(normalized_mutual_info_score(y, model.fit_predict(Z)))
+        found.append(normalized_mutual_info_score(y, model.fit_predict(Z, y)))
     return float(np.ptp(found))
 
 

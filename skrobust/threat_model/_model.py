@@ -41,7 +41,8 @@ class ThreatModel(BaseEstimator):
         The budget, ≥ 0, in the units of X over `feature_scale`. Certificates do not need it.
     feature_scale : array-like of shape (n_features,) or mapping of str to float, default=None
         How far each feature moves for one unit of `eps`, in (1e-100, 1e100). A mapping gives the
-        scales of named features, the others have 1; None is 1 for all.
+        scales of named features, the others have 1; None is 1 for all. A pandas Series, here and
+        below, goes by its index where the features have names.
     mutable : array-like, default=None
         The features that can be changed: a boolean mask of shape (n_features,), positions, or
         names. None is all.
@@ -164,7 +165,8 @@ class ThreatModel(BaseEstimator):
             for name, value in self.feature_scale.items():
                 scale[_position(name, names, "feature_scale")] = value
         elif self.feature_scale is not None:
-            scale = _vector(self.feature_scale, n_features, "feature_scale")
+            given = _in_order(self.feature_scale, names, "feature_scale")
+            scale = _vector(given, n_features, "feature_scale")
         bad = np.flatnonzero(~((scale > 1e-100) & (scale < 1e100)))
         if len(bad):
             raise ValueError(
@@ -217,8 +219,10 @@ class ThreatModel(BaseEstimator):
         elif self.bounds is not None:
             if not isinstance(self.bounds, Sequence) or len(self.bounds) != 2:
                 raise ValueError(f"bounds must be a pair (lower, upper); got {self.bounds!r}.")
-            lower = _vector(self.bounds[0], n_features, "bounds[0]")
-            upper = _vector(self.bounds[1], n_features, "bounds[1]")
+            lower, upper = (
+                _vector(_in_order(end, names, f"bounds[{k}]"), n_features, f"bounds[{k}]")
+                for k, end in enumerate(self.bounds)
+            )
         if not (lower <= upper).all():  # also where one is NaN
             raise ValueError(f"bounds must have lower <= upper everywhere; got {self.bounds!r}.")
         return lower, upper
@@ -230,6 +234,8 @@ def _mask(
     """Return a mask from a mask, positions or names; all or nothing for None."""
     if given is None:
         return np.full(n_features, everything)
+    if np.asarray(given).dtype == bool:
+        given = _in_order(given, names, parameter)
     given = np.atleast_1d(np.asarray(given))
     if given.dtype == bool:
         if given.shape != (n_features,):
@@ -247,9 +253,33 @@ def _mask(
                 f"{parameter} must hold positions below {n_features}; got {given.tolist()!r}."
             )
         mask[positions] = True
+        if mask.sum() < positions.size:
+            raise ValueError(
+                f"{parameter} must hold each position once; got {given.tolist()!r}. (A mask holds "
+                "True and False.)"
+            )
     else:
         raise TypeError(f"{parameter} must be a mask, positions or names; got {given.tolist()!r}.")
     return mask
+
+
+def _in_order(given: Any, names: list[str] | None, parameter: str) -> Any:
+    """Return a pandas Series in the order of the features that its index names.
+
+    One that is numbered, or whose features have no names, is in their order already.
+    """
+    if names is None or not hasattr(given, "reindex"):
+        return given
+    labels = [str(label) for label in given.index]
+    if sorted(labels) == sorted(names):
+        return given.to_numpy()[[labels.index(name) for name in names]]
+    if labels == [str(k) for k in range(len(labels))]:
+        return given
+    odd = sorted({*labels} ^ {*names}) or labels
+    raise ValueError(
+        f"{parameter} must have one value for each feature where its index has names; "
+        f"{odd[0]!r} is in one of them only, or twice. A dict may name some."
+    )
 
 
 def _vector(value: Any, n_features: int, name: str) -> np.ndarray:

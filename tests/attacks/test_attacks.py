@@ -508,6 +508,55 @@ def test_attacks_in_attacks(iris):
     clone(TransferAttack(surrogate=FrozenEstimator(knn))).run(tree, X, y)
 
 
+def test_threat_models_of_inner_attacks_are_not_dropped(iris):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X, y)
+    inner = PGD(threat_model=ThreatModel(eps=2.0))
+    outer = [
+        WorstCase(attacks=[("p", PGD(threat_model=ThreatModel(1, eps=2.0)))]),
+        TransferAttack(surrogate=knn, attack=inner, threat_model=ThreatModel(np.inf, eps=2.0)),
+        MinimumNormAttack(attack=inner, threat_model=ThreatModel(feature_scale=[1, 2, 3, 4])),
+    ]
+    for attack in outer:
+        with pytest.raises(ValueError, match="has a threat_model of its own"):
+            attack.run(knn, X, y)
+    # the same but for the budget
+    WorstCase(attacks=[("p", inner)], threat_model=ThreatModel(eps=0.1)).run(knn, X, y)
+    with pytest.raises(TypeError, match=r"did you mean attacks="):
+        WorstCase([("p", inner)]).run(knn, X, y)
+
+
+class Odd(PGD):
+    """Returns what it is told to."""
+
+    found = None
+
+    def _perturb(self, problem):
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "message"),
+    [
+        (None, TypeError, r"Odd\._perturb must return an ndarray; got NoneType"),
+        (np.zeros((3, 3)), ValueError, r"of shape \(\d+, 4\), or of several such; got \(3, 3\)"),
+    ],
+)
+def test_what_an_attack_of_your_own_returns_is_checked(iris, found, error, message):
+    X, y = iris
+    attack = Odd()
+    attack.found = found
+    with pytest.raises(error, match=message):
+        attack.run(KNeighborsClassifier(1).fit(X, y), X, y)
+
+
+def test_the_number_of_features_is_told_before_the_threat_model(iris):
+    X, y = iris
+    attack = PGD(threat_model=ThreatModel(eps=1.0, feature_scale=[1, 2, 3, 4]))
+    with pytest.raises(ValueError, match="X has 3 features, but KNeighborsClassifier is expecting"):
+        attack.run(KNeighborsClassifier(1).fit(X, y), X[:, :3], y)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_nothing_to_move(iris, norm):
     X, y = iris

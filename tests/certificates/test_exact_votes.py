@@ -104,6 +104,7 @@ def test_one_direction_equals_every_set_of_neighbours(seed):
     assert (model.predict(X + found.perturbation)[flipped] == target).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_neighbors", [3, 11])
 @pytest.mark.parametrize("norm", [2, np.inf])
 def test_digits_between_bound_and_attack(n_neighbors, norm):

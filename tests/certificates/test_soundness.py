@@ -146,6 +146,7 @@ def test_no_flip_in_attempts_on_real_data(load_shared, name):
     check_attempts(X_train[:2000], y_train[:2000], X[:15], y[:15], 3, 2, 4000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_neighbors", [1, 3])
 @pytest.mark.parametrize("scale", [1e-150, 1e-158, 1e-160, 1e-161, 1e-170])
 def test_no_flip_where_squares_underflow(scale, n_neighbors):

@@ -328,6 +328,7 @@ def test_pipelines_are_certified_by_the_same_scorer(metric, head, scaled):
     assert 0.3 < score <= found.certified(0.2).mean() + 1e-12
 
 
+@pytest.mark.slow
 def test_an_attack_through_the_embedding_never_succeeds_inside(metric):
     """PGD on 1-NN at the radius of each point; far outside it does succeed."""
     pipe = make_pipeline(FrozenEstimator(metric), KNeighborsClassifier(1)).fit(X_train, y_train)

@@ -144,6 +144,7 @@ def test_altered_files_raise_and_run_nothing(tmp_path):
     metric(module__channels=(4,)).fit(X, y).save(path)
     data = path.read_bytes()
     rng = np.random.default_rng(0)
+    expected = AdversarialDeepMetric.load(path).transform(X)
     header = 8 + int.from_bytes(data[:8], "little")
     for _ in range(60):
         broken = bytearray(data)
@@ -152,13 +153,18 @@ def test_altered_files_raise_and_run_nothing(tmp_path):
             broken[k] = rng.integers(256)
         path.write_bytes(broken if rng.random() < 0.7 else data[: rng.integers(len(data))])
         try:
-            AdversarialDeepMetric.load(path)
-        except (ValueError, TypeError):
+            found = AdversarialDeepMetric.load(path).transform(X)
+        except ValueError:
             continue
-    # whatever was loaded, a header with other text than ours is refused
+        np.testing.assert_array_equal(found, expected)
+    # a header with other text than ours is refused
     head = json.loads(data[8:header])
     head["__metadata__"]["skrobust"] = json.dumps({"dict": [["class", "os.system"]]})
     text = json.dumps(head).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data[header:])
+    with pytest.raises(ValueError, match="not what was written"):
+        AdversarialDeepMetric.load(path)
+    # and one that is whole, but of another class
+    write_tree(path, {"class": "os.system"})
     with pytest.raises(ValueError, match="does not hold"):
         AdversarialDeepMetric.load(path)

@@ -36,7 +36,7 @@ __all__ = ["ESTIMATORS"]
 
 ESTIMATORS = [
     RobustMahalanobis(random_state=0),
-    RobustMahalanobis(n_components=1, init="pca", target_radius=1.0, max_iter=10),
+    RobustMahalanobis(n_components=1, init="pca", target_radius=1.0, max_iter=3),
     RobustMahalanobis(solver="projected", random_state=0),
     RobustMahalanobis(solver="cvxpy", random_state=0),
     AdversarialClustering(n_clusters=3, random_state=0),

@@ -10,6 +10,7 @@ from skrobust.inspection import certified_directions
 X, Y = load_iris(return_X_y=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_neighbors", [1, 3])
 @pytest.mark.parametrize("exact", [False, True])
 def test_shares_by_direction(exact, n_neighbors):

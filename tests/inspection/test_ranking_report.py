@@ -32,6 +32,7 @@ def report(embedding, data, eps, max_iter=8):
     return ranking_report(embedding, *data, threat_model=threat, gradient="nes", max_iter=max_iter)
 
 
+@pytest.mark.slow
 def test_the_score_falls_with_the_budget(data):
     embedding = UnitEmbedding(data[0])
     found = [report(embedding, data, eps) for eps in (0.02, 0.3, 1.0)]

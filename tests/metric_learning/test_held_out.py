@@ -58,6 +58,7 @@ def test_the_default_beats_the_paper_on_digits(seed):
     assert found[1] <= euclidean[1] + 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_few_points_in_many_dimensions(seed):
     """Where there is nothing to learn, the Euclidean metric stays, or almost."""
@@ -93,6 +94,7 @@ def test_k_neighbours():
     assert found["11"] > found["1"]
 
 
+@pytest.mark.slow
 def test_a_metric_for_a_threat_model():
     """ℓ∞ with half of the features immutable: learning for it gains over learning for ℓ₂."""
     parts = breast_cancer()

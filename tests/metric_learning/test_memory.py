@@ -37,6 +37,7 @@ def peak(n_samples, n_features):
     return json.loads(found.stdout)
 
 
+@pytest.mark.slow
 def test_no_matrix_of_pairs():
     """At 40,000 points a float32 matrix of pairs would take 6.4 GB, one of bits 0.2 GB."""
     before, after = peak(40000, 4)

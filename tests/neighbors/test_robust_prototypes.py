@@ -126,6 +126,7 @@ def test_invariants_under_all_norms(norm):
     assert not (pgd.success & safe & right).any()
 
 
+@pytest.mark.slow
 def test_training_for_a_norm_certifies_more_of_it():
     l_inf = ThreatModel(np.inf)
     own = make(10, threat_model=l_inf, max_iter=10).fit(X_train, y_train)

@@ -107,6 +107,7 @@ def test_few_candidates_and_scale():
     assert clone(objective).get_params()["n_neighbors"] == 3
 
 
+@pytest.mark.slow
 def test_learns_a_larger_radius_than_the_euclidean_metric():
     X, y = load_breast_cancer(return_X_y=True)
     X = (X - X.min(0)) / np.ptp(X, axis=0)
