@@ -240,7 +240,7 @@ def test_what_cannot_be_certified_and_options_that_are_not_there():
     with pytest.raises(TypeError, match="certify_retrieval"):
         certify(StandardScaler().fit(X), X)
     knn = KNeighborsClassifier(3).fit(X, y)
-    with pytest.raises(TypeError, match=r"has no option 'rtol'; it has \['target'"):
+    with pytest.raises(TypeError, match=r"certify has no option 'rtol' here; it has \['thr"):
         certify(knn, X, y, rtol=0.1)
 
 

@@ -33,7 +33,7 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
-from skrobust.utils._validation import check_eps, check_one_eps
+from skrobust.utils._validation import check_eps, check_kind_of_labels, check_one_eps
 
 __all__ = [
     "BaseAttack",
@@ -230,7 +230,7 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         victim = Victim(estimator, table, y, model, self.device)
         clean = np.asarray(estimator.predict(X))
         victim.n_queries += len(y)
-        _check_kinds(y, clean)
+        check_kind_of_labels(y, clean)
         self._prepare(estimator, table)
         correct = clean == y
         if self.uses_gradients and correct.any():
@@ -390,12 +390,4 @@ def _refuse_other_kinds(estimator: Any) -> None:
     if not is_classifier(estimator) and hasattr(estimator, "fit_predict"):
         raise TypeError(
             f"estimator must be a classifier; got the clusterer {type(estimator).__name__}."
-        )
-
-
-def _check_kinds(y: np.ndarray, predicted: np.ndarray) -> None:
-    if (y.dtype.kind in "OUS") != (predicted.dtype.kind in "OUS"):
-        raise ValueError(
-            f"y has labels like {y[0]!r}, but the estimator predicts labels like "
-            f"{predicted[0]!r}; both must be text, or both numbers."
         )

@@ -1,5 +1,6 @@
 """What is asked of a certificate: checked once, for every method."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -12,6 +13,7 @@ from skrobust.certificates._result import Certificate
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
+from skrobust.utils._validation import check_kind_of_labels
 from skrobust.victims import EmbeddedQueries, NearestNeighborRule
 
 __all__ = ["Attack", "Attempt", "Request", "model_or_l2"]
@@ -92,13 +94,16 @@ class Request:
         queries = rule.embed(X)
         budget.check_inside(queries.raw)
         check_consistent_length(queries.points, y)
-        if (y.dtype.kind in "OUS") != (rule.classes.dtype.kind in "OUS"):
-            raise ValueError(
-                f"y has labels like {y[0]!r}, but the estimator was fitted on labels like "
-                f"{rule.classes[0]!r}; both must be text, or both numbers."
-            )
+        check_kind_of_labels(y, rule.classes)
         found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
         labels = np.where(rule.classes[found] == y, found, -1)
+        if (labels < 0).all():
+            warnings.warn(
+                f"y holds none of the classes {rule.classes.tolist()}, only labels like "
+                f"{y.tolist()[0]!r}: all points count as misclassified.",
+                UserWarning,
+                stacklevel=2,
+            )
         wanted = None
         if target is not None:
             wanted = _class_index(target, rule.classes)

@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_abstain_label", "check_count", "check_eps", "check_one_eps", "check_radii"]
+__all__ = [
+    "check_abstain_label",
+    "check_count",
+    "check_eps",
+    "check_kind_of_labels",
+    "check_one_eps",
+    "check_radii",
+]
 
 
 def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
@@ -96,3 +103,17 @@ def check_radii(radius: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
     if not (radius >= 0).all():
         raise ValueError("radius must be >= 0 everywhere and not NaN.")
     return radius, correct
+
+
+def check_kind_of_labels(y: np.ndarray, known: np.ndarray) -> None:
+    """Raise where labels are text and those of the estimator numbers, or the other way round.
+
+    Parameters
+    ----------
+    y, known : ndarray of shape (n_samples,), (n_classes,)
+    """
+    if (y.dtype.kind in "OUS") != (known.dtype.kind in "OUS"):
+        raise ValueError(
+            f"y has labels like {y.tolist()[0]!r}, but those of the estimator are like "
+            f"{known.tolist()[0]!r}; both must be text, or both numbers."
+        )

@@ -468,8 +468,13 @@ def test_bad_input():
         certify_nearest_neighbors(model, X[:, :2], y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         certify_nearest_neighbors(model, X, y[:5])
-    with pytest.raises(ValueError, match=r"y has labels like .*'0'.* fitted on labels like"):
+    with pytest.raises(
+        ValueError, match=r"y has labels like '0', but those of the estimator are like 0"
+    ):
         certify_nearest_neighbors(model, X, y.astype(str))
+    with pytest.warns(UserWarning, match=r"none of the classes \[0, 1\], only labels like 10: all"):
+        found = certify_nearest_neighbors(model, X, y + 10)
+    assert (found.status == "misclassified").all()
     with pytest.raises(TypeError, match="eps must be a single real number"):
         certify_nearest_neighbors(model, X, y).certified([0.1, 0.2])
     with pytest.raises(TypeError, match="threat_model must be a ThreatModel or None; got 'linf'"):

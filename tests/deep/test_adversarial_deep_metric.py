@@ -360,7 +360,12 @@ class Careless(AdversarialStrategy):
         moved = step.attack(step.x, lambda z: z.square().sum(1), self)
         z = step.embed(moved)
         loss = step.criterion(z, step.y)
-        return {"alone": loss, "twice": (loss, torch.cat([z, z])), "right": (loss, z)}[self.kind]
+        return {
+            "alone": loss,
+            "twice": (loss, torch.cat([z, z])),
+            "right": (loss, z),
+            "number": (1.0, z),
+        }[self.kind]
 
 
 @pytest.mark.parametrize(
@@ -369,6 +374,7 @@ class Careless(AdversarialStrategy):
         (None, r"Careless must have a method loss\(step\)"),
         ("alone", "must return the loss and an embedding"),
         ("twice", "embedding of each of the 125 rows; got 250"),
+        ("number", r"must return a scalar tensor with gradients as the loss; got 1\.0"),
     ],
 )
 def test_strategies_of_ones_own(kind, match):
