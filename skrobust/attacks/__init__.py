@@ -23,6 +23,7 @@ from skrobust.attacks._nearest_neighbor import (
 from skrobust.attacks._noise import NoiseAttack
 from skrobust.attacks._pair_attack import PairAttack, PairAttackResult
 from skrobust.attacks._pgd import FGSM, PGD
+from skrobust.attacks._problem import AttackProblem
 from skrobust.attacks._ranking import RankingAttack
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._transfer import TransferAttack
@@ -32,6 +33,7 @@ __all__ = [
     "APGD",
     "FGSM",
     "PGD",
+    "AttackProblem",
     "AttackResult",
     "BaseAttack",
     "BaseEmbeddingAttack",

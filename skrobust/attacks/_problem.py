@@ -83,7 +83,7 @@ class ScaledRows(NamedTuple):
 
 @dataclass(eq=False)
 class AttackProblem:
-    """Some rows to perturb.
+    """Some rows to perturb; what :class:`BaseAttack` hands to an attack.
 
     Attributes
     ----------
@@ -123,7 +123,13 @@ class AttackProblem:
         return self.victim.y[self.rows]
 
     def project(self, points: np.ndarray, eps: float = np.inf) -> np.ndarray:
-        """Return points near these that satisfy the threat model with another budget."""
+        """Return points near these that satisfy the threat model with another budget.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, n_features)
+        eps : float, default=inf
+        """
         return self.budget.project(self.raw, points, eps, self.victim.table.dtype)
 
     def flips(self, points: np.ndarray, which: Any = slice(None)) -> np.ndarray:
@@ -173,6 +179,11 @@ class AttackProblem:
         )
 
     def points(self, eta: torch.Tensor) -> np.ndarray:
-        """Return ``raw + scale ∘ η`` as an array."""
+        """Return ``raw + scale ∘ η`` as an array.
+
+        Parameters
+        ----------
+        eta : Tensor of shape (n, n_features)
+        """
         moved = eta.detach().double().cpu().numpy() * self.budget.scale
         return np.where(moved == 0, self.raw, self.raw + moved)
