@@ -15,7 +15,9 @@ def home(monkeypatch):
     monkeypatch.setenv("SKROBUST_DOCS", "https://docs.example.org/")
 
 
-@pytest.mark.parametrize("kind", {type(e) for e in ESTIMATORS}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", dict.fromkeys(type(e) for e in ESTIMATORS), ids=lambda kind: kind.__name__
+)
 def test_links_are_the_pages_of_the_reference(home, kind):
     link = kind()._get_doc_link()
     prefix, name = "https://docs.example.org/reference/generated/", kind.__name__
