@@ -1,7 +1,10 @@
 """Scikit-learn's callbacks see the steps of a fit, and can end it."""
 
+import pickle
+
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -68,14 +71,15 @@ class TestSteps:
         for name in DEPENDS[type(estimator)]:
             np.testing.assert_array_equal(getattr(told, name), getattr(plain, name))
 
-    def test_estimators_on_the_way_can_be_used(self, clone_of, estimator):
+    def test_estimators_on_the_way_are_those_of_a_fit_that_stops_there(self, clone_of, estimator):
         recorder = Recorder()
         clone_of(estimator).set_callbacks(recorder).fit(X, Y)
-        for fitted in recorder.fitted:
-            assert len(output(fitted)) == len(X)
-        if hasattr(estimator, "transform"):  # the steps differ
-            first, second = (output(fitted) for fitted in recorder.fitted[:2])
-            assert not np.array_equal(first, second)
+        for n_steps in (1, 3):
+            on_the_way = recorder.fitted[n_steps - 1]
+            stopped = clone_of(estimator).set_callbacks(Recorder(n_steps)).fit(X, Y)
+            np.testing.assert_array_equal(output(on_the_way), output(stopped))
+            again = pickle.loads(pickle.dumps(on_the_way))
+            np.testing.assert_array_equal(output(again), output(stopped))
 
     def test_a_callback_ends_the_fit(self, clone_of, estimator, recwarn):
         recorder = Recorder(stop_after=2)
@@ -105,6 +109,51 @@ def test_more_and_more_prototypes_have_no_known_number_of_steps():
     model = RobustPrototypeClassifier("auto", max_iter=2, random_state=0)
     model.set_callbacks(recorder).fit(X, Y)
     assert recorder.events[-3:] == ["epoch", "fit", "teardown"]
+
+
+def test_the_last_epoch_is_told_where_patience_ends_the_training():
+    recorder = Recorder()
+    metric = AdversarialDeepMetric(
+        max_iter=30, n_iter_no_change=2, validation_fraction=0.3, batch_size=32, random_state=0
+    )
+    metric.set_callbacks(recorder).fit(X, Y)
+    assert metric.n_iter_ < 30
+    assert recorder.events == ["setup", *["epoch"] * metric.n_iter_, "fit", "teardown"]
+
+
+class Normed(torch.nn.Module):
+    """A module that cannot be copied deeply."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.utils.spectral_norm(torch.nn.Linear(4, 3))
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.*")
+def test_modules_that_hold_computed_tensors():
+    recorder = Recorder()
+    metric = AdversarialDeepMetric(Normed, max_iter=2, batch_size=32, random_state=0)
+    metric.set_callbacks(recorder).fit(X, Y)
+    assert len(output(recorder.fitted[0])) == len(X)
+
+
+class Pickler(Recorder):
+    """Writes the estimator down at each step."""
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        self.fitted.append(pickle.dumps(fitted_estimator))
+
+
+def test_what_is_on_the_way_can_be_written_at_once():
+    recorder = Pickler()
+    metric = AdversarialDeepMetric(max_iter=2, batch_size=32, random_state=0)
+    metric.set_callbacks(recorder).fit(X, Y)
+    first, last = (output(pickle.loads(data)) for data in (recorder.fitted[0], recorder.fitted[-1]))
+    np.testing.assert_array_equal(last, output(metric))
+    assert not np.array_equal(first, last)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

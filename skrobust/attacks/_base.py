@@ -4,7 +4,6 @@ from abc import abstractmethod
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
-import joblib
 import numpy as np
 from sklearn.base import (
     MetaEstimatorMixin,
@@ -99,6 +98,15 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
 
     def _prepare(self, estimator: Any, table: Table) -> None:
         """Check what is particular to an attack, before any work is done."""
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        """Return the attacks inside this one, with their names."""
+        return []
+
+    def _check_parts(self, estimator: Any, table: Table, model: ThreatModel) -> None:
+        for name, attack in self._parts():
+            inner = getattr(attack, "threat_model", None)
+            check_same_model(inner, model, table, estimator, name, type(self).__name__)
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -223,15 +231,15 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         table = read_table(X)
         y = column_or_1d(y)
         check_consistent_length(table.values, y)
-        _check_width(table, estimator)
+        clean = np.asarray(estimator.predict(X))
         budget = resolve_budget(model, table, estimator)
         budgets = self._budgets(eps, model)
         budget.check_inside(np.where(table.numeric, table.values, 0.0))
         victim = Victim(estimator, table, y, model, self.device)
-        clean = np.asarray(estimator.predict(X))
         victim.n_queries += len(y)
         check_kind_of_labels(y, clean)
         self._prepare(estimator, table)
+        self._check_parts(estimator, table, model)
         correct = clean == y
         if self.uses_gradients and correct.any():
             _ = victim.scores  # an error comes before any work
@@ -328,47 +336,41 @@ def refuse_model_as_estimator(attack: Any) -> None:
         )
 
 
-def check_same_model(attack: Any, model: ThreatModel | None, name: str, owner: str) -> None:
+def check_same_model(
+    inner: Any, model: ThreatModel, table: Table, estimator: Any, name: str, owner: str
+) -> None:
     """Raise where an inner attack has a threat model of its own that is not the owner's.
 
-    Budgets may differ: the owner's is used.
+    Budgets may differ: the owner's is used. Bounds ``"data"`` are those that the owner has.
 
     Parameters
     ----------
-    attack : BaseAttack
-    model : ThreatModel or None
+    inner : ThreatModel or None
+        Of the inner attack.
+    model : ThreatModel
         The owner's.
+    table, estimator
+        For which they are resolved.
     name, owner : str
         What the two are called in the message.
     """
-    inner = attack.threat_model
-    if inner is None or _without_eps(inner) == _without_eps(model_or_default(model)):
+    if inner is None:
         return
-    raise ValueError(
-        f"{name} has a threat_model of its own, {inner!r}, which {owner} does not use; give "
-        f"threat_model to {owner}."
-    )
-
-
-def _without_eps(model: ThreatModel) -> Any:
-    return joblib.hash({k: v for k, v in model.get_params().items() if k != "eps"})
+    if not isinstance(inner, ThreatModel):
+        raise TypeError(f"threat_model of {name} must be a ThreatModel or None; got {inner!r}.")
+    if isinstance(inner.bounds, str) and inner.bounds == "data":
+        inner = clone(inner).set_params(bounds=model.bounds)
+    if not resolve_budget(inner, table, estimator).same_as(resolve_budget(model, table, estimator)):
+        raise ValueError(
+            f"{name} has a threat_model of its own, {inner!r}, which {owner} does not use; give "
+            f"threat_model to {owner}."
+        )
 
 
 def check_fitted(estimator: Any) -> None:
     """Raise NotFittedError for an estimator that is not fitted; other objects pass."""
     if hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__"):
         check_is_fitted(estimator)
-
-
-def _check_width(table: Table, estimator: Any) -> None:
-    """Raise where X has another number of features than the estimator knows."""
-    expected = getattr(estimator, "n_features_in_", None)
-    found = table.values.shape[1]
-    if expected is not None and found != expected:
-        raise ValueError(
-            f"X has {found} features, but {type(estimator).__name__} is expecting {expected} "
-            "features as input."
-        )
 
 
 def _refuse_other_kinds(estimator: Any) -> None:

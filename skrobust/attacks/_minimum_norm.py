@@ -17,7 +17,7 @@ import torch
 
 from skrobust.attacks._apgd import APGD
 from skrobust.attacks._ascent import Ascent
-from skrobust.attacks._base import BaseAttack, check_same_model
+from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem
 from skrobust.attacks._search import shorten
 from skrobust.threat_model import ThreatModel
@@ -122,7 +122,9 @@ class MinimumNormAttack(BaseAttack):
             raise TypeError(
                 f"attack must be one by gradients within a budget: FGSM, PGD, APGD; got {given!r}."
             )
-        check_same_model(given, self.threat_model, "attack", "MinimumNormAttack")
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        return [] if self.attack is None else [("attack", self.attack)]
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         inner = APGD(max_iter=30, n_restarts=4) if self.attack is None else self.attack

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from skrobust.attacks._base import BaseAttack, check_same_model
+from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._pgd import PGD
 from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.threat_model import ThreatModel
@@ -124,10 +124,12 @@ class TransferAttack(BaseAttack):
         inner = self._inner()
         if not isinstance(inner, BaseAttack) or isinstance(inner, TransferAttack | BaseComposition):
             raise TypeError(f"attack must be a single attack, such as PGD; got {inner!r}.")
-        check_same_model(inner, self.threat_model, "attack", "TransferAttack")
         if inner.uses_gradients:
             differentiable_scores(fitted)  # an error comes before any work
         return fitted
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        return [("attack", self._inner())]
 
     def _inner(self) -> BaseAttack:
         return PGD(n_restarts=2) if self.attack is None else self.attack

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skrobust.attacks._apgd import APGD
-from skrobust.attacks._base import BaseAttack, check_same_model
+from skrobust.attacks._base import BaseAttack, read_table
 from skrobust.attacks._noise import NoiseAttack
 from skrobust.attacks._problem import AttackProblem
 from skrobust.attacks._result import AttackResult
@@ -98,8 +98,6 @@ class WorstCase(BaseComposition, BaseAttack):
                 raise TypeError(f"attacks must hold pairs (name, attack); got {pair!r}.")
         if not self.attacks:
             raise ValueError("attacks must hold at least one attack; got none.")
-        for name, attack in self.attacks:
-            check_same_model(attack, self.threat_model, f"attacks: {name!r}", "WorstCase")
         return list(self.attacks)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
@@ -108,7 +106,11 @@ class WorstCase(BaseComposition, BaseAttack):
     def _prepare(self, estimator: Any, table: Table) -> None:
         self._each()
 
+    def _parts(self) -> list[tuple[str, Any]]:
+        return [(f"attacks: {name!r}", attack) for name, attack in self._each()]
+
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
+        self._check_parts(estimator, read_table(X), model)
         results = [attack._attack(estimator, X, y, eps, model) for _, attack in self._each()]
         norms = np.array([result.minimal_norm for result in results])
         best = np.where(np.isfinite(norms).any(axis=0), norms.argmin(axis=0), 0)

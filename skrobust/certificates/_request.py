@@ -97,13 +97,6 @@ class Request:
         check_kind_of_labels(y, rule.classes)
         found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
         labels = np.where(rule.classes[found] == y, found, -1)
-        if (labels < 0).all():
-            warnings.warn(
-                f"y holds none of the classes {rule.classes.tolist()}, only labels like "
-                f"{y.tolist()[0]!r}: all points count as misclassified.",
-                UserWarning,
-                stacklevel=2,
-            )
         wanted = None
         if target is not None:
             wanted = _class_index(target, rule.classes)
@@ -112,6 +105,13 @@ class Request:
                 raise ValueError(
                     f"target={target!r} must not be the label of a point to certify; y[{row}] is."
                 )
+        if (labels < 0).all():
+            warnings.warn(
+                f"y holds none of the classes {rule.classes.tolist()}, only labels like "
+                f"{y.tolist()[0]!r}: all points count as misclassified.",
+                UserWarning,
+                stacklevel=2,
+            )
         return cls(rule, predict, X, y, labels, queries, budget, resolved, wanted)
 
     def compared(self) -> tuple[NearestNeighborRule, np.ndarray, int, int]:

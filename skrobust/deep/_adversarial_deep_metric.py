@@ -6,7 +6,6 @@ with f a network, L a metric loss and x' what a training strategy makes of a bat
 adversarial ones, or both. A skorch net does the training.
 """
 
-import copy
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -29,7 +28,7 @@ from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
 from skrobust.deep._lipschitz_layers import plain
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
 from skrobust.deep._make_net import check_callbacks, check_loaders, make_net
-from skrobust.deep._model import build_model, check_output
+from skrobust.deep._model import build_model, check_output, duplicate
 from skrobust.deep._net import MetricNet, Rows, Session
 from skrobust.deep._persistence import PersistenceMixin, built_with
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
@@ -340,8 +339,10 @@ class AdversarialDeepMetric(
                         check_same(self.checkpoint, self.net_.bare_module, state["module"])
                     checkpoint = Checkpoint(self.checkpoint, described, seed, state)
                     own.append(("checkpoint", checkpoint))
-                own.append(("tell", Tell(lambda: steps.step(self._so_far))))
-                self._train(X, y, train, valid, seed, own)
+                tell = Tell(lambda: steps.step(self._so_far))
+                self._train(X, y, train, valid, seed, [*own, ("tell", tell)])
+            if tell.n_told < self.n_iter_ and not tell.ended:  # another one ended the training
+                steps.step(self._so_far)
         steps.end()
         return self
 
@@ -363,7 +364,7 @@ class AdversarialDeepMetric(
             Itself, trained further.
         """
         first = not hasattr(self, "module_")
-        if not first and not hasattr(self, "net_"):
+        if not first and getattr(self, "net_", None) is None:
             raise ValueError(
                 "an estimator that was loaded cannot be trained further: files of `save` hold no "
                 "optimizer. Use fit, or a checkpoint."
@@ -517,8 +518,10 @@ class AdversarialDeepMetric(
 
     def _so_far(self) -> dict[str, Any]:
         """Return the attributes of an estimator whose training ends here, as copies."""
-        module = copy.deepcopy(self._inference_module())
-        found = {"module_": module, "criterion_": copy.deepcopy(self.net_.criterion_)}
+        module = duplicate(self._inference_module())
+        # without the net, which goes on
+        found: dict[str, Any] = {"module_": module, "net_": None}
+        found["criterion_"] = duplicate(self.net_.criterion_)
         if self._built_with["lipschitz"] is not None:
             found["lipschitz_"] = lipschitz_bound(module, self.layout_.input_shape)
         return found | self._progress()
@@ -533,13 +536,13 @@ class AdversarialDeepMetric(
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        if "net_" in state:  # the net brings its modules to a device that is there
+        if state.get("net_") is not None:  # the net brings its modules to a device that is there
             state = {k: v for k, v in state.items() if k not in ("module_", "criterion_")}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "net_" in state:
+        if state.get("net_") is not None:
             self.module_, self.criterion_ = self._inference_module(), self.net_.criterion_
 
     def __sklearn_tags__(self) -> Tags:

@@ -86,12 +86,22 @@ class Tell(Callback):
     """
 
     def __init__(self, told: Callable[[], bool]):
-        self.told = told
+        self.told, self.n_told, self.ended = told, 0, False
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Tell, and stop where that is wanted."""
+        self.n_told += 1
         if self.told():
+            self.ended = True
             raise StopTraining
+
+    def __reduce__(self) -> Any:
+        """Make copies that tell nobody: the net may be pickled while it trains."""
+        return Tell, (_nothing,)
+
+
+def _nothing() -> bool:
+    return False
 
 
 def _silent(text: str) -> None:

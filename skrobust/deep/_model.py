@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 from typing import Any
 
 import torch
@@ -13,9 +14,20 @@ from skrobust.deep._lipschitz_modules import LipschitzConvNet, LipschitzMLP, lip
 from skrobust.deep._modules import MLP, ConvNet, EmbeddingModel
 from skrobust.deep._statistics import Moments
 
-__all__ = ["build_model", "check_output"]
+__all__ = ["build_model", "check_output", "duplicate"]
 
 _DIM = 64
+
+
+def duplicate(module: nn.Module) -> nn.Module:
+    """Return a copy, also of modules that hold tensors that were computed."""
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError:  # such as torch.nn.utils.spectral_norm
+        written = io.BytesIO()
+        torch.save(module, written)
+        written.seek(0)
+        return torch.load(written, weights_only=False)
 
 
 def build_model(

@@ -61,7 +61,9 @@ def read_tree(path: Any) -> Any:
             if text is None:
                 raise ValueError("it has no header of skrobust.")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if header.get(_DIGEST) != _digest(text, tensors):
+        if _DIGEST not in header:
+            raise ValueError("it has no digest: it was written before there were any.")
+        if header[_DIGEST] != _digest(text, tensors):
             raise ValueError("its content is not what was written.")
         return _unpack(json.loads(text), tensors)
     except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:

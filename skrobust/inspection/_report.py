@@ -210,8 +210,8 @@ def robustness_report(
             raise ValueError(f"attacks must have names other than {_COLUMNS}; got {name!r}.")
         if not isinstance(attack, BaseAttack):
             raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
-        own = ThreatModel() if threat_model is None else threat_model
-        check_same_model(attack, own, f"attacks[{name!r}]", "robustness_report")
+        what = (f"attacks[{name!r}]", "robustness_report")
+        check_same_model(attack.threat_model, model, read_table(X), estimator, *what)
         one = clone(attack).set_params(threat_model=clone(model))
         if "verbose" in one.get_params():
             one.set_params(verbose=verbose)

@@ -13,7 +13,6 @@ from skrobust.metric_learning._problem import (
 )
 from skrobust.numerics import nearest_by_class
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._torch import to_numpy
 
 __all__ = ["AdamSolver"]
 
@@ -89,9 +88,7 @@ class AdamSolver(BaseEstimator):
                 waited = 0 if improved else waited + 1
                 if problem.verbose and epoch % problem.verbose == 0:
                     _report(epoch, loss, best.validation_curve, started)
-                if problem.callback is not None and problem.callback(
-                    epoch, loss, to_numpy(judged).copy()
-                ):
+                if problem.ends(epoch, loss, judged, best):
                     status = "callback"
                     break
                 if waited >= self.n_iter_no_change:

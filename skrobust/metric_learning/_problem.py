@@ -114,6 +114,9 @@ class FitProblem:
         On the CPU.
     verbose : int
     callback : callable or None
+        Of the user: called with number, loss and iterate.
+    told : callable or None
+        Called with the number, and a function that returns what would be kept if it ended here.
     """
 
     objective: MetricObjective
@@ -126,6 +129,14 @@ class FitProblem:
     generator: torch.Generator
     verbose: int = 0
     callback: Callback | None = None
+    told: Callable[[int, Callable[[], np.ndarray]], bool] | None = None
+
+    def ends(self, number: int, loss: float, components: torch.Tensor, best: "BestIterate") -> bool:
+        """Tell of an epoch or round; return whether a callback wants it to be the last."""
+        end = self.told is not None and self.told(number, lambda: to_numpy(best.chosen.components))
+        if self.callback is not None:
+            end |= bool(self.callback(number, loss, to_numpy(components).copy()))
+        return end
 
     def sample(self, size: int | None) -> torch.Tensor:
         """Return `size` anchors in random order, fewer where there are fewer; None is all."""

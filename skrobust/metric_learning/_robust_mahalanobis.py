@@ -312,11 +312,9 @@ default="identity"
         n_steps = getattr(solver, "n_rounds", getattr(solver, "max_iter", None))
         steps = FitSteps(self, *given, n_steps, "epoch")
 
-        def told(number: int, loss: float, components: np.ndarray) -> bool:
-            fitted = {"components_": components, "classes_": classes, "n_iter_": number}
-            stop = steps.step(lambda: fitted)
-            return (
-                bool(self.callback is not None and self.callback(number, loss, components)) | stop
+        def told(number: int, best: Callable[[], np.ndarray]) -> bool:
+            return steps.step(
+                lambda: {"components_": best(), "classes_": classes, "n_iter_": number}
             )
 
         result = solver.solve(
@@ -332,7 +330,8 @@ default="identity"
                 n_candidates=n_candidates,
                 generator=generator,
                 verbose=int(self.verbose),
-                callback=told,
+                callback=self.callback,
+                told=told,
             )
         )
         check_result(result, solver)

@@ -17,7 +17,6 @@ from skrobust.metric_learning._problem import (
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import PENALTIES, TargetRadiusProgram, Triplets
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._torch import to_numpy
 
 __all__ = ["ConvexSolver", "ProgramSolution"]
 
@@ -122,9 +121,7 @@ class ConvexSolver(BaseEstimator):
                 best.offer(components, solution.primal if problem.held_out else -n_round)
                 if problem.verbose:
                     print(f"round {n_round}  {_line(rounds[-1])}")  # noqa: T201
-                if problem.callback is not None and problem.callback(
-                    n_round, loss_curve[-1], to_numpy(components).copy()
-                ):
+                if problem.ends(n_round, loss_curve[-1], components, best):
                     status = "callback"
                     break
                 active = losses > 0

@@ -45,7 +45,8 @@ class Schedule:
         How much more than the lowest clean error an iterate may have, in standard errors of it.
     verbose : int
     told : callable, default=None
-        Called with the model after each epoch; a true value ends the training.
+        Called after each epoch with the model that would be kept; a true value ends the
+        training.
     """
 
     target_radius: float | None
@@ -253,7 +254,9 @@ def train(
                     f"epoch {epoch + 1:3d}  loss {curve[-1][0]:.5g}  held-out radius {score:.5g}"
                     f"  error {error:.4f}  {seconds:.1f} s"
                 )
-            if schedule.told is not None and schedule.told(now):
+            if schedule.told is not None and schedule.told(
+                _choose(iterates, latest, len(judges[1]), schedule.clean_tolerance)[0]
+            ):
                 stopped = True
                 break
     except KeyboardInterrupt:

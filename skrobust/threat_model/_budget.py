@@ -48,6 +48,21 @@ class FeatureBudget:
         """The exponent q of the dual norm, 1/p + 1/q = 1."""
         return _DUAL[self.norm]
 
+    def same_as(self, other: "FeatureBudget") -> bool:
+        """Return whether two models allow the same perturbations.
+
+        Parameters
+        ----------
+        other : FeatureBudget
+        """
+        arrays = ("scale", "lower", "upper", "increasing", "integer")
+        return (
+            self.norm == other.norm
+            and self.extend == other.extend
+            and all(np.array_equal(getattr(self, a), getattr(other, a)) for a in arrays)
+            and {tuple(g) for g in self.groups} == {tuple(g) for g in other.groups}
+        )
+
     @property
     def bounded(self) -> bool:
         """Whether a mutable feature has a finite bound, or may only grow."""

@@ -271,7 +271,7 @@ def _in_order(given: Any, names: list[str] | None, parameter: str) -> Any:
     if names is None or not hasattr(given, "reindex"):
         return given
     labels = [str(label) for label in given.index]
-    if sorted(labels) == sorted(names):
+    if sorted(labels) == sorted(names) and len({*labels}) == len(labels):
         return given.to_numpy()[[labels.index(name) for name in names]]
     if labels == [str(k) for k in range(len(labels))]:
         return given

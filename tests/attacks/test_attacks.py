@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
-from skrobust import RobustMahalanobis, ThreatModel
+from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel
 from skrobust.attacks import (
     APGD,
     FGSM,
@@ -33,6 +33,7 @@ from skrobust.attacks import (
     WorstCase,
 )
 from skrobust.certificates import exact_nearest_neighbor_radius
+from skrobust.inspection import robustness_report
 
 NORMS = [1, 2, np.inf]
 DUAL = {1: np.inf, 2: 2, np.inf: 1}
@@ -520,8 +521,22 @@ def test_threat_models_of_inner_attacks_are_not_dropped(iris):
     for attack in outer:
         with pytest.raises(ValueError, match="has a threat_model of its own"):
             attack.run(knn, X, y)
-    # the same but for the budget
-    WorstCase(attacks=[("p", inner)], threat_model=ThreatModel(eps=0.1)).run(knn, X, y)
+    # the same but for the budget and the spelling
+    same = ThreatModel(2.0, eps=0.1, mutable=[0, 1, 2, 3], bounds=(-np.inf, np.inf))
+    worst = WorstCase(attacks=[("p", inner)], threat_model=same)
+    worst.run(knn, X, y)
+    nested = [("t", TransferAttack(surrogate=FrozenEstimator(knn), attack=clone(inner)))]
+    WorstCase(attacks=nested, threat_model=same).run(knn, X, y)
+    nested[0][1].set_params(attack__threat_model=ThreatModel(np.inf))
+    with pytest.raises(ValueError, match="TransferAttack does not use"):
+        WorstCase(attacks=nested, threat_model=same).run(knn, X, y)
+    robustness_report(knn, X, y, eps=0.1, attacks={"w": worst, "p": inner}, certify=False)
+    with pytest.raises(ValueError, match=r"attacks\['p'\] has a threat_model of its own"):
+        robustness_report(knn, X, y, eps=0.1, threat_model=ThreatModel(1), attacks={"p": inner})
+    data = ThreatModel(eps=0.5, bounds="data", outside="extend")
+    WorstCase(knn, [("p", PGD(threat_model=data))], threat_model=data).fit(X, y).transform(X)
+    with pytest.raises(TypeError, match="threat_model of attacks: 'p' must be a ThreatModel"):
+        WorstCase(attacks=[("p", PGD(threat_model="linf"))]).run(knn, X, y)
     with pytest.raises(TypeError, match=r"did you mean attacks="):
         WorstCase([("p", inner)]).run(knn, X, y)
 
@@ -548,6 +563,16 @@ def test_what_an_attack_of_your_own_returns_is_checked(iris, found, error, messa
     attack.found = found
     with pytest.raises(error, match=message):
         attack.run(KNeighborsClassifier(1).fit(X, y), X, y)
+
+
+def test_images_go_through_a_network_in_a_pipeline():
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((60, 1, 8, 8)), np.arange(60) % 3
+    metric = AdversarialDeepMetric(max_iter=1, random_state=0)
+    model = make_pipeline(metric, KNeighborsClassifier(1)).fit(images[::2], labels[::2])
+    for attack in (PGD(max_iter=2), NoiseAttack()):
+        attack.set_params(threat_model=ThreatModel(eps=0.5), random_state=0)
+        assert attack.run(model, images, labels).X_adv.shape == images.shape
 
 
 def test_the_number_of_features_is_told_before_the_threat_model(iris):

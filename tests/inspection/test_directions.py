@@ -43,5 +43,8 @@ def test_bad_input():
     knn = KNeighborsClassifier(1).fit(X, Y)
     with pytest.raises(ValueError, match="eps must be finite and >= 0"):
         certified_directions(knn, X, Y, -1)
-    with pytest.raises(ValueError, match="target must be one of the classes"):
+    with (
+        pytest.warns(UserWarning, match="none of the classes"),
+        pytest.raises(ValueError, match="target must be one of the classes"),
+    ):
         certified_directions(knn, X, Y + 7, 0.1)
