@@ -52,6 +52,16 @@ def ignore_convergence():
 
 
 @pytest.fixture(autouse=True)
+def _end_idle_workers():
+    """End joblib's processes after a test: what is sent while they time out may be lost."""
+    yield
+    from joblib.externals.loky import reusable_executor
+
+    if reusable_executor._executor is not None:
+        reusable_executor._executor.shutdown(wait=True)
+
+
+@pytest.fixture(autouse=True)
 def _close_figures():
     yield
     import matplotlib.pyplot as plt

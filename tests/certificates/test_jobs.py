@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from joblib import parallel_config
+from joblib import parallel_config, register_parallel_backend
+from joblib._parallel_backends import ThreadingBackend
 from oracles import problems
 from sklearn import config_context
 from sklearn.neighbors import KNeighborsClassifier
@@ -43,8 +44,15 @@ def serial():
         return certificates(None)
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky", "multiprocessing"])
+class AtTheEnd(ThreadingBackend):
+    """A backend that cannot hand results over one by one, like those of others."""
+
+    supports_return_generator = False
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky", "at the end"])
 def test_jobs_give_the_same_results(backend, serial):
+    register_parallel_backend("at the end", AtTheEnd)
     with config_context(working_memory=0.2), parallel_config(backend):
         check_same(certificates(2), serial)
 
