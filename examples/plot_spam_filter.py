@@ -96,8 +96,9 @@ print(f"  and {max(len(changes) - 8, 0)} more; then it is called {certificate.at
 # %%
 # What is still guaranteed
 # ------------------------
-# For each budget the share of the spam that is found and cannot be made to pass. The thin lines
-# are the lower bound, which ignores that frequencies cannot be negative.
+# Left, for each budget the share of the spam that is found and cannot be made to pass. The thin
+# lines are the lower bound, which ignores that frequencies cannot be negative. Right, which
+# features move the same way in most mails.
 figure, (left, right_) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
 budgets = np.linspace(0, 0.6, 121)
 for k, name in enumerate(adversaries):
@@ -115,9 +116,8 @@ left.set(
 )
 left.legend(title="the spammer can change")
 
-# %%
-# Which features move the same way in most mails: the share of mails in which one goes up, or
-# down, by the whole budget.
+# right: which features move the same way in most mails, as the share of mails in which one goes
+# up, or down, by the whole budget
 moved = certificate.correct & np.isfinite(certificate.upper) & (certificate.upper > 0)
 share = certificate.perturbation[moved] / certificate.scale.clip(1e-12)
 share = share / certificate.upper[moved, None]
