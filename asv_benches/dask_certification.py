@@ -5,7 +5,8 @@
 The lower bound of 1-NN on Fashion-MNIST, all training points, one BLAS thread everywhere. The
 workers have imported the package when the time starts, and keep freed memory as the serial process
 does: dask sets MALLOC_TRIM_THRESHOLD_, and glibc then no longer raises the size from which it asks
-the system for fresh pages, which costs half of the time here. That size is set to its largest, 32 MiB.
+the system for fresh pages, which costs half of the time here. That size is set to its largest,
+32 MiB.
 """
 
 import os
