@@ -103,9 +103,6 @@ class WorstCase(BaseComposition, BaseAttack):
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         raise NotImplementedError  # each attack has a run of its own
 
-    def _prepare(self, estimator: Any, table: Table) -> None:
-        self._each()
-
     def _parts(self) -> list[tuple[str, Any]]:
         return [(f"attacks: {name!r}", attack) for name, attack in self._each()]
 

@@ -317,7 +317,7 @@ class AdversarialDeepMetric(
             If the training was interrupted; what was learned until then is kept.
         """
         device = resolve_device(self.device)
-        steps = FitSteps(self, X, y, self.max_iter, "epoch")
+        steps = FitSteps(self, X, y, self.max_iter)
         with unchanged_on_error(self):
             X, y = read_training_data(self, X, y)
             described, state = look_for_checkpoint(self, X, y, device)

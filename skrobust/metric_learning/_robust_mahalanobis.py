@@ -310,7 +310,7 @@ default="identity"
         check_neighbors(objective.n_neighbors, self.n_candidates, counts)
         n_candidates = min(self.n_candidates or 9 + objective.n_neighbors, len(X) - 1)
         n_steps = getattr(solver, "n_rounds", getattr(solver, "max_iter", None))
-        steps = FitSteps(self, *given, n_steps, "epoch")
+        steps = FitSteps(self, *given, n_steps)
 
         def told(number: int, best: Callable[[], np.ndarray]) -> bool:
             return steps.step(

@@ -219,9 +219,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
             device,
             int(random_state.randint(2**31 - 1)),
         )
-        steps = FitSteps(
-            self, *given, None if self.n_prototypes == "auto" else self.max_iter, "epoch"
-        )
+        steps = FitSteps(self, *given, None if self.n_prototypes == "auto" else self.max_iter)
 
         def fitted(model: PrototypeModel) -> dict[str, Any]:
             own = {

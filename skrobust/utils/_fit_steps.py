@@ -21,17 +21,12 @@ class FitSteps:
         What `fit` was given.
     n_steps : int or None
         The most that there can be; None where it is not known.
-    name : str
-        Of a step: "epoch", "round".
     """
 
-    def __init__(
-        self, estimator: CallbackSupportMixin, X: Any, y: Any, n_steps: int | None, name: str
-    ):
+    def __init__(self, estimator: CallbackSupportMixin, X: Any, y: Any, n_steps: int | None):
         start = getattr(estimator, "_init_callback_context", None)
         self._context: Any = None if start is None else start(max_subtasks=n_steps)
         self._given = {"estimator": estimator, "X": X, "y": y}
-        self._name = name
         if self._context is not None:
             self._context.call_on_fit_task_begin(**self._given)
 
@@ -46,7 +41,7 @@ class FitSteps:
         """
         if self._context is None:
             return False
-        step = self._context.subcontext(task_name=self._name)
+        step = self._context.subcontext(task_name="epoch")
         step.call_on_fit_task_begin(**self._given)
         return bool(step.call_on_fit_task_end(**self._given, reconstruction_attributes=fitted))
 
