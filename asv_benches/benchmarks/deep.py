@@ -6,6 +6,7 @@ import torch
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import (
     AdversarialTraining,
+    ConvNet,
     EmbeddingShiftTraining,
     EnsembleAdversarialTraining,
     MDProp,
@@ -103,6 +104,20 @@ def cost(name, batch_size=128, device="cpu", epochs=1 if SMOKE else 5):
     return float(np.median(ratios))
 
 
+def layout_cost(steps=2 if SMOKE else 30):
+    """Return the median ratio of a step with channels last to one with channels first."""
+    x = torch.rand(128, 1, 28, 28)
+    last = ConvNet((1, 28, 28), 64)
+    first = ConvNet((1, 28, 28), 64).to(memory_format=torch.contiguous_format)
+
+    def step(net):
+        return seconds(lambda: net(x).square().sum().backward())
+
+    for net in (last, first):
+        step(net)
+    return float(np.median([step(last) / step(first) for _ in range(steps)]))
+
+
 class StepCost:
     """An epoch of a strategy over one of a bare PyTorch loop, batch 128."""
 
@@ -114,6 +129,16 @@ class StepCost:
     def track_plain_steps(self, name):
         torch.set_num_threads(1)
         return cost(name)
+
+
+class ChannelsLast:
+    """Forward and backward of the default network over the same with channels first, batch 128."""
+
+    unit = "ratio"
+
+    def track_ratio(self):
+        torch.set_num_threads(1)
+        return layout_cost()
 
 
 class ResNetOnCuda:

@@ -54,8 +54,8 @@ class MLP(nn.Module):
 class ConvNet(nn.Module):
     """A small convolutional network with batch norm, for images.
 
-    Each block is a 3 × 3 convolution, batch norm, a rectifier, and a maximum over 2 × 2 as
-    long as the image has that many pixels; the last grid is averaged down to at most 4 × 4.
+    Each block is a 3 × 3 convolution, batch norm, a maximum over 2 × 2 as long as the image
+    has that many pixels, and a rectifier; the last grid is averaged down to at most 4 × 4.
 
     Parameters
     ----------
@@ -87,14 +87,11 @@ class ConvNet(nn.Module):
         width, height, length = input_shape
         blocks: list[nn.Module] = []
         for n in channels:
-            blocks += [
-                nn.Conv2d(width, n, 3, padding=1, bias=False),
-                nn.BatchNorm2d(n),
-                nn.ReLU(),
-            ]
+            blocks += [nn.Conv2d(width, n, 3, padding=1, bias=False), nn.BatchNorm2d(n)]
             if min(height, length) >= 2:
                 blocks.append(nn.MaxPool2d(2))
                 height, length = height // 2, length // 2
+            blocks.append(nn.ReLU())  # after the maximum: the same values, a fourth of the work
             width = n
         grid = (min(height, 4), min(length, 4))
         if grid != (height, length):

@@ -1,5 +1,7 @@
 """Layouts, statistics, batches, losses: the small parts of a training."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -185,6 +187,16 @@ def test_too_little_to_validate_on(fraction, by):
 @pytest.mark.parametrize("shape", [(1, 2, 2), (1, 8, 8), (3, 64, 64), (1, 28, 30)])
 def test_conv_net_takes_images_of_any_size(shape):
     assert ConvNet(shape, 5, channels=(2, 3))(torch.randn(4, *shape)).shape == (4, 5)
+
+
+def test_conv_net_keeps_channels_last_and_gives_what_channels_first_give():
+    last = ConvNet((3, 12, 12), 5, channels=(4, 6)).eval()
+    first = copy.deepcopy(last).to(memory_format=torch.contiguous_format)
+    x = torch.randn(4, 3, 12, 12)
+    grid = last.blocks[:-1](x)
+    assert grid.is_contiguous(memory_format=torch.channels_last)
+    assert not first.blocks[:-1](x).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(x), first(x))
 
 
 def test_mlp_with_dropout():
