@@ -55,6 +55,18 @@ METHODS = {
         lambda: MDProp(budget(0.1), shared_batch_norm=True),
         1,
     ),
+    "MP'' .01, one norm": (
+        "multi_similarity",
+        lambda: MDProp(budget(0.01), shared_batch_norm=True),
+        1,
+    ),
+    # how far the rows have to differ for several norms to pay
+    "MP'' .3": ("multi_similarity", lambda: MDProp(budget(0.3)), 1),
+    "MP'' .3, one norm": (
+        "multi_similarity",
+        lambda: MDProp(budget(0.3), shared_batch_norm=True),
+        1,
+    ),
     "MP'' noise .1": ("multi_similarity", lambda: MDProp(budget(0.1), perturbation="noise"), 1),
     "plain, standardized": ("multi_similarity", lambda: None, 1),
     "MP'' .1, standardized": ("multi_similarity", lambda: MDProp(budget(0.1)), 1),
