@@ -38,6 +38,11 @@ def eat(eps, **params):
     return EnsembleAdversarialTraining(budget(eps), max_iter=3, **params)
 
 
+def trades(eps, beta=1.0):
+    """Return a strategy that holds embeddings where they are."""
+    return AdversarialTraining(budget(eps), objective="trades", beta=beta, max_iter=3)
+
+
 def budget(eps):
     """Return the threat model of images in [0, 1]."""
     return ThreatModel(np.inf, eps, bounds=(0.0, 1.0))
@@ -50,11 +55,11 @@ METHODS = {
     "gradient diversity": (lambda eps: GradientDiversity(), 1),
     "AT": (lambda eps: AdversarialTraining(budget(eps), max_iter=3), 1),
     "AT, 3 x epochs": (lambda eps: AdversarialTraining(budget(eps), max_iter=3), 3),
-    "TRADES": (lambda eps: AdversarialTraining(budget(eps), objective="trades", max_iter=3), 1),
-    "TRADES, 3 x epochs": (
-        lambda eps: AdversarialTraining(budget(eps), objective="trades", max_iter=3),
-        3,
-    ),
+    "TRADES": (trades, 1),
+    "TRADES, 3 x epochs": (trades, 3),
+    # the loss is larger than that of pairs, for which 1 is enough
+    "TRADES, beta 6": (lambda eps: trades(eps, 6), 1),
+    "TRADES, beta 30": (lambda eps: trades(eps, 30), 1),
     "AT ensemble": (lambda eps: eat(eps, split="none", transfer="T0"), 1),
     "split alone": (lambda eps: eat(eps, transfer="T0"), 1),
     "transfer alone": (lambda eps: eat(eps, split="none"), 1),
