@@ -80,13 +80,7 @@ METHODS = {
         1,
     ),
     "AP' .1": ("multi_similarity", lambda: MDProp(budget(0.1), variant="AP'"), 1),
-    "AP' .01": ("multi_similarity", lambda: MDProp(budget(0.01), variant="AP'"), 1),
     "MP' .1": ("multi_similarity", lambda: MDProp(budget(0.1), variant="MP'"), 1),
-    "AP' .1, one norm": (
-        "multi_similarity",
-        lambda: MDProp(budget(0.1), variant="AP'", shared_batch_norm=True),
-        1,
-    ),
     "plain, PA": ("proxy_anchor", lambda: None, 1),
     "AT .1, PA": ("proxy_anchor", lambda: AdversarialTraining(budget(0.1), max_iter=3), 1),
     "MP'' .1, PA": ("proxy_anchor", lambda: MDProp(budget(0.1)), 1),
