@@ -55,6 +55,7 @@ METHODS = {
     "gradient diversity": (lambda eps: GradientDiversity(), 1),
     "AT": (lambda eps: AdversarialTraining(budget(eps), max_iter=3), 1),
     "AT, 3 x epochs": (lambda eps: AdversarialTraining(budget(eps), max_iter=3), 3),
+    "AT, 9 x epochs": (lambda eps: AdversarialTraining(budget(eps), max_iter=3), 9),
     "TRADES": (trades, 1),
     "TRADES, 3 x epochs": (trades, 3),
     # the loss is larger than that of pairs, for which 1 is enough
@@ -65,6 +66,7 @@ METHODS = {
     "transfer alone": (lambda eps: eat(eps, split="none"), 1),
     "transfer alone, mixed": (lambda eps: eat(eps, split="none", craft="mixed"), 1),
     "EAT": (eat, 1),
+    "EAT, 3 x epochs": (eat, 3),
     "EAT, T4": (lambda eps: eat(eps, transfer="T4"), 1),
     "EAT, shift": (lambda eps: eat(eps, craft="shift"), 1),
     "EAT, mixed": (lambda eps: eat(eps, craft="mixed"), 1),
