@@ -98,8 +98,8 @@ class ConvNet(nn.Module):
             blocks.append(nn.AdaptiveAvgPool2d(grid))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(width * grid[0] * grid[1], embedding_dim)
-        # channels last within a pixel: same numbers but for rounding, and faster on CPUs and GPUs
-        self.to(memory_format=torch.channels_last)
+        # the channels of a pixel side by side: the same but for rounding, and faster on a CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return embeddings of shape (n, embedding_dim)."""
