@@ -6,7 +6,6 @@ with f a network, L a metric loss and x' what a training strategy makes of a bat
 adversarial ones, or both. A skorch net does the training.
 """
 
-import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -15,7 +14,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from skorch.callbacks import Callback
 from torch import nn
@@ -23,13 +21,12 @@ from torch import nn
 from skrobust.deep._adversary import training_adversary
 from skrobust.deep._callbacks import Tell
 from skrobust.deep._checkpoint import Checkpoint, check_same, look_for_checkpoint
-from skrobust.deep._embedding_mixin import EmbeddingMixin
-from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
-from skrobust.deep._lipschitz_layers import plain
+from skrobust.deep._lipschitz_bound import lipschitz_bound
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
 from skrobust.deep._make_net import check_callbacks, check_loaders, make_net
-from skrobust.deep._model import build_model, check_output, duplicate
-from skrobust.deep._net import MetricNet, Rows, Session
+from skrobust.deep._model import build_model, check_output
+from skrobust.deep._net import Rows, Session
+from skrobust.deep._net_mixin import NetMixin
 from skrobust.deep._persistence import PersistenceMixin, built_with
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._sampling import check_batch
@@ -48,7 +45,7 @@ __all__ = ["AdversarialDeepMetric"]
 
 
 class AdversarialDeepMetric(
-    PersistenceMixin, EmbeddingMixin, PrefixedParams, CallbackSupportMixin, BaseEstimator
+    PersistenceMixin, NetMixin, PrefixedParams, CallbackSupportMixin, BaseEstimator
 ):
     """Deep embedding trained with a metric loss and an adversary.
 
@@ -221,10 +218,6 @@ class AdversarialDeepMetric(
         "random_state": ["random_state"],
     }
 
-    net_: MetricNet
-    criterion_: nn.Module
-    n_iter_: int
-    lipschitz_: LipschitzBound | None
     _moments: Moments
 
     def __init__(
@@ -482,68 +475,6 @@ class AdversarialDeepMetric(
         finally:
             net.callbacks_ = [pair for pair in net.callbacks_ if pair not in own]
         self._finish()
-
-    def _finish(self) -> None:
-        """Take from the net what the fitted estimator has."""
-        net = self.net_
-        self.module_, self.criterion_ = self._inference_module(), net.criterion_
-        self.lipschitz_ = None if self._built_with["lipschitz"] is None else self._bound()
-        self.__dict__.update(self._progress())
-        if net.interrupted:
-            warnings.warn(
-                f"the training was interrupted after {self.n_iter_} whole epochs; what was "
-                "learned is kept.",
-                UserWarning,
-                stacklevel=5,
-            )
-        if not np.isfinite(self.loss_curve_).all():
-            warnings.warn(
-                "the training loss is not finite; use a smaller learning_rate, or check the loss.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-
-    def _progress(self) -> dict[str, Any]:
-        """Return the attributes that say how the training went."""
-        history = [
-            {
-                k: v.item() if isinstance(v, np.generic) else v
-                for k, v in row.items()
-                if k != "batches"
-            }
-            for row in self.net_.history
-        ]
-        curve = [row["train_loss"] for row in history if "train_loss" in row]
-        return {"history_": history, "loss_curve_": curve, "n_iter_": len(curve)}
-
-    def _so_far(self) -> dict[str, Any]:
-        """Return the attributes of an estimator whose training ends here, as copies."""
-        module = duplicate(self._inference_module())
-        # without the net, which goes on
-        found: dict[str, Any] = {"module_": module, "net_": None}
-        found["criterion_"] = duplicate(self.net_.criterion_)
-        if self._built_with["lipschitz"] is not None:
-            found["lipschitz_"] = lipschitz_bound(module, self.layout_.input_shape)
-        return found | self._progress()
-
-    def _inference_module(self) -> nn.Module:
-        """Return what embeds: the net's module, or its copy with bounded weights."""
-        module = self.net_.bare_module.eval()
-        return module if self._built_with["lipschitz"] is None else plain(module)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "module_")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if state.get("net_") is not None:  # the net brings its modules to a device that is there
-            state = {k: v for k, v in state.items() if k not in ("module_", "criterion_")}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if state.get("net_") is not None:
-            self.module_, self.criterion_ = self._inference_module(), self.net_.criterion_
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
