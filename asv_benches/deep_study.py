@@ -244,11 +244,29 @@ def table(cells):
                 values = [[c["nmi"]] + [c["attacked"][k]["nmi"] for k in kinds] for c in some]
                 line = " | ".join(spread(column, 1) for column in 100 * np.transpose(values))
                 print(f"| {method} | {line} |")
+        print(f"\n### {name}: Recall@1 with several batch norms minus that with one, by seed\n")
+        print(f"| method | clean | {' | '.join(kinds)} |")
+        print("|---|" + "---|" * (len(kinds) + 1))
+        for method in found:
+            shared = {c["seed"]: c for c in found.get(f"{method}, one norm", [])}
+            pairs = [(c, shared[c["seed"]]) for c in found[method] if c["seed"] in shared]
+            if pairs:
+                print_pairs(method, kinds, pairs)
         print(f"\n### {name}: Recall@1, crafted on one branch and evaluated on another\n")
         for method, some in found.items():
             grids = [c["grid"] for c in some if "grid" in c]
             if grids:
                 print_grid(method, grids)
+
+
+def print_pairs(method, kinds, pairs):
+    """Print how much more Recall@1 the first of each pair has."""
+    columns = [[100 * (a["recall"] - b["recall"]) for a, b in pairs]]
+    for kind in kinds:
+        attacked = [[c["attacked"][kind]["recall"] for c in pair] for pair in pairs]
+        columns.append([100 * (a - b) for a, b in attacked])
+    shown = [", ".join(f"{value:.1f}" for value in column) for column in columns]
+    print(f"| {method} | {' | '.join(shown)} |")
 
 
 def print_grid(method, grids):
