@@ -85,13 +85,15 @@ class EmbeddingView:
             self.n_gradient_calls += n_meant
             if t == 0:
                 zero = (gradient == 0).all(1).numpy()
-            better = value > best_value
-            best = torch.where(better[:, None], eta, best)
-            best_value = torch.where(better, value, best_value)
+            best = torch.where((value > best_value)[:, None], eta, best)
+            best_value = torch.fmax(value, best_value)  # a value of NaN is none
             rate = attack.step_size * self.eps * (1 - t / attack.max_iter)
             eta = project_ball(
                 eta + rate * steepest(gradient, budget.norm), radius, budget.norm, *box
             )
+        with torch.no_grad():
+            value = self._value(clean + scale * eta, rows, chosen)
+        best = torch.where((value > best_value)[:, None], eta, best)
         return raw + (scale * best).numpy(), zero
 
     def _slope(
@@ -104,22 +106,27 @@ class EmbeddingView:
         noise: RowNoise,
         t: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        attack = self.attack
         if self.embed is not None:
             eta = eta.detach().requires_grad_()
-            x = clean + scale * eta
-            z = self.embed(x.reshape(len(x), *self.shape) if len(self.shape) > 1 else x)
-            value = attack._value(attack._shown(z), chosen)
+            value = self._value(clean + scale * eta, rows, chosen)
             (gradient,) = torch.autograd.grad(value.sum(), eta)
             return value.detach(), torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
 
         def at(moved: torch.Tensor) -> torch.Tensor:
-            z = self.transform((clean + scale * moved).numpy(), rows)
-            return attack._value(attack._shown(torch.from_numpy(z)), chosen)
+            return self._value(clean + scale * moved, rows, chosen)
 
+        n_pairs = self.attack.n_evaluations
         width, gradient = 0.05 * self.eps, torch.zeros_like(eta)
-        for p in range(attack.n_evaluations):
-            u = torch.from_numpy(noise.normal(eta.shape[1], 10_000 + t * attack.n_evaluations + p))
+        for p in range(n_pairs):
+            u = torch.from_numpy(noise.normal(eta.shape[1], 10_000 + t * n_pairs + p))
             u = torch.where(scale > 0, u, 0)
             gradient += (at(eta + width * u) - at(eta - width * u))[:, None] * u
-        return at(eta), gradient / (2 * width * attack.n_evaluations)
+        return at(eta), gradient / (2 * width * n_pairs)
+
+    def _value(self, x: torch.Tensor, rows: np.ndarray, chosen: Any) -> torch.Tensor:
+        """Return what is raised, at points of these rows."""
+        if self.embed is None:
+            z = torch.from_numpy(self.transform(x.numpy(), rows))
+        else:
+            z = self.embed(x.reshape(len(x), *self.shape) if len(self.shape) > 1 else x)
+        return self.attack._value(self.attack._shown(z), chosen)

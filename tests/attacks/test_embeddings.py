@@ -42,6 +42,14 @@ def test_the_shift_of_a_linear_map_is_its_norm(data, norm):
     assert found.perturbation_norm.max() <= 0.5
 
 
+def test_one_step_counts(data):
+    """In ℓ∞ one long step is at the vertex that is the largest shift of a diagonal map."""
+    X, _ = data
+    scaler = StandardScaler().fit(X)
+    found = run(EmbeddingShift(max_iter=1, step_size=2.0), scaler, X, norm=np.inf)
+    np.testing.assert_allclose(found.value, np.linalg.norm(0.5 / scaler.scale_))
+
+
 def test_without_gradients_it_comes_near(data):
     X, _ = data
     scaler = StandardScaler().fit(X)
