@@ -29,7 +29,8 @@ class Certificate:
         - "exact": right, and `upper` agrees with `radius` up to the tolerance asked for;
         - "probabilistic": right, with a radius that holds with the probability that `method`
           says (randomized smoothing);
-        - "abstained": the draws prove nothing of the smoothed prediction;
+        - "abstained": nothing is proved, at 0 either: the draws tell too little of a smoothed
+          prediction, or the gallery may move too far (retrieval);
         - "unreachable": nothing can change the prediction;
         - "interrupted": right or wrong, but not reached before an interrupt.
     bound : str

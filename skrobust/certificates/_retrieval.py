@@ -77,7 +77,8 @@ def certify_retrieval(
     -------
     Certificate
         Radii of queries, "lower" bounds. Misclassified are those whose nearest other item is of
-        another class. ``certified(eps).mean()`` is the certified Recall@1.
+        another class; with `gallery_eps`, abstained are those for which nothing is proved, not
+        even of the query as it is. ``certified(eps).mean()`` is the certified Recall@1.
 
     Raises
     ------
@@ -125,7 +126,9 @@ def certify_retrieval(
         radius, right = _bounds(Z, y, slack, _Images(Z * stretch, 2.0, 0.0, stretch))
     else:
         radius, right = np.zeros(len(Z)), _to_other_class(Z, y)[1]
-    status = np.where(radius > 0, "certified", "uncertified").astype("<U13")
+    # where the gallery moves, even a query that stays is proved right by a radius alone
+    unproved = "abstained" if gallery_eps > 0 else "uncertified"
+    status = np.where(radius > 0, "certified", unproved).astype("<U13")
     status[np.isinf(radius)] = "unreachable"
     status[~right] = "misclassified"
     return Certificate(

@@ -114,6 +114,21 @@ def test_a_moving_gallery_proves_less():
     assert shares[0] > shares[1] > shares[2]
 
 
+def test_a_gallery_that_moves_counts_for_queries_that_stay():
+    """At eps = 0 what the items alone can do is no longer right."""
+    line = np.array([[0.0], [1.0], [1.1], [10.0]])
+    labels = np.array([0, 0, 1, 1])
+    metric = Scale([[1.0]]).fit(line)
+    found = certify_retrieval(metric, line, labels, gallery_eps=0.2)
+    assert list(found.status) == ["abstained", "misclassified", "misclassified", "abstained"]
+    assert certified_retrieval_scorer(0.0, gallery_eps=0.2)(metric, line, labels) == 0
+    assert certified_retrieval_scorer(0.0)(metric, line, labels) == 0.5
+    moved = line + np.array([[0.0], [0.15], [-0.15], [0.0]])  # within the budget of items
+    apart = np.abs(line - moved.T)
+    np.fill_diagonal(apart, np.inf)
+    assert not (labels[apart.argmin(1)] == labels).any()
+
+
 def test_classes_of_one_item_and_duplicates():
     line = np.array([[0.0], [0.0], [1.0], [1.0], [5.0]])
     found = certify_retrieval(StandardScaler().fit(line), line, [0, 1, 1, 0, 2])
