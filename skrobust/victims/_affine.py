@@ -108,6 +108,32 @@ class AffineMap:
             max(self.unit, other.unit),
         )
 
+    def check(self, before: np.ndarray, after: np.ndarray, unit: float, name: str) -> None:
+        """Raise where what a program made of some points is not ``A x + b`` up to rounding.
+
+        Parameters
+        ----------
+        before, after : ndarray of shape (n_samples, n_inputs), (n_samples, n_outputs)
+        unit : float
+            Unit roundoff of the data.
+        name : str
+            Of the program.
+
+        Raises
+        ------
+        NotAffineError
+        """
+        size = np.abs(before) @ self.absolute.T + self.magnitude
+        allowed = 2 * self.operations * max(unit, self.unit) * size + 1e-300
+        wrong = np.abs(after - (before @ self.matrix.T + self.offset)) > allowed
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise NotAffineError(
+                f"{name} does not treat X as the affine map that is known of it: row {row} gets "
+                f"{after[row, column]:.6g} as value {column} in the place of "
+                f"{before[row] @ self.matrix[column] + self.offset[column]:.6g}."
+            )
+
 
 class AffineFunction:
     """A declaration, for ``FunctionTransformer``, that a function of rows is affine.
@@ -116,7 +142,8 @@ class AffineFunction:
     ----------
     func : callable
         Maps an array of shape (n_samples, n_features) to (n_samples, n_outputs), each row
-        apart, as ``A x + b``. The map is read by probing and confirmed on further probes.
+        apart, as ``A x + b``. The map is read by probing and confirmed on further probes. It
+        is given whole numbers as float64, since sums of integers may wrap around.
 
     Examples
     --------
@@ -132,7 +159,12 @@ class AffineFunction:
         self.func = func
 
     def __call__(self, X: Any, **kwargs: Any) -> Any:
-        """Return ``func(X, **kwargs)``."""
+        """Return ``func(X, **kwargs)``, whole numbers in float64."""
+        if hasattr(X, "columns") and hasattr(X, "astype"):
+            whole = [name for name, dtype in X.dtypes.items() if dtype.kind in ("i", "u", "b")]
+            X = X.astype(dict.fromkeys(whole, np.float64))
+        elif getattr(getattr(X, "dtype", None), "kind", None) in ("i", "u", "b"):
+            X = X.astype(np.float64)
         return self.func(X, **kwargs)
 
     def __repr__(self) -> str:

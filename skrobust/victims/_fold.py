@@ -189,9 +189,10 @@ def _refuse_overrides(estimator: Any, base: type, methods: tuple[str, ...]) -> N
 def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
     """Return L with ``LᵀL`` = the classifier's Mahalanobis matrix; None if it is Euclidean."""
     metric, params = estimator.effective_metric_, estimator.effective_metric_params_
+    inverse = None
     if metric in _EUCLIDEAN and not (params or {}).get("w") is not None:
-        return None
-    if metric == "mahalanobis" and "VI" in params:
+        pass
+    elif metric == "mahalanobis" and "VI" in params:
         inverse = np.asarray(params["VI"], dtype=np.float64)
     elif metric == "mahalanobis" and "V" in params:
         inverse = np.linalg.inv(np.asarray(params["V"], dtype=np.float64))
@@ -201,6 +202,14 @@ def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
             f"{estimator.metric_params!r}) cannot be certified; use the Euclidean metric, or "
             "metric='mahalanobis' with metric_params={'VI': M}."
         )
+    if not _still_fitted(estimator):
+        raise ValueError(
+            f"KNeighborsClassifier(metric={estimator.metric!r}, p={estimator.p!r}, metric_params="
+            f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
+            "and its predictions follow now one, now the other; fit it again."
+        )
+    if inverse is None:
+        return None
     values, vectors = np.linalg.eigh((inverse + inverse.T) / 2)
     # no more than the rounding of a product GᵀG, which `distance_error` accounts for
     if values.min() < -2 * len(values) * np.finfo(np.float64).eps * max(values.max(), 0):
@@ -209,3 +218,17 @@ def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
             f"{values.min():.3g}."
         )
     return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+
+
+def _still_fitted(estimator: KNeighborsClassifier) -> bool:
+    """Return whether the metric that is set now is the Euclidean or Mahalanobis one of `fit`."""
+    metric: Any = estimator.metric
+    params: dict[str, Any] = estimator.metric_params or {}
+    if metric == "minkowski":
+        plain = estimator.p == 2 and params.get("p", 2) == 2 and params.get("w") is None
+        return plain and estimator.effective_metric_ in _EUCLIDEAN
+    fitted: dict[str, Any] = estimator.effective_metric_params_ or {}
+    return metric == estimator.effective_metric_ and all(
+        name in params and name in fitted and np.array_equal(params[name], fitted[name])
+        for name in {*params, *fitted}
+    )

@@ -219,5 +219,7 @@ def _flat(estimator: Any) -> list[tuple[str, Any]]:
     for name, step in active_steps(estimator.steps):
         inner = _flat(unwrapped(step)) if isinstance(unwrapped(step), Pipeline) else [(name, step)]
         found += [(name if n == "estimator" else n, child) for n, child in inner]
+    if len({name for name, _ in found}) == len(found):
+        return found
     # names of nested pipelines may meet
     return [(f"{k}_{name}", step) for k, (name, step) in enumerate(found)]

@@ -139,13 +139,18 @@ class NearestNeighborRule:
         Raises
         ------
         ValueError
-            If X has NaN, infinities, text, or another number of features.
+            If X has NaN, infinities, text, float16, or another number of features, or a step does
+            not map it as is known of it.
         """
         raw = self._raw(X)
         current, unit = X, _unit(X)
-        for step in self.steps:
+        before = raw
+        for step, known in zip(self.steps, self.maps, strict=True):
             current = step.transform(current)
             unit = max(unit, _unit(current))
+            after = np.asarray(current, dtype=np.float64)
+            known.check(before, after, unit, type(step).__name__)
+            before = after
         points = np.asarray(current, dtype=np.float64)
         check_size(points)
         magnitudes = np.linalg.norm(points, axis=1) * self._metric_size
@@ -275,5 +280,10 @@ def _widened(state: dict[str, Any], *names: str) -> dict[str, Any]:
 def _unit(X: Any) -> float:
     """Return the unit roundoff of the data's floating type; float64's for other types."""
     dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
-    single = any(str(dtype).lower() in ("float32", "float16") for dtype in dtypes)
-    return SINGLE if single else DOUBLE
+    names = {str(dtype).lower() for dtype in dtypes}
+    if "float16" in names:
+        raise ValueError(
+            "X must be float32 or float64 to be certified, in every step; got float16, whose "
+            "rounding is larger than many radii. X.astype(np.float32) loses nothing."
+        )
+    return SINGLE if "float32" in names else DOUBLE

@@ -262,8 +262,13 @@ def _transform(step: Any, X: np.ndarray) -> np.ndarray:
 
 def _fitted_unit(step: Any) -> float:
     """Return float32's roundoff if the step's own numbers are float32."""
-    arrays = (value for value in vars(step).values() if isinstance(value, np.ndarray))
-    return SINGLE if any(array.dtype in (np.float32, np.float16) for array in arrays) else DOUBLE
+    arrays = [value for value in vars(step).values() if isinstance(value, np.ndarray)]
+    if any(array.dtype == np.float16 for array in arrays):
+        raise NotAffineError(
+            f"{type(step).__name__} was fitted on float16, whose rounding is larger than many "
+            "radii; fit it on float32 or float64."
+        )
+    return SINGLE if any(array.dtype == np.float32 for array in arrays) else DOUBLE
 
 
 def _probed_map(step: Any, n_inputs: int) -> AffineMap:

@@ -314,6 +314,63 @@ def test_more_unsupported_victims():
         affine_map(Normalizer().fit(X))
 
 
+@pytest.mark.parametrize(
+    ("fitted", "now"),
+    [
+        ({}, {"metric": "manhattan"}),
+        ({}, {"p": 1}),
+        ({"metric_params": {"p": 2}}, {"p": 1}),
+        (
+            {"metric": "mahalanobis", "metric_params": {"VI": np.eye(13)}},
+            {"metric_params": {"VI": np.diag(np.arange(1.0, 14.0))}},
+        ),
+    ],
+    ids=["metric", "p", "p twice", "VI"],
+)
+@pytest.mark.filterwarnings("ignore:Parameter p is found")
+def test_a_metric_that_was_set_after_fit_is_refused(fitted, now):
+    """scikit-learn's brute predictions follow what is set now, those of trees what was fitted."""
+    knn = KNeighborsClassifier(1, algorithm="brute", **fitted).fit(X, Y)
+    if "metric_params" not in fitted or "VI" in fitted["metric_params"]:
+        as_nearest_neighbor_rule(knn)
+    with pytest.raises(ValueError, match="fitted with another metric"):
+        as_nearest_neighbor_rule(knn.set_params(**now))
+
+
+@pytest.mark.parametrize("scaler", [MinMaxScaler, StandardScaler])
+def test_float16_is_refused(scaler):
+    """Scalers compute in it: 200 and 203 of 1,000 are on either side of a boundary at 200."""
+    line = np.array([[0.0], [100.0], [300.0], [1000.0]])
+    model = make_pipeline(scaler(), KNeighborsClassifier(1)).fit(line, [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="got float16"):
+        as_nearest_neighbor_rule(model).embed(np.array([[203.0]], dtype=np.float16))
+    half = make_pipeline(MinMaxScaler(), KNeighborsClassifier(1))
+    with pytest.raises(NotAffineError, match="was fitted on float16"):
+        as_nearest_neighbor_rule(half.fit(line.astype(np.float16), [0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_functions_of_whole_numbers_do_not_wrap_around(frame):
+    pixels = np.arange(0, 250, 10, dtype=np.uint8)[:, None]
+    if frame:
+        pixels = pd.DataFrame(pixels, columns=["grey"])
+    double = FunctionTransformer(AffineFunction(lambda Z: 2 * Z))
+    model = make_pipeline(double, KNeighborsClassifier(1)).fit(pixels, np.arange(25) > 12)
+    assert model.predict(pixels).sum() == 12
+    rule = as_nearest_neighbor_rule(model)
+    np.testing.assert_array_equal(rule.embed(pixels).points[:, 0], 20.0 * np.arange(25))
+
+
+def test_a_map_that_fails_at_the_size_of_the_data_is_found():
+    capped = FunctionTransformer(AffineFunction(lambda Z: np.minimum(Z, 1e6)))
+    line = np.array([[0.0], [2e6], [3e6]])
+    model = make_pipeline(capped, KNeighborsClassifier(1)).fit(line, [0, 1, 1])
+    rule = as_nearest_neighbor_rule(model)
+    assert rule.embed([[5e5]]).points[0, 0] == 5e5
+    with pytest.raises(NotAffineError, match=r"row 1 gets 1e\+06 .* in the place of 2.5e\+06"):
+        rule.embed([[0.0], [2.5e6]])
+
+
 def test_a_rule_of_float32_data_is_sent_in_float32_and_comes_back_as_it_was():
     points = np.random.default_rng(0).standard_normal((200, 30))
     for X in (points, points.astype(np.float32)):
