@@ -25,7 +25,7 @@ from skrobust.victims._lipschitz import split_at, unwrapped, without_wrappers
 
 __all__ = ["certify", "certify_batches"]
 
-_METHODS = ("auto", "fast", "exact", "bound", "smoothing")
+METHODS = ("auto", "fast", "exact", "bound", "smoothing")
 
 
 def certify(
@@ -87,14 +87,18 @@ def certify(
     exact 1-NN radius interval
     nearest-neighbor lower bound lower
     """
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {list(_METHODS)}; got {method!r}.")
+    check_method(method)
     named = type(estimator).__name__
     inside = without_wrappers(estimator)
     last = inside.steps[-1][1] if isinstance(inside, Pipeline) else inside
     last = without_wrappers(last)
     if hasattr(last, "__sklearn_tags__") and is_clusterer(last) and y is not None:
         raise ValueError("y must be None for a clusterer, whose clusters are no classes.")
+    if not hasattr(inside, "predict") and hasattr(last, "__sklearn_tags__") and is_clusterer(last):
+        raise TypeError(
+            f"estimator must have predict; got the clusterer {last!r}, which assigns no new points "
+            "to its clusters. Use k-means, or AdversarialClustering(algorithm='kmeans')."
+        )
     if not hasattr(inside, "predict"):
         raise TypeError(
             f"estimator must be a fitted classifier or clusterer, with predict; got {named}. "
@@ -144,6 +148,17 @@ def certify(
     prove = _prover(exact)
     _check_options(prove, options)
     return prove(estimator, X, labels, threat_model=threat_model, **options)
+
+
+def check_method(method: Any) -> None:
+    """Raise a ValueError where a proof is none that `certify` knows.
+
+    Parameters
+    ----------
+    method : object
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {list(METHODS)}; got {method!r}.")
 
 
 def _discrete(model: Any, rule: NearestNeighborRule) -> bool:

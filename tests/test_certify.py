@@ -24,6 +24,8 @@ from skrobust.scorers import (
     certified_accuracy_scorer,
     certified_assignment_scorer,
     certified_curve_scorer,
+    certified_retrieval_scorer,
+    mean_certified_radius_scorer,
 )
 
 X, y = load_iris(return_X_y=True)
@@ -191,6 +193,28 @@ def test_errors_say_what_applies():
     spherical = AdversarialClustering(n_clusters=3, algorithm="spherical_kmeans").fit(X)
     with pytest.raises(ValueError, match="algorithm='kmeans'"):
         certify(spherical, X)
+    linked = AdversarialClustering(n_clusters=3, algorithm="agglomerative").fit(X)
+    with pytest.raises(TypeError, match="assigns no new points"):
+        certify(linked, X)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        certified_accuracy_scorer,
+        certified_curve_scorer,
+        certified_assignment_scorer,
+        mean_certified_radius_scorer,
+        certified_retrieval_scorer,
+    ],
+)
+def test_scorers_are_checked_when_they_are_made(make):
+    """Inside a search an error would be a score of NaN."""
+    with pytest.raises(TypeError, match="threat_model must be a ThreatModel or None; got 'l2'"):
+        make(1.0, threat_model="l2")
+    if make is not certified_retrieval_scorer:
+        with pytest.raises(ValueError, match="method must be one of"):
+            make(1.0, method="best")
 
 
 @pytest.mark.parametrize("kind", ["memmap", "frame", "pairs", "list"])

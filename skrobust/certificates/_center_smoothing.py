@@ -249,6 +249,13 @@ class CenterSmoothing(
 
     def _radius(self, X: Any, centres: np.ndarray, reach: np.ndarray) -> np.ndarray:
         q, m = self.needed_share_, self.n_certify
+        if (self.alpha / 2) ** (1 / m) <= q:  # the bound of a share of 1
+            warnings.warn(
+                f"n_samples={self.n_samples} and n_certify={m} draws prove nothing at "
+                f"alpha={self.alpha:g}, even if all agree: every point abstains. Use more of both.",
+                UserWarning,
+                stacklevel=3,
+            )
         inside = (3 * _SLACK * self._distances(X, centres) <= reach[:, None]).sum(axis=1)
         at_least = np.maximum(inside, 1)
         p = np.where(inside > 0, stats.beta.ppf(self.alpha / 2, at_least, m - at_least + 1), 0.0)

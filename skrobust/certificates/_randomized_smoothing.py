@@ -38,7 +38,7 @@ from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._parallel import Progress, check_n_jobs, deal, run_parts
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
-from skrobust.utils._validation import check_abstain_label
+from skrobust.utils._validation import check_abstain_label, check_labels
 
 __all__ = ["RandomizedSmoothingClassifier"]
 
@@ -225,10 +225,12 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
         truth = None if y is None else column_or_1d(y)
         if truth is not None:
             check_consistent_length(points, truth)
+            check_labels(truth, self.classes_)
         if smoothed_radius(np.array([self.n_samples]), self.n_samples, self.alpha, 1.0)[0] == 0:
             warnings.warn(
                 f"n_samples={self.n_samples} draws prove nothing at alpha={self.alpha:g}, even if "
-                f"all agree: every point abstains. Use n_samples > {np.log2(1 / self.alpha):.0f}.",
+                "all agree: every point abstains. Use n_samples >= "
+                f"{int(np.log2(1 / self.alpha)) + 1}.",
                 UserWarning,
                 stacklevel=2,
             )

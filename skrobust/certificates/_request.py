@@ -1,6 +1,5 @@
 """What is asked of a certificate: checked once, for every method."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -13,7 +12,7 @@ from skrobust.certificates._result import Certificate
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
-from skrobust.utils._validation import check_kind_of_labels
+from skrobust.utils._validation import check_labels
 from skrobust.victims import EmbeddedQueries, NearestNeighborRule
 
 __all__ = ["Attack", "Attempt", "Request", "model_or_l2"]
@@ -94,7 +93,7 @@ class Request:
         queries = rule.embed(X)
         budget.check_inside(queries.raw)
         check_consistent_length(queries.points, y)
-        check_kind_of_labels(y, rule.classes)
+        check_labels(y, rule.classes)
         found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
         labels = np.where(rule.classes[found] == y, found, -1)
         wanted = None
@@ -105,13 +104,6 @@ class Request:
                 raise ValueError(
                     f"target={target!r} must not be the label of a point to certify; y[{row}] is."
                 )
-        if (labels < 0).all():
-            warnings.warn(
-                f"y holds none of the classes {rule.classes.tolist()}, only labels like "
-                f"{y.tolist()[0]!r}: all points count as misclassified.",
-                UserWarning,
-                stacklevel=2,
-            )
         return cls(rule, predict, X, y, labels, queries, budget, resolved, wanted)
 
     def compared(self) -> tuple[NearestNeighborRule, np.ndarray, int, int]:

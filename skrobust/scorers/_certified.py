@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from skrobust.certificates import Certificate, certify_retrieval
-from skrobust.certify import certify
+from skrobust.certificates._request import model_or_l2
+from skrobust.certify import certify, check_method
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_eps, check_one_eps
@@ -65,6 +66,12 @@ def certified_accuracy(
     budget = check_one_eps(eps)
     found = certify(estimator, X, y, threat_model=threat_model, method=method)
     return _score(found, budget)
+
+
+def _check(threat_model: Any, method: str = "fast") -> None:
+    """Raise before anything is fitted: inside a search, an error would be a score of NaN."""
+    model_or_l2(threat_model)
+    check_method(method)
 
 
 def _score(certificate: Certificate, eps: Any) -> Any:
@@ -152,6 +159,7 @@ def certified_accuracy_scorer(
     >>> len(cross_val_score(KNeighborsClassifier(1), X, y, scoring=scorer))
     5
     """
+    _check(threat_model, method)
     return _CertifiedAccuracy(check_one_eps(eps), threat_model, method)
 
 
@@ -195,6 +203,7 @@ def certified_assignment_scorer(
     >>> certified_assignment_scorer(eps=1.0)(clusters, [[0.5], [1.5]])
     0.5
     """
+    _check(threat_model, method)
     return _CertifiedAssignment(check_one_eps(eps), threat_model, method)
 
 
@@ -243,6 +252,7 @@ def certified_retrieval_scorer(
     >>> 0 < scorer(StandardScaler().fit(X), X, y) < 1
     True
     """
+    _check(threat_model)
     return _CertifiedRetrieval(
         check_one_eps(eps), check_one_eps(gallery_eps, name="gallery_eps"), threat_model
     )
@@ -273,6 +283,7 @@ def mean_certified_radius_scorer(
     """
     if cap is not None:
         check_one_eps(cap, name="cap")
+    _check(threat_model, method)
     return _MeanCertifiedRadius(cap, threat_model, method)
 
 
@@ -318,4 +329,5 @@ def certified_curve_scorer(
         raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
     if cap is not None:
         check_one_eps(cap, name="cap")
+    _check(threat_model, method)
     return _CertifiedCurve(budgets, cap, threat_model, method)

@@ -1,5 +1,6 @@
 """Checks of what a user hands in, with messages that name parameter, value and what is allowed."""
 
+import warnings
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -11,6 +12,7 @@ __all__ = [
     "check_count",
     "check_eps",
     "check_kind_of_labels",
+    "check_labels",
     "check_one_eps",
     "check_radii",
 ]
@@ -103,6 +105,23 @@ def check_radii(radius: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
     if not (radius >= 0).all():
         raise ValueError("radius must be >= 0 everywhere and not NaN.")
     return radius, correct
+
+
+def check_labels(y: np.ndarray, known: np.ndarray) -> None:
+    """Raise where labels are of another kind than the estimator's; warn where none is known.
+
+    Parameters
+    ----------
+    y, known : ndarray of shape (n_samples,), (n_classes,)
+    """
+    check_kind_of_labels(y, known)
+    if not np.isin(y, known).any():
+        warnings.warn(
+            f"y holds none of the classes {known.tolist()}, only labels like "
+            f"{y.tolist()[0]!r}: all points count as misclassified.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def check_kind_of_labels(y: np.ndarray, known: np.ndarray) -> None:

@@ -133,7 +133,13 @@ def test_too_few_draws_prove_nothing_and_say_so():
     smooth = CenterSmoothing(PCA(2), n_certify=5, random_state=0).fit(X)
     with pytest.warns(UserWarning, match="n_certify=5 draws do not bound"):
         assert np.isinf(smooth.movement_bound(X[:2], 0.1)).all()
-    assert (smooth.certified_radius(X[:2], 1.0) == 0).all()
+    for params in ({"n_certify": 5}, {"n_samples": 2, "n_certify": 3000}):
+        smooth = CenterSmoothing(PCA(2), random_state=0, **params).fit(X)
+        with pytest.warns(UserWarning, match=r"draws prove nothing .* every point abstains"):
+            assert (smooth.certified_radius(X[:2], 1.0) == 0).all()
+        model = make_pipeline(FrozenEstimator(smooth), NearestCentroid()).fit(X, y)
+        with pytest.warns(UserWarning, match=r"draws prove nothing .* every point abstains"):
+            assert not certify(model, X[:2], y[:2]).correct.any()
 
 
 def test_bad_input():

@@ -1,6 +1,7 @@
 """Randomized smoothing: closed forms, probabilities, any classifier."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -198,10 +199,22 @@ def test_it_abstains_where_classes_are_as_likely():
 
 def test_too_few_draws_abstain_and_say_why():
     own = half_space([1.0, 0.0], 0.0, 2, n_samples=9)
-    with pytest.warns(UserWarning, match=r"n_samples=9 draws prove nothing .* n_samples > 10"):
+    with pytest.warns(UserWarning, match=r"n_samples=9 draws prove nothing .* n_samples >= 10"):
         found = own.certify([[5.0, 0.0]], [1])
     assert found.status.tolist() == ["abstained"]
     assert not found.certified(0.0).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        enough = half_space([1.0, 0.0], 0.0, 2, n_samples=10)
+        assert enough.certify([[5.0, 0.0]], [1]).radius[0] > 0
+
+
+def test_labels_of_another_kind_are_refused_and_unknown_ones_told():
+    own = half_space([1.0, 0.0], 0.0, 2)
+    with pytest.raises(ValueError, match="both must be text, or both numbers"):
+        own.certify([[5.0, 0.0]], ["1"])
+    with pytest.warns(UserWarning, match="y holds none of the classes"):
+        assert own.certify([[5.0, 0.0]], [7]).status.tolist() == ["misclassified"]
 
 
 class Says:
