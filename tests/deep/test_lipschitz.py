@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
@@ -329,20 +330,32 @@ def test_pipelines_are_certified_by_the_same_scorer(metric, head, scaled):
 
 
 @pytest.mark.slow
-def test_an_attack_through_the_embedding_never_succeeds_inside(metric):
-    """PGD on 1-NN at the radius of each point; far outside it does succeed."""
-    pipe = make_pipeline(FrozenEstimator(metric), KNeighborsClassifier(1)).fit(X_train, y_train)
-    found = certify(pipe, X_test, y_test)
-    rows = np.flatnonzero(found.radius > 0)[:8]
+@pytest.mark.parametrize("images", [False, True], ids=["dense", "convolutions"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        KNeighborsClassifier(1),
+        KNeighborsClassifier(3),
+        RobustPrototypeClassifier(3, max_iter=3, random_state=0),
+    ],
+    ids=["1-NN", "3-NN", "prototypes"],
+)
+def test_an_attack_through_the_embedding_never_succeeds_inside(metric, head, images):
+    """PGD with 50 restarts at the radius of each point; far outside it does succeed."""
+    shape = (-1, 8, 8) if images else (-1, 64)
+    train, test = X_train.reshape(shape)[::3], X_test.reshape(shape)
+    embed = lipschitz_metric(max_iter=3).fit(train, y_train[::3]) if images else metric
+    pipe = make_pipeline(FrozenEstimator(embed), clone(head)).fit(train, y_train[::3])
+    found = certify(pipe, test, y_test)
     outside = 0
-    for row in rows:
-        for share in (1 - 1e-9, 6.0):
+    for row in np.flatnonzero(found.radius > 0)[:2]:
+        for share, n_restarts in ((1 - 1e-9, 50), (8.0, 2)):
             model = ThreatModel(2.0, found.radius[row] * share)
-            attack = PGD(threat_model=model, n_restarts=10, max_iter=10, random_state=0)
-            flipped = attack.run(pipe, X_test[[row]], y_test[[row]]).success.any()
+            attack = PGD(threat_model=model, n_restarts=n_restarts, max_iter=10, random_state=0)
+            flipped = attack.run(pipe, test[[row]], y_test[[row]]).success.any()
             outside += flipped and share > 1
             assert share > 1 or not flipped
-    assert outside >= 3
+    assert outside
 
 
 @pytest.mark.parametrize("norm", [1.0, 2.0, np.inf])
