@@ -7,7 +7,8 @@ It resumes as that of deep_study.py does. ℓ₂, features scaled to [0, 1] on t
 training points; errors on the whole test part and on the 1,000 points of
 ``shuffle(random_state=42)``. The radii of k-NN and of prototypes are exact. "Lipschitz" are
 multi-layer perceptrons (512, 512) with 64 outputs; "smoothing" is around a convolutional network
-that is trained with noise, of the first 500 of these points, with 10,000 draws each.
+that is trained with noise, of the first 500 of these points, with 10,000 draws each;
+"adversarial": against adversaries that meet this noise, in a ball of 1.
 """
 
 import time
@@ -74,7 +75,7 @@ def network(name, seed, X, head):
 
 
 class NoisyConvNet(ConvNet):
-    """A convolutional classifier of images with noise while it trains."""
+    """A convolutional classifier of grey images with noise while it trains."""
 
     def __init__(self, sigma):
         super().__init__((1, 28, 28), 10)
@@ -85,10 +86,34 @@ class NoisyConvNet(ConvNet):
         return super().forward(x + self.sigma * torch.randn_like(x) if self.training else x)
 
 
-def smoothed(sigma, seed):
+class AdversarialNet(NeuralNetClassifier):
+    """Trained on points that two steps in the ℓ₂ ball of 1 move against the noisy network.
+
+    Every step meets new noise: adversarial training of the smoothed classifier (Salman et al.,
+    NeurIPS 2019) with one draw.
+    """
+
+    def train_step_single(self, batch, **params):
+        X, y = batch[0].to(self.device), batch[1].to(self.device)
+        delta = torch.zeros_like(X)
+        for _ in range(2):
+            delta.requires_grad_()
+            loss = self.get_loss(self.infer(X + delta), y)
+            (gradient,) = torch.autograd.grad(loss, delta)
+            with torch.no_grad():
+                delta = torch.renorm(delta + unit(gradient), 2, 0, 1.0)
+        return super().train_step_single((X + delta, y), **params)
+
+
+def unit(rows):
+    """Return rows of length 1."""
+    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def smoothed(sigma, seed, trainer=NeuralNetClassifier):
     """Return a smoothed convolutional network."""
     epochs = 1 if SMOKE else 10
-    net = NeuralNetClassifier(
+    net = trainer(
         NoisyConvNet,
         module__sigma=sigma,
         criterion=torch.nn.CrossEntropyLoss,
@@ -114,7 +139,7 @@ def smoothed(sigma, seed):
 METHODS = {
     "1-NN": lambda name, seed, X: KNeighborsClassifier(1),
     "1-NN, pruned": lambda name, seed, X: AdversarialPruning(
-        KNeighborsClassifier(1), radius=SETTINGS[name][2] / 2
+        KNeighborsClassifier(1), radius=SETTINGS[name][2]
     ),
     "RobustMahalanobis": lambda name, seed, X: make_pipeline(
         RobustMahalanobis(random_state=seed), KNeighborsClassifier(1)
@@ -136,14 +161,17 @@ METHODS = {
     "Lipschitz, 1-NN": lambda name, seed, X: network(name, seed, X, KNeighborsClassifier(1)),
     "smoothing .25": lambda name, seed, X: smoothed(0.25, seed),
     "smoothing .5": lambda name, seed, X: smoothed(0.5, seed),
+    "smoothing .5, adversarial": lambda name, seed, X: smoothed(0.5, seed, AdversarialNet),
+    "smoothing 1, adversarial": lambda name, seed, X: smoothed(1.0, seed, AdversarialNet),
 }
 
 
 def stored(model, X):
     """Return how many points the classifier compares with."""
     last = model[-1] if isinstance(model, Pipeline) else model
-    known = getattr(last, "prototypes_", getattr(last, "centroids_", X))
-    return 0 if isinstance(model, RandomizedSmoothingClassifier) else len(known)
+    names = ("prototypes_", "centroids_", "sample_indices_")
+    known = [getattr(last, name) for name in names if hasattr(last, name)]
+    return 0 if isinstance(model, RandomizedSmoothingClassifier) else len([*known, X][0])
 
 
 def cell(name, method, seed):
