@@ -348,7 +348,7 @@ def test_an_attack_through_the_embedding_never_succeeds_inside(metric, head, ima
     pipe = make_pipeline(FrozenEstimator(embed), clone(head)).fit(train, y_train[::3])
     found = certify(pipe, test, y_test)
     outside = 0
-    for row in np.flatnonzero(found.radius > 0)[:2]:
+    for row in np.flatnonzero(found.radius > 0)[: 1 if images else 3]:
         for share, n_restarts in ((1 - 1e-9, 50), (8.0, 2)):
             model = ThreatModel(2.0, found.radius[row] * share)
             attack = PGD(threat_model=model, n_restarts=n_restarts, max_iter=10, random_state=0)
