@@ -228,6 +228,7 @@ def table(cells):
         for method in METHODS:
             found = [c for c in some if c["method"] == method]
             if found:
+                points = f"{found[0]['stored']:,}" if found[0]["stored"] else "–"
                 columns = np.array([c["errors"] + c["errors_1000"] for c in found]).T
                 shown = " | ".join(spread(column, 3) for column in columns)
                 seconds = [
@@ -235,7 +236,7 @@ def table(cells):
                 ]
                 print(
                     f"| {method} | {shown} | {seconds[0]:.0f} | {seconds[1]:.0f} | "
-                    f"{found[0]['stored']:,} | {len(found)} |"
+                    f"{points} | {len(found)} |"
                 )
 
 
