@@ -92,9 +92,10 @@ def certify(
     inside = without_wrappers(estimator)
     last = inside.steps[-1][1] if isinstance(inside, Pipeline) else inside
     last = without_wrappers(last)
-    if hasattr(last, "__sklearn_tags__") and is_clusterer(last) and y is not None:
+    clusters = hasattr(last, "__sklearn_tags__") and is_clusterer(last)
+    if clusters and y is not None:
         raise ValueError("y must be None for a clusterer, whose clusters are no classes.")
-    if not hasattr(inside, "predict") and hasattr(last, "__sklearn_tags__") and is_clusterer(last):
+    if clusters and not hasattr(inside, "predict"):
         raise TypeError(
             f"estimator must have predict; got the clusterer {last!r}, which assigns no new points "
             "to its clusters. Use k-means, or AdversarialClustering(algorithm='kmeans')."

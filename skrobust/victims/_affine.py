@@ -108,6 +108,21 @@ class AffineMap:
             max(self.unit, other.unit),
         )
 
+    def holds(self, before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
+        """Return where `after` is ``A x + b`` up to a share of ``absolute |x| + magnitude``.
+
+        Parameters
+        ----------
+        before, after : ndarray of shape (n_samples, n_inputs), (n_samples, n_outputs)
+        share : float
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs) of bool
+        """
+        size = np.abs(before) @ self.absolute.T + self.magnitude
+        return np.abs(after - (before @ self.matrix.T + self.offset)) <= share * size + 1e-300
+
     def check(self, before: np.ndarray, after: np.ndarray, unit: float, name: str) -> None:
         """Raise where what a program made of some points is not ``A x + b`` up to rounding.
 
@@ -123,9 +138,7 @@ class AffineMap:
         ------
         NotAffineError
         """
-        size = np.abs(before) @ self.absolute.T + self.magnitude
-        allowed = 2 * self.operations * max(unit, self.unit) * size + 1e-300
-        wrong = np.abs(after - (before @ self.matrix.T + self.offset)) > allowed
+        wrong = ~self.holds(before, after, 2 * self.operations * max(unit, self.unit))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             raise NotAffineError(

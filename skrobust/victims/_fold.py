@@ -86,6 +86,12 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
     if y.ndim != 1:
         raise ValueError("KNeighborsClassifier has several outputs; only one is supported.")
     points, root = np.asarray(X, dtype=np.float64), _metric_root(estimator)
+    if not _still_fitted(estimator):
+        raise ValueError(
+            f"KNeighborsClassifier(metric={estimator.metric!r}, p={estimator.p!r}, metric_params="
+            f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
+            "and its predictions follow now one, now the other; fit it again."
+        )
     check_size(points)
     return NearestNeighborRule(
         points=points if root is None else points @ root.T,
@@ -189,10 +195,9 @@ def _refuse_overrides(estimator: Any, base: type, methods: tuple[str, ...]) -> N
 def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
     """Return L with ``LᵀL`` = the classifier's Mahalanobis matrix; None if it is Euclidean."""
     metric, params = estimator.effective_metric_, estimator.effective_metric_params_
-    inverse = None
     if metric in _EUCLIDEAN and not (params or {}).get("w") is not None:
-        pass
-    elif metric == "mahalanobis" and "VI" in params:
+        return None
+    if metric == "mahalanobis" and "VI" in params:
         inverse = np.asarray(params["VI"], dtype=np.float64)
     elif metric == "mahalanobis" and "V" in params:
         inverse = np.linalg.inv(np.asarray(params["V"], dtype=np.float64))
@@ -202,14 +207,6 @@ def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
             f"{estimator.metric_params!r}) cannot be certified; use the Euclidean metric, or "
             "metric='mahalanobis' with metric_params={'VI': M}."
         )
-    if not _still_fitted(estimator):
-        raise ValueError(
-            f"KNeighborsClassifier(metric={estimator.metric!r}, p={estimator.p!r}, metric_params="
-            f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
-            "and its predictions follow now one, now the other; fit it again."
-        )
-    if inverse is None:
-        return None
     values, vectors = np.linalg.eigh((inverse + inverse.T) / 2)
     # no more than the rounding of a product GᵀG, which `distance_error` accounts for
     if values.min() < -2 * len(values) * np.finfo(np.float64).eps * max(values.max(), 0):

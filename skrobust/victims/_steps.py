@@ -289,13 +289,12 @@ def _confirm(step: Any, found: AffineMap) -> float:
     n_inputs = found.matrix.shape[1]
     draws = np.random.default_rng(0).standard_normal((12, n_inputs))
     probes = draws * np.repeat([1e-3, 1.0, 30.0, 1e4], 3)[:, None]
-    expected = probes @ found.matrix.T + found.offset
     got = _transform(step, probes)
-    scale = np.abs(probes) @ found.absolute.T + found.magnitude
-    if got.shape != expected.shape or not (np.abs(got - expected) <= 1e-5 * scale + 1e-300).all():
+    shape = (len(probes), len(found.matrix))
+    if got.shape != shape or not found.holds(probes, got, 1e-5).all():
         raise NotAffineError(
             f"{type(step).__name__}.transform is not the affine map that its attributes tell, or "
             "not an affine map."
         )
-    exact = np.abs(got - expected) <= 2 * found.operations * DOUBLE * scale + 1e-300
+    exact = found.holds(probes, got, 2 * found.operations * DOUBLE)
     return DOUBLE if exact.all() else SINGLE
