@@ -24,6 +24,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 
 from skrobust import AdversarialDeepMetric, RobustMahalanobis
+from skrobust.attacks._ascent import steepest
 from skrobust.certificates import RandomizedSmoothingClassifier
 from skrobust.certify import certify
 from skrobust.deep import ConvNet
@@ -101,13 +102,8 @@ class AdversarialNet(NeuralNetClassifier):
             loss = self.get_loss(self.infer(X + delta), y)
             (gradient,) = torch.autograd.grad(loss, delta)
             with torch.no_grad():
-                delta = torch.renorm(delta + unit(gradient), 2, 0, 1.0)
+                delta = torch.renorm(delta + steepest(gradient, 2.0), 2, 0, 1.0)
         return super().train_step_single((X + delta, y), **params)
-
-
-def unit(rows):
-    """Return rows of length 1."""
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def smoothed(sigma, seed, trainer=NeuralNetClassifier):
@@ -168,10 +164,11 @@ METHODS = {
 
 def stored(model, X):
     """Return how many points the classifier compares with."""
+    if isinstance(model, RandomizedSmoothingClassifier):
+        return 0
     last = model[-1] if isinstance(model, Pipeline) else model
     names = ("prototypes_", "centroids_", "sample_indices_")
-    known = [getattr(last, name) for name in names if hasattr(last, name)]
-    return 0 if isinstance(model, RandomizedSmoothingClassifier) else len([*known, X][0])
+    return len(next((getattr(last, name) for name in names if hasattr(last, name)), X))
 
 
 def cell(name, method, seed):
