@@ -343,19 +343,20 @@ def test_pipelines_are_certified_by_the_same_scorer(metric, head, scaled):
 def test_an_attack_through_the_embedding_never_succeeds_inside(metric, head, images):
     """PGD with 50 restarts at the radius of each point; far outside it does succeed."""
     shape = (-1, 8, 8) if images else (-1, 64)
-    train, test = X_train.reshape(shape)[::3], X_test.reshape(shape)
-    embed = lipschitz_metric(max_iter=3).fit(train, y_train[::3]) if images else metric
-    pipe = make_pipeline(FrozenEstimator(embed), clone(head)).fit(train, y_train[::3])
+    some = slice(None, None, 3 if images else 1)
+    train, labels, test = X_train.reshape(shape)[some], y_train[some], X_test.reshape(shape)
+    embed = lipschitz_metric(max_iter=3).fit(train, labels) if images else metric
+    pipe = make_pipeline(FrozenEstimator(embed), clone(head)).fit(train, labels)
     found = certify(pipe, test, y_test)
     outside = 0
-    for row in np.flatnonzero(found.radius > 0)[: 1 if images else 3]:
-        for share, n_restarts in ((1 - 1e-9, 50), (8.0, 2)):
+    for row in np.flatnonzero(found.radius > 0)[: 1 if images else 8]:
+        for share, n_restarts in ((1 - 1e-9, 50), (6.0, 10)):
             model = ThreatModel(2.0, found.radius[row] * share)
             attack = PGD(threat_model=model, n_restarts=n_restarts, max_iter=10, random_state=0)
             flipped = attack.run(pipe, test[[row]], y_test[[row]]).success.any()
             outside += flipped and share > 1
             assert share > 1 or not flipped
-    assert outside
+    assert outside >= (1 if images else 3)
 
 
 @pytest.mark.parametrize("norm", [1.0, 2.0, np.inf])
