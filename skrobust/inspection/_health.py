@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import binom
 from sklearn.base import clone
 
 from skrobust.attacks import AttackResult, BaseAttack, WorstCase
@@ -25,6 +26,7 @@ _FEW = 0.01  # share of points that may disagree by ties and rounding
 _MANY = 0.05
 _MOST = 0.25
 _SAMPLE = 100
+_CHANCE = 0.01  # of a false alarm
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,28 @@ class HealthFinding:
         Whether it speaks against the evaluation.
     message : str
         What was found, and what to do.
+    checked : bool
+        Whether there was something to check; if not, nothing speaks for the evaluation either.
     """
 
     name: str
     flagged: bool
     message: str
+    checked: bool = True
+
+    @property
+    def mark(self) -> str:
+        """Sign in the report: "!" flagged, "ok" passed, "--" nothing to check."""
+        if self.flagged:
+            return "!"
+        return "ok" if self.checked else "--"
+
+    def __str__(self) -> str:
+        return f"[{self.mark}] {self.name}: {self.message}"
+
+
+def _not_checked(name: str, message: str) -> HealthFinding:
+    return HealthFinding(name, False, message, checked=False)
 
 
 def evaluation_health(
@@ -94,8 +113,8 @@ def _no_white_box(estimator: Any) -> HealthFinding:
     try:
         differentiable_scores(estimator)
     except (NotDifferentiableError, ValueError):
-        return HealthFinding(
-            "attacks by gradients", False, f"{message} No gradients are known for this estimator."
+        return _not_checked(
+            "attacks by gradients", f"{message} No gradients are known for this estimator."
         )
     return HealthFinding(
         "attacks by gradients", True, f"{message} This estimator has gradients: use APGD too."
@@ -151,7 +170,9 @@ def _gradients(results: Mapping[str, AttackResult], white: list[str]) -> HealthF
         for name in white
         if "zero_gradient" in results[name].diagnostics and results[name].correct.any()
     ]
-    share = max(shares, default=0.0)
+    if not shares:
+        return _not_checked("zero gradients", "No attack by gradients had a point to move.")
+    share = max(shares)
     message = f"The first gradient is 0 for {share:.1%} of the right points."
     if share > _MANY:
         message += (
@@ -162,28 +183,46 @@ def _gradients(results: Mapping[str, AttackResult], white: list[str]) -> HealthF
 
 
 def _black_box(results: Mapping[str, AttackResult], white: list[str], eps: float) -> HealthFinding:
+    name = "black box against white box"
+    black = [name for name in results if name not in white]
+    correct = next(iter(results.values())).correct
+    if not black or not correct.any():
+        return _not_checked(name, "No black-box attack had a point to move.")
+    alone, others = _alone(results, black, white, eps)
+    message = f"Attacks without gradients alone fool {alone / len(correct):.1%} of the points"
+    message += f", the others alone {others / len(correct):.1%}."
+    flagged = _beaten(alone, others)
+    if flagged:
+        message += " Gradients mislead here: the true robustness is lower than they suggest."
+    return HealthFinding(name, flagged, message)
+
+
+def _alone(
+    results: Mapping[str, AttackResult], some: list[str], others: list[str], eps: float
+) -> tuple[int, int]:
+    """Return how many points only the ones fool within a budget, and how many only the others."""
+
     def fooled(names: list[str]) -> np.ndarray:
         norms = [results[name].minimal_norm for name in names]
         return np.asarray((np.array(norms) <= eps).any(axis=0))
 
-    black = [name for name in results if name not in white]
-    if not black:
-        return HealthFinding("black box against white box", False, "No black-box attack ran.")
-    only = fooled(black) & ~fooled(white)
-    alone = float(only.mean())
-    message = f"Attacks without gradients alone fool {alone:.1%} of the points."
-    # a point or two are chance
-    flagged = alone > _MANY or (alone > _FEW and only.sum() > 2)
-    if flagged:
-        message += " Gradients mislead here: the true robustness is lower than they suggest."
-    return HealthFinding("black box against white box", flagged, message)
+    mine, theirs = fooled(some), fooled(others)
+    return int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+
+
+def _beaten(wins: int, losses: int) -> bool:
+    """Whether one side fools more points that the other misses than chance makes of equals.
+
+    A sign test: of points that only one of two equal attacks fools, each has half.
+    """
+    return wins > 0 and float(binom.sf(wins - 1, wins + losses, 0.5)) < _CHANCE
 
 
 def _surrogate(estimator: Any, X: Any) -> HealthFinding:
     try:
         scores = differentiable_scores(estimator)
     except (NotDifferentiableError, ValueError):
-        return HealthFinding("surrogate", False, "No surrogate was used.")
+        return _not_checked("surrogate", "No scores were differentiated.")
     values = Table.of(X).values
     scores = scores.with_shape(np.shape(X)[1:])
     with torch.no_grad():
@@ -221,7 +260,10 @@ def _reaches_zero(
     found = strong.run(estimator, safe_indexing(X, rows), y[rows], eps=wide)
     held = float((found.correct & ~found.success).mean())
     message = f"At a budget of {wide:.3g}, wider than the data, {held:.1%} of points stay right."
-    flagged = held > _MANY and len(np.unique(np.asarray(estimator.predict(X)))) > 1
+    if not found.correct.any() or len(np.unique(np.asarray(estimator.predict(X)))) == 1:
+        message = "No point is right, or all are predicted the same."
+        return _not_checked("robust accuracy reaches zero", message)
+    flagged = held > _MANY
     if flagged and (budget.bounded or budget.discrete.any() or not movable.all()):
         message += " Bounds or immutable features may be the reason; if not, the attack fails."
     elif flagged:

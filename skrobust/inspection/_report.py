@@ -122,8 +122,7 @@ class RobustnessReport:
         for name, values in columns.items():
             lines.append(name.ljust(width) + "".join(f"{value:>9.3f}" for value in values))
         lines += [f"note: {note}" for note in self.notes]
-        for finding in self.health:
-            lines.append(f"[{'!' if finding.flagged else 'ok'}] {finding.name}: {finding.message}")
+        lines += [str(finding) for finding in self.health]
         return "\n".join(lines)
 
 
@@ -159,9 +158,9 @@ def robustness_report(
         no `threat_model` of their own, or the same.
     certify : bool or {"fast", "auto", "exact"}, default=True
         Whether a lower bound is proved, where that is possible, and by which method of
-        :func:`skrobust.certify.certify`; True is "fast". "auto" is exact for one neighbour, which
-        closes the gap there and takes longer. Of smoothed estimators the bound is
-        probabilistic, and a note says so.
+        :func:`skrobust.certify.certify`; True is its default, "auto", which is exact for one
+        neighbour. "fast" takes less time and leaves a gap there. For smoothed estimators the
+        bound is probabilistic, and a note says so.
     random_state : int, RandomState or None, default=0
         For the attacks that are chosen here.
     verbose : int, default=0
@@ -196,7 +195,7 @@ def robustness_report(
     budgets = np.unique(check_eps(eps))
     y = column_or_1d(y)
     model = _by_position(threat_model, X, estimator)
-    notes: list[str] = []
+    notes = _columns_that_stay(X)
     if attacks is not None and not isinstance(attacks, Mapping):
         raise TypeError(f"attacks must be a mapping of names to attacks; got {attacks!r}.")
     chosen = (
@@ -218,7 +217,7 @@ def robustness_report(
         # without a limit, the smallest perturbations are known beyond the largest budget too
         results[name] = one.run(estimator, X, y, eps=None if one.minimum_norm else budgets)
         chosen[name] = one
-    method = "fast" if certify is True else certify
+    method = "auto" if certify is True else certify
     certificate = _certificate(estimator, X, y, model, method, notes) if method else None
     norms = np.array([found.minimal_norm for found in results.values()])
     first = next(iter(results.values()))
@@ -243,6 +242,15 @@ def robustness_report(
         n_samples=len(y),
         notes=notes,
     )
+
+
+def _columns_that_stay(X: Any) -> list[str]:
+    """Return a note on the columns that no attack moves because they are not numbers, if any."""
+    table = read_table(X)
+    if table.names is None or table.numeric.all():
+        return []
+    named = [repr(name) for name, n in zip(table.names, table.numeric, strict=True) if not n]
+    return [f"columns that are not numbers do not move in any attack: {', '.join(named)}."]
 
 
 def _by_position(threat_model: Any, X: Any, estimator: Any) -> ThreatModel:

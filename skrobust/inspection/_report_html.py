@@ -12,31 +12,27 @@ _STYLE = """
 padding:12px 16px}
 .skrobust h3{margin:0 0 2px;font-size:17px}.skrobust p{margin:2px 0 10px;color:#55616d}
 .skrobust .wide{overflow-x:auto}.skrobust table{font:inherit;border-collapse:collapse;margin:8px 0}
-.skrobust td,.skrobust th{padding:3px 10px;text-align:right;border-bottom:1px solid #e3e7eb;
-white-space:nowrap}
-.skrobust td:first-child,.skrobust th:first-child{text-align:left}
-.skrobust tr.bound td{font-weight:600}
+.skrobust td,.skrobust th{padding:3px 9px;text-align:right;border-bottom:1px solid #e3e7eb;
+vertical-align:bottom}
+.skrobust th{max-width:8em;overflow-wrap:break-word}
+.skrobust .bound{font-weight:600}
 .skrobust li{margin:3px 0;list-style:none}.skrobust ul{padding:0;margin:8px 0}
-.skrobust .flag{color:#a02a14;font-weight:600}.skrobust .ok{color:#23724a}
+.skrobust .flagged{color:#a02a14;font-weight:600}.skrobust .passed{color:#23724a}
+@media(max-width:560px){.skrobust table{font-size:11px}.skrobust td,.skrobust th{padding:3px}
+.skrobust th{max-width:6.5em}}
 .skrobust svg{max-width:100%;height:auto}
 """
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 240, 44, 34
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 240, 52, 34
+_SIGNS = {"!": ("flagged", "⚠"), "ok": ("passed", "✓"), "--": ("open", "–")}
 
 
 def report_html(report: Any) -> str:
     """Return the page of a :class:`RobustnessReport`."""
-    columns = report._columns()
-    head = "".join(f"<th>{eps:.4g}</th>" for eps in report.eps)
-    rows = []
-    for name, values in columns.items():
-        bound = ' class="bound"' if "bound" in name else ""
-        cells = "".join(f"<td>{value:.3f}</td>" for value in values)
-        rows.append(f"<tr{bound}><td>{escape(name)}</td>{cells}</tr>")
     notes = "".join(f"<p>{escape(note)}</p>" for note in report.notes)
     checks = "".join(
-        f'<li><span class="{"flag" if f.flagged else "ok"}">{"⚠" if f.flagged else "✓"} '
-        f"{escape(f.name)}</span>: {escape(f.message)}</li>"
+        f'<li><span class="{kind}">{sign} {escape(f.name)}</span>: {escape(f.message)}</li>'
         for f in report.health
+        for kind, sign in [_SIGNS[f.mark]]
     )
     truth = "The truth lies between the certified accuracy and that under the worst attack."
     if report.certified is None:
@@ -44,9 +40,25 @@ def report_html(report: Any) -> str:
     return (
         f'<div class="skrobust"><style>{_STYLE}</style><h3>{escape(report.estimator)}</h3>'
         f"<p>{report.n_samples} points, norm {escape(str(report.threat_model.norm))}. {truth}</p>"
-        f'<div class="wide"><table><tr><th>eps</th>{head}</tr>{"".join(rows)}</table></div>'
+        f"{_table(report)}"
         f"{_curve(report)}{notes}<ul>{checks}</ul></div>"
     )
+
+
+def _table(report: Any) -> str:
+    """Lay the columns out as in `to_frame`, a row for each budget: it grows down, not aside."""
+    columns = report._columns()
+    kinds = [' class="bound"' if "bound" in name else "" for name in columns]
+    head = "".join(
+        f"<th{kind}>{escape(name)}</th>" for name, kind in zip(columns, kinds, strict=True)
+    )
+    rows = [
+        f"<tr><td>{eps:.4g}</td>"
+        + "".join(f"<td{kind}>{v:.3f}</td>" for v, kind in zip(values, kinds, strict=True))
+        + "</tr>"
+        for eps, *values in zip(report.eps, *columns.values(), strict=True)
+    ]
+    return f'<div class="wide"><table><tr><th>eps</th>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _curve(report: Any) -> str:
@@ -70,7 +82,7 @@ def _curve(report: Any) -> str:
         back = " ".join(at(x, y) for x, y in zip(eps[::-1], lower[::-1], strict=True))
         parts.append(f'<polygon points="{line(upper)} {back}" fill="#cfe0ee"/>')
         parts.append(
-            f'<polyline points="{line(lower)}" fill="none" stroke="#1d5f94" stroke-width="2"/>'
+            f'<polyline points="{line(lower)}" fill="none" stroke="#1d5f94" stroke-width="4"/>'
         )
     parts.append(
         f'<polyline points="{line(upper)}" fill="none" stroke="#c2481f" stroke-width="2"/>'
@@ -87,6 +99,10 @@ def _curve(report: Any) -> str:
             "</text>"
         )
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 2}" text-anchor="middle">eps</text>')
+    middle = (_HEIGHT - _BOTTOM) / 2
+    parts.append(
+        f'<text transform="translate(12,{middle}) rotate(-90)" text-anchor="middle">accuracy</text>'
+    )
     label = "orange: accuracy under the worst attack" + (
         "" if report.certified is None else "; blue: certified accuracy"
     )

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -20,6 +21,7 @@ from skrobust.certificates import (
     RandomizedSmoothingClassifier,
     exact_nearest_neighbor_radius,
 )
+from skrobust.certify import certify
 from skrobust.inspection import SoundnessError, robustness_report
 from skrobust.victims import TorchClassifier
 
@@ -271,3 +273,74 @@ def test_wrong_attacks_and_threat_models(iris):
         robustness_report(knn, X, y, eps=0.1, attacks={"clean": FAST["noise"]})
     with pytest.raises(TypeError, match="threat_model must be a ThreatModel or None; got 'l2'"):
         robustness_report(knn, X, y, eps=0.1, threat_model="l2")
+
+
+def sides(finding):
+    return finding.name, finding.mark
+
+
+def test_what_could_not_be_checked_is_no_pass(iris):
+    """No green tick without a check: no gradients, no black box, no right point, one class."""
+    X, y = iris
+    tree = DecisionTreeClassifier(random_state=0).fit(X, y)
+    report = robustness_report(tree, X[::6], y[::6], eps=0.3, attacks={"noise": FAST["noise"]})
+    assert ("attacks by gradients", "--") in map(sides, report.health)
+    assert "[--] attacks by gradients: None ran" in str(report)
+    page = report.to_html()
+    assert "✓ attacks by gradients" not in page
+    assert "– attacks by gradients" in page
+
+    model = LogisticRegression(max_iter=2000).fit(X, y)
+    wrong = (model.predict(X[::6]) + 1) % 3
+    for labels, rows in ((wrong, X[::6]), (y[:6], X[:6])):
+        found = robustness_report(model, rows, labels, eps=0.3, attacks={"a": FAST["apgd"]})
+        marks = dict(map(sides, found.health))
+        assert marks["black box against white box"] == "--"
+        assert marks["robust accuracy reaches zero"] == "--"
+    found = robustness_report(model, X[::6], wrong, eps=0.3, attacks=FAST)
+    assert dict(map(sides, found.health))["zero gradients"] == "--"
+
+
+def test_columns_of_text_are_named(iris):
+    X, y = iris
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(job="clerk", day="Monday")
+    model = make_pipeline(
+        make_column_transformer((StandardScaler(), list("abcd"))), KNeighborsClassifier(3)
+    ).fit(frame, y)
+    report = robustness_report(model, frame[::9], y[::9], eps=0.3, attacks={"n": FAST["noise"]})
+    assert any("'job', 'day'" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        KNeighborsClassifier(1),
+        KNeighborsClassifier(4),
+        NearestCentroid(),
+    ],
+    ids=["1-NN", "4-NN", "centroid"],
+)
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")
+def test_the_lower_bound_is_what_certify_proves(model):
+    X, y = load_digits(return_X_y=True)
+    model = clone(model).fit(X[:300], y[:300])
+    few = {"noise": NoiseAttack(random_state=0, max_iter=2)}
+    report = robustness_report(model, X[300:340], y[300:340], eps=[4, 6, 8], attacks=few)
+    proved = certify(model, X[300:340], y[300:340])
+    assert report.certificate.method == proved.method
+    np.testing.assert_array_equal(report.certificate.radius, proved.radius)
+    np.testing.assert_array_equal(
+        report.certified, [proved.certified(eps).mean() for eps in report.eps]
+    )
+
+
+def test_the_page_grows_down_with_budgets_and_names_its_axes(iris):
+    X, y = iris
+    knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
+    budgets = np.linspace(0.1, 0.9, 9)
+    report = robustness_report(knn, X[1::9], y[1::9], eps=budgets, attacks={"n": FAST["noise"]})
+    page = report.to_html()
+    assert page.count("<th") == 1 + len(report.to_frame().columns)
+    assert page.count("<tr>") == 1 + len(budgets)
+    assert ">eps</text>" in page
+    assert ">accuracy</text>" in page
