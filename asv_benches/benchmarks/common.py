@@ -3,14 +3,9 @@
 ``SKROBUST_BENCH=smoke`` runs everything at toy size, to see that it runs.
 """
 
-import argparse
-import json
 import os
-import subprocess
-import sys
 import time
 import warnings
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -75,50 +70,3 @@ def target_radius_program(n_triplets, n_features, seed, radius=0.3):
     return TargetRadiusProgram.of(
         X, triplets, weight, eye, radius=radius, regularization=0.05, penalty="trace"
     )
-
-
-def read_cells(path):
-    """Return the records of a study that are there, one a line."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def run_cells(script, path, names, methods, seeds):
-    """Make the cells of a study that are not there: ``script cell NAME METHOD SEED`` prints one."""
-    for name, method, seed in product(names, methods, seeds):
-        # read again each time: another run may be adding to them
-        if (name, method, seed) in {(c["data"], c["method"], c["seed"]) for c in read_cells(path)}:
-            continue
-        started = time.perf_counter()
-        command = [sys.executable, script, "cell", name, method, str(seed)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{name} {method} {seed}: {done.stderr}")
-        with path.open("a") as file:
-            file.write(done.stdout)
-        print(f"{name} {method} {seed}  {time.perf_counter() - started:.0f} s", flush=True)
-
-
-def study(script, cell, table, names, methods, seeds):
-    """Run the command line of a study: ``run CELLS [--data …]``, ``table CELLS``."""
-    if sys.argv[1] == "cell":  # what `run_cells` calls
-        print(json.dumps(cell(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
-        return
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["run", "table"])
-    parser.add_argument("cells", type=Path)
-    parser.add_argument("--data", default=",".join(names))
-    parser.add_argument("--methods", default=";".join(methods))
-    parser.add_argument("--seeds", default=",".join(map(str, seeds)))
-    given = parser.parse_args()
-    if given.task == "table":
-        table(given.cells)
-        return
-    chosen = [int(seed) for seed in given.seeds.split(",")]
-    run_cells(script, given.cells, given.data.split(","), given.methods.split(";"), chosen)
-
-
-def spread(values, digits):
-    """Return the mean, with half the range where there are several."""
-    values = np.asarray(values)
-    half = (values.max() - values.min()) / 2
-    return f"{values.mean():.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")

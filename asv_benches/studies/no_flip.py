@@ -1,6 +1,6 @@
 """A million attempts to flip predictions inside certified radii, on five real data sets.
 
-    python asv_benches/no_flip.py [attempts per data set]
+    python -m studies no_flip [attempts per data set]
 
 Random directions, gradients of a soft k-NN, and the exact perturbation at 0.999 of the radius
 (see ``tests/helpers/attempts.py``). Prints a line for each data set, K and norm.
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests" / "helpers")]
+sys.path[:0] = [str(Path(__file__).parents[2] / "tests" / "helpers")]
 
 from attempts import flips
 from benchmarks.common import DATA, SMOKE
@@ -38,7 +38,7 @@ def load(name):
     return X[train], y[train], X[~train], y[~train]
 
 
-def main(each):
+def main(each=200_000):
     """Run all and return how many flips there were."""
     total = tried = 0
     for name in NAMES:
@@ -59,7 +59,7 @@ def main(each):
                 found.radius,
                 found.perturbation,
                 norm,
-                each // len(SETTINGS),
+                int(each) // len(SETTINGS),
             )
             total, tried = total + n_flips, tried + n_tried
             seconds = time.perf_counter() - started
@@ -67,7 +67,3 @@ def main(each):
             print(f"{line}, {seconds:.0f} s", flush=True)
     print(f"{tried:,} attempts, {total} flips")
     return total
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000) > 0)

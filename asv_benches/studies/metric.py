@@ -1,29 +1,23 @@
 """Certified errors of learned metrics on eight data sets: the study of doc/metric_study.md.
 
-    python metric_study.py run CELLS.jsonl [--data a,b] [--methods a,b] [--seeds 0,1,2]
-                                           [--peers python]
-    python metric_study.py table CELLS.jsonl
-
-Every (data set, method, seed) is a cell, a line in CELLS.jsonl that is not made again: a run that
-was stopped goes on where it was. `--peers` is the Python of an environment with metric-learn.
+    SKROBUST_PEERS=PYTHON_WITH_METRIC_LEARN python -m studies metric run
+    python -m studies metric table
 
 Features are scaled to [0, 1] on the training part. The victim is 1-NN on all training points; the
 radii are lower bounds of ``nearest_neighbor_lower_bound`` in ℓ₂, on the whole test part, and 0 for
 misclassified points. Splice has no official split: 30 % at random, stratified, seed 0.
 """
 
-import argparse
-import json
+import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
-from benchmarks.common import DATA, SMOKE, read_cells, spread
+from benchmarks.common import DATA, SMOKE
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
@@ -32,6 +26,7 @@ from sklearn.preprocessing import MinMaxScaler
 from skrobust import RobustMahalanobis
 from skrobust.certificates import nearest_neighbor_lower_bound
 from skrobust.neighbors import AdversarialPruning, WilsonEditing
+from studies._cells import FOLDER, spread
 
 # fixed before anything was measured
 RADII = {
@@ -48,9 +43,14 @@ PEERS = ("LMNN", "LFDA", "ITML", "LSML", "MMC", "MLKR", "RCA", "SDML")
 # the largest training part that a learner is given; a random subset of it beyond
 SUBSET = dict.fromkeys(("NCA", "LMNN", "MLKR", "MMC"), 2000)
 PEER_SECONDS = 300
-METHODS = ("Euclidean", "NCA", *PEERS, "paper", "projected", "default")
-# the track that changes the training points
-EDITED = ("Euclidean+Wilson", "default+Wilson", "Euclidean+pruning", "default+pruning")
+PEER_SCRIPT = str(Path(__file__).parent / "_peer_metrics.py")
+METHODS = (
+    *("Euclidean", "NCA", *PEERS, "paper", "projected", "default"),
+    # the track that changes the training points
+    *("Euclidean+Wilson", "default+Wilson", "Euclidean+pruning", "default+pruning"),
+)
+UNSEEDED = ("Euclidean", "LFDA")
+DATA_SETS, SEEDS = tuple(RADII), (0, 1, 2)
 
 
 def load(name):
@@ -75,7 +75,7 @@ def paper_epochs(X):
     return 2 if SMOKE else 30 if len(X) >= 60000 else 100 if X.size > 1e6 else 300
 
 
-def fit(method, X, y, seed, peers):
+def fit(method, X, y, seed):
     """Return G (None for the Euclidean metric), seconds, and notes."""
     if method == "Euclidean":
         return None, 0.0, {}
@@ -86,7 +86,7 @@ def fit(method, X, y, seed, peers):
         )
         X, y, notes = X[rows], y[rows], {"subset": len(rows)}
     if method in PEERS:
-        return (*fit_peer(method, X, y, seed, peers), notes)
+        return (*fit_peer(method, X, y, seed), notes)
     X32 = X.astype(np.float32)
     if method == "NCA":
         learner = NeighborhoodComponentsAnalysis(random_state=seed)
@@ -115,15 +115,15 @@ def fit(method, X, y, seed, peers):
     return learner.components_.astype(float), seconds, notes
 
 
-def fit_peer(method, X, y, seed, peers):
-    """Fit in the environment of `peers`, within five minutes."""
-    if peers is None:
-        raise LookupError("no --peers")
+def fit_peer(method, X, y, seed):
+    """Fit in the environment of SKROBUST_PEERS, within five minutes."""
+    if "SKROBUST_PEERS" not in os.environ:
+        raise LookupError("SKROBUST_PEERS must be the Python of an environment with metric-learn")
     with tempfile.TemporaryDirectory() as folder:
         data, result = f"{folder}/data.npz", f"{folder}/result.npz"
         np.savez(data, X=X, y=y, seed=seed)
         subprocess.run(
-            [peers, str(Path(__file__).parent / "peer_metrics.py"), method, data, result],
+            [os.environ["SKROBUST_PEERS"], PEER_SCRIPT, method, data, result],
             check=True,
             capture_output=True,
             text=True,
@@ -143,12 +143,13 @@ def edit(method, G, X, y, radius):
     return AdversarialPruning(radius=radius * norm).fit(Z, y).sample_indices_
 
 
-def cell(name, method, seed, peers, folder):
-    """Return the record of a cell; learned metrics are kept in `folder` for the edited track."""
+def cell(name, method, seed):
+    """Return the record of a cell; learned metrics are kept for the edited track."""
     X_train, y_train, X, y = load(name)
     record = {"data": name, "method": method, "seed": seed, "radii": RADII[name]}
     metric, _, kind = method.partition("+")
-    saved = folder / f"{name}-{metric}-{seed}.npz"
+    saved = FOLDER / "metric.metrics" / f"{name}-{metric}-{seed}.npz"
+    saved.parent.mkdir(parents=True, exist_ok=True)
     try:
         if kind:
             if metric == "Euclidean":
@@ -156,12 +157,12 @@ def cell(name, method, seed, peers, folder):
             elif saved.exists():
                 G = np.load(saved)["G"]
             else:
-                G, _, _ = fit(metric, X_train, y_train, seed, peers)
+                G, _, _ = fit(metric, X_train, y_train, seed)
             kept = edit(method, G, X_train, y_train, RADII[name][1])
             record["removed"] = 1 - len(kept) / len(X_train)
             X_train, y_train = X_train[kept], y_train[kept]
         else:
-            G, record["seconds"], record["notes"] = fit(metric, X_train, y_train, seed, peers)
+            G, record["seconds"], record["notes"] = fit(metric, X_train, y_train, seed)
             if metric == "default":
                 np.savez(saved, G=G.astype(np.float32))
     except subprocess.TimeoutExpired:
@@ -180,38 +181,13 @@ def cell(name, method, seed, peers, folder):
     }
 
 
-def run(cells, names, methods, seeds, peers):
-    """Make the cells that are not there; each in a process of its own."""
-    folder = cells.with_suffix(".metrics")
-    folder.mkdir(parents=True, exist_ok=True)
-    there = {(c["data"], c["method"], c["seed"]) for c in read_cells(cells)}
-    for name in names:
-        for method in methods:
-            # without a seed in it, one is enough
-            for seed in seeds[:1] if method.partition("+")[0] in ("Euclidean", "LFDA") else seeds:
-                if (name, method, seed) in there:
-                    continue
-                started = time.perf_counter()
-                command = [sys.executable, __file__, "cell", str(folder), name, method, str(seed)]
-                done = subprocess.run(
-                    command + ([peers] if peers else []), capture_output=True, text=True
-                )
-                if done.returncode:
-                    print(f"{name} {method} {seed}: {done.stderr.strip().splitlines()[-1]}")
-                    continue
-                with cells.open("a") as file:
-                    file.write(done.stdout)
-                print(f"{name} {method} {seed}  {time.perf_counter() - started:.0f} s", flush=True)
-
-
 def table(cells):
     """Print a table for each data set, mean ± half the spread over seeds."""
-    cells = read_cells(cells)
     for name, radii in RADII.items():
         print(f"\n### {name}\n")
         print(f"| method | clean | {' | '.join(map(str, radii))} | mean radius | fit, s | seeds |")
         print("|---|" + "---|" * (len(radii) + 4))
-        for method in METHODS + EDITED:
+        for method in METHODS:
             found = [c for c in cells if c["data"] == name and c["method"] == method]
             if not found:
                 continue
@@ -233,28 +209,3 @@ def table(cells):
                 + f" | {spread(radius, 4)} | {'' if np.isnan(seconds) else round(seconds, 1)} "
                 f"| {len(found)} |"
             )
-
-
-def main():
-    if sys.argv[1] == "cell":
-        folder, name, method, seed, *peers = sys.argv[2:]
-        record = cell(name, method, int(seed), peers[0] if peers else None, Path(folder))
-        print(json.dumps(record))
-        return
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["run", "table"])
-    parser.add_argument("cells", type=Path)
-    parser.add_argument("--data", default=",".join(RADII))
-    parser.add_argument("--methods", default=",".join(METHODS + EDITED))
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--peers")
-    given = parser.parse_args()
-    if given.task == "table":
-        table(given.cells)
-        return
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    run(given.cells, given.data.split(","), given.methods.split(","), seeds, given.peers)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Time and memory of a fit on Fashion-MNIST, beside NCA on as much of it as it can do.
 
-    python fit_time.py [NCA's points ...]     (2000 5000 10000)
+    python -m studies fit_time [NCA's points ...]     (2000 5000 10000)
 
 Each fit runs in a process of its own; peak memory is that of the process, data (0.19 GB) and
 libraries included. RobustMahalanobis is fitted with its defaults on parts of growing size, which
@@ -42,13 +42,13 @@ def fit(name, size):
     return found | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
-def main(sizes):
+def compare(sizes):
     """Print the table."""
     print("| learner | points | epochs | fit, s | search | steps | judging | peak, GiB |")
     print("|---|---|---|---|---|---|---|---|")
     for name, parts in (("NCA", sizes), ("RobustMahalanobis", PARTS)):
         for size in parts:
-            command = [sys.executable, __file__, "one", name, str(size)]
+            command = [sys.executable, "-m", "studies", "fit_time", "one", name, str(size)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found = json.loads(done.stdout)
             shares = [
@@ -62,8 +62,9 @@ def main(sizes):
             )
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["one"]:
-        print(json.dumps(fit(sys.argv[2], int(sys.argv[3]))))
+def main(*sizes):
+    """Measure all fits; ``one NAME SIZE`` prints one, in a process of its own."""
+    if sizes[:1] == ("one",):
+        print(json.dumps(fit(sizes[1], int(sizes[2]))))
     else:
-        main([int(a) for a in sys.argv[1:]] or ([100] if SMOKE else [2000, 5000, 10000]))
+        compare([int(size) for size in sizes] or ([100] if SMOKE else [2000, 5000, 10000]))

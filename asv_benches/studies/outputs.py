@@ -2,15 +2,14 @@
 
 A change of layout must not change a number::
 
-    python asv_benches/outputs.py store before.npz
-    python asv_benches/outputs.py compare before.npz
+    python -m studies outputs store before.npz
+    python -m studies outputs compare before.npz
 
 `compare` prints each output that differs, and fails if there is one. Public names alone are
 used, so that the script runs before and after modules move. Every seed is fixed; one thread.
 """
 
 import importlib
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -277,13 +276,13 @@ def collect() -> dict[str, np.ndarray]:
     return outputs
 
 
-def main(command: str, path: str) -> None:
+def main(command: str, path: str) -> bool:
     """Store the outputs, or compare them with those that were stored."""
     outputs = collect()
     if command == "store":
         np.savez(path, **outputs)
         print(f"{len({key.split(' | ')[0] for key in outputs})} outputs stored in {path}")
-        return
+        return False
     stored = np.load(path)
     names = sorted(set(outputs) | set(stored.files))
     differ = [
@@ -295,8 +294,4 @@ def main(command: str, path: str) -> None:
         or outputs[name].tobytes() != stored[name].tobytes()
     ]
     print("\n".join(f"differs: {name}" for name in differ) or f"{len(names)} arrays agree")
-    sys.exit(bool(differ))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return bool(differ)

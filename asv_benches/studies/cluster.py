@@ -1,9 +1,9 @@
 """Clustering on embeddings under attack, for ensembles and what they are compared with.
 
-    python cluster_study.py run CELLS.jsonl [--data a,b] [--methods "a;b"] [--seeds 0,1,2]
-    python cluster_study.py table CELLS.jsonl
+    python -m studies cluster run
+    python -m studies cluster table
 
-The study of doc/cluster_study.md; it resumes as that of deep_study.py does. Loss: Proxy Anchor.
+The study of doc/cluster_study.md. Loss: Proxy Anchor.
 Fashion-MNIST: 4,000 training images at random (seed 0), budget 16/255; Omniglot at 28 × 28, test
 classes are none of the training classes, budget .1 (both ℓ∞, images in [0, 1]). 1,000 test images
 are attacked in 20 steps and clustered by k-means with as many clusters as classes.
@@ -17,8 +17,7 @@ import time
 
 import numpy as np
 import torch
-from benchmarks.common import SMOKE, read_cells, spread, study
-from deep_study import SEEDS, STEPS, budget, load, recall
+from benchmarks.common import SMOKE
 from sklearn.cluster import KMeans
 
 from skrobust import AdversarialDeepMetric
@@ -26,10 +25,13 @@ from skrobust.attacks import EmbeddingMargin, EmbeddingNoise, EmbeddingShift, Pa
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, GradientDiversity
 from skrobust.metrics._clustering import agreement
 from skrobust.scorers import reseeding_floor
+from studies._cells import spread
+from studies.deep import STEPS, budget, load, recall
 
 # fixed before anything was measured
 EPOCHS = {"fashion": 8, "omniglot": 20}
 EPS = {"fashion": 16 / 255, "omniglot": 0.1}
+DATA_SETS, SEEDS = tuple(EPOCHS), (0, 1, 2)
 MODES = ("all", "10 %", "50 %", "inductive")
 
 
@@ -150,7 +152,6 @@ def cell(name, method, seed):
 
 def table(cells):
     """Print tables for each data set, mean ± half the range over seeds, in percent."""
-    cells = read_cells(cells)
     kinds = list(attacks(0.1))
     for name in EPOCHS:
         found = {m: [c for c in cells if (c["data"], c["method"]) == (name, m)] for m in METHODS}
@@ -192,7 +193,3 @@ def table(cells):
         print("|---|" + "---|" * len(parts))
         for method, some in found.items():
             line(method, some, [[c[k][m]["spill-over"] for k, m in parts] for c in some])
-
-
-if __name__ == "__main__":
-    study(__file__, cell, table, EPOCHS, METHODS, SEEDS)

@@ -1,6 +1,6 @@
-"""Fit one learner of metric-learn, in an environment that has it; metric_study.py calls this.
+"""Fit one learner of metric-learn, in an environment that has it; studies.metric calls this.
 
-python peer_metrics.py NAME data.npz result.npz
+python _peer_metrics.py NAME data.npz result.npz
 """
 
 import sys

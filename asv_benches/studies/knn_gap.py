@@ -1,12 +1,11 @@
 """How far the k-NN lower bound is from the truth: both sides for K = 3 and K = 11.
 
-    python asv_benches/knn_gap.py [points [data sets and K ...]]     (such as 150 usps 11)
+    python -m studies knn_gap [points [data sets and K ...]]     (such as 150 usps 11)
 
 Features min–max scaled on the training part, Euclidean metric, ℓ₂, all training points, the first
 test points. Prints a row for each data set and K; times are of one thread.
 """
 
-import sys
 import time
 
 import numpy as np
@@ -19,7 +18,7 @@ from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neigh
 MAX_NODES = 1000
 
 
-def main(n_points, names, neighbors):
+def compare(n_points, names, neighbors):
     """Print the table."""
     print("| data | K | bound | proved | attack | bound/attack | gap | exact | s a point |")
     for name in names:
@@ -46,10 +45,10 @@ def main(n_points, names, neighbors):
             )
 
 
-if __name__ == "__main__":
-    given = sys.argv[2:]
-    main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 150,
+def main(n_points=150, *given):
+    """Compare the data sets and numbers of neighbours that are given."""
+    compare(
+        int(n_points),
         [word for word in given if not word.isdigit()] or ["pendigits", "usps"],
         [int(word) for word in given if word.isdigit()] or [3, 11],
     )

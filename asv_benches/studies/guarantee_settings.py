@@ -1,6 +1,6 @@
 """How the settings of doc/guarantees.md were chosen: prints its numbers.
 
-    python guarantee_settings.py
+    python -m studies guarantee_settings
 
 * Prototypes: the mean bound on held-out training points (at most the target radius) at the end of
   training, by number of epochs and by last temperature; mean of three seeds.
@@ -10,8 +10,6 @@
 import numpy as np
 import torch
 from benchmarks.common import SMOKE
-from guarantee_study import SEEDS, prototypes
-from metric_study import load
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
@@ -19,6 +17,8 @@ from sklearn.pipeline import make_pipeline
 
 from skrobust import AdversarialDeepMetric
 from skrobust.certify import certify
+from studies.guarantee import SEEDS, prototypes
+from studies.metric import load
 
 
 def held_out(name, **params):
@@ -52,7 +52,8 @@ def heads():
         print(f"digits, certified at 4: {head} {np.mean(shares):.3f}", flush=True)
 
 
-if __name__ == "__main__":
+def main():
+    """Print all of it."""
     torch.set_num_threads(1)
     heads()
     for max_iter in (2, 3) if SMOKE else (10, 20, 40, 80):

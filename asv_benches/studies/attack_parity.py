@@ -1,6 +1,6 @@
 """Attacks beside those of other packages, on the same models, in the same run.
 
-    python attack_parity.py [images] [rows]     (500 40)
+    python -m studies attack_parity [images] [rows]     (500 40)
 
 Needs an environment with torchattacks, foolbox and adversarial-robustness-toolbox. Part 1: PGD in
 ℓ∞ on a small convolutional network on MNIST, equal steps and step size, cross-entropy, started at
@@ -10,7 +10,6 @@ forest on pendigits, about as many queries each: median norms over the points th
 CPU time.
 """
 
-import sys
 import time
 import warnings
 from functools import partial
@@ -176,8 +175,8 @@ def decisions(n_rows):
         )
 
 
-if __name__ == "__main__":
+def main(n_images=20 if SMOKE else 500, n_rows=3 if SMOKE else 40):
+    """Print both tables."""
     warnings.simplefilter("ignore")
-    sizes = [int(a) for a in sys.argv[1:]] or ([20, 3] if SMOKE else [500, 40])
-    gradients(sizes[0])
-    decisions(sizes[1])
+    gradients(int(n_images))
+    decisions(int(n_rows))

@@ -1,10 +1,7 @@
 """Embeddings trained in many ways, clean and under attack: the study of doc/deep_study.md.
 
-    python deep_study.py run CELLS.jsonl [--data a,b] [--methods "a;b"] [--seeds 0,1,2]
-    python deep_study.py table CELLS.jsonl
-
-Every (data set, method, seed) is a cell, a line in CELLS.jsonl that is not made again: a run that
-was stopped goes on where it was.
+    python -m studies deep run
+    python -m studies deep table
 
 Images are in [0, 1] as the network sees them ("standardized": with mean 0 and deviation 1 inside),
 budgets are ℓ∞ in these units. Omniglot is averaged down to 28 × 28, its test
@@ -18,7 +15,7 @@ import time
 
 import numpy as np
 import torch
-from benchmarks.common import DATA, SMOKE, read_cells, spread, study
+from benchmarks.common import DATA, SMOKE
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
@@ -32,12 +29,14 @@ from skrobust.deep import (
     MDProp,
 )
 from skrobust.inspection import ranking_report
+from studies._cells import spread
 
 # fixed before anything was measured
 EPOCHS = {"omniglot": 20, "fashion": 8}
 EPS = (0.01, 0.1)
 STEPS = 2 if SMOKE else 20
 SEEDS = (0, 1, 2)
+DATA_SETS = tuple(EPOCHS)
 
 
 def budget(eps):
@@ -221,7 +220,6 @@ def grid(metric, X, y, rows):
 
 def table(cells):
     """Print a table for each data set, mean ± half the range over seeds, in percent."""
-    cells = read_cells(cells)
     kinds = [f"{kind} {eps}" for eps in EPS for kind in ("ES", "STAX", "MTAX", "LTM")]
     for name in EPOCHS:
         print(f"\n### {name}: Recall@1\n")
@@ -278,7 +276,3 @@ def print_grid(method, grids):
         values = [spread([100 * g[f"{craft} on {name}"] for g in grids], 1) for name in names]
         print(f"| {craft} | {' | '.join(values)} |")
     print()
-
-
-if __name__ == "__main__":
-    study(__file__, cell, table, EPOCHS, METHODS, SEEDS)

@@ -1,9 +1,9 @@
 """What is guaranteed of classifiers of several kinds: the study of doc/guarantees.md.
 
-    python guarantee_study.py run CELLS.jsonl [--data a,b] [--methods a,b] [--seeds 0,1,2]
-    python guarantee_study.py table CELLS.jsonl
+    python -m studies guarantee run
+    python -m studies guarantee table
 
-It resumes as that of deep_study.py does. ℓ₂, features scaled to [0, 1] on the training part, all
+ℓ₂, features scaled to [0, 1] on the training part, all
 training points; errors on the whole test part and on the 1,000 points of
 ``shuffle(random_state=42)``. The radii of k-NN and of prototypes are exact. "Lipschitz" are
 multi-layer perceptrons (512, 512) with 64 outputs; "smoothing" is around a convolutional network
@@ -15,8 +15,7 @@ import time
 
 import numpy as np
 import torch
-from benchmarks.common import SMOKE, read_cells, spread, study
-from metric_study import load
+from benchmarks.common import SMOKE
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import shuffle
@@ -29,6 +28,8 @@ from skrobust.certificates import RandomizedSmoothingClassifier
 from skrobust.certify import certify
 from skrobust.deep import ConvNet
 from skrobust.neighbors import AdversarialPruning, RobustPrototypeClassifier
+from studies._cells import spread
+from studies.metric import load
 
 # radii that errors are told at; prototypes of a class, target radius, epochs, last temperature
 SETTINGS = {
@@ -38,6 +39,7 @@ SETTINGS = {
     "fashion_mnist": ((0.25, 0.5, 1.0, 1.5), 300, 1.0, 10, 0.1),
 }
 SEEDS = (0, 1, 2)
+DATA_SETS = tuple(SETTINGS)
 
 
 def prototypes(name, seed, **params):
@@ -210,7 +212,6 @@ def cell(name, method, seed):
 
 def table(cells):
     """Print a table for each data set, mean ± half the range over seeds."""
-    cells = read_cells(cells)
     for name, (radii, *_) in SETTINGS.items():
         some = [c for c in cells if c["data"] == name]
         if not some:
@@ -235,7 +236,3 @@ def table(cells):
                     f"| {method} | {shown} | {seconds[0]:.0f} | {seconds[1]:.0f} | "
                     f"{points} | {len(found)} |"
                 )
-
-
-if __name__ == "__main__":
-    study(__file__, cell, table, SETTINGS, METHODS, SEEDS)

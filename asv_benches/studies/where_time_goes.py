@@ -1,6 +1,6 @@
 """Where the time of the exact 1-NN radii of Fashion-MNIST goes.
 
-    python asv_benches/where_time_goes.py euclidean|learned
+    python -m studies where_time_goes euclidean|learned
 
 Prints wall time as a ratio to brute-force kneighbors, peak memory of the process, and the share of
 each part (cProfile, cumulative; some hundreds of calls, so profiling costs little).
@@ -9,7 +9,6 @@ each part (cProfile, cumulative; some hundreds of calls, so profiling costs litt
 import cProfile
 import pstats
 import resource
-import sys
 import time
 
 from benchmarks.certificates import ExactRadius
@@ -31,7 +30,7 @@ PARTS = {
 }
 
 
-def main(metric):
+def main(metric="euclidean"):
     """Run once and print the table."""
     benchmark = ExactRadius()
     G = benchmark.setup_cache() if metric == "learned" else None
@@ -52,7 +51,3 @@ def main(metric):
         rest -= spent / seconds
         print(f"| {name} | {spent / seconds:.1%} |")
     print(f"| the rest | {rest:.1%} |")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "euclidean")

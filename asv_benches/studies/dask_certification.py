@@ -1,6 +1,6 @@
 """Certification on a dask cluster of two workers, against a serial run: same radii, less time.
 
-    python dask_certification.py [N_POINTS]
+    python -m studies dask_certification [N_POINTS]
 
 The lower bound of 1-NN on Fashion-MNIST, all training points, one BLAS thread everywhere. The
 workers have imported the package when the time starts, and keep freed memory as the serial process
@@ -14,7 +14,6 @@ import os
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
-import sys
 import time
 
 import dask
@@ -45,11 +44,11 @@ def prepare():
     torch.set_num_threads(1)
 
 
-def main():
+def main(n=None):
     """Time both, and compare."""
     torch.set_num_threads(1)
     X, y, X_test, y_test = fashion_mnist()
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else len(X_test)
+    n = len(X_test) if n is None else int(n)
     X_test, y_test = X_test[:n], y_test[:n]
     model = KNeighborsClassifier(1).fit(X, y)
     started = time.perf_counter()
@@ -81,7 +80,3 @@ def main():
         f"workers in one process {ratios[0]:.2f}, in two {ratios[1]:.2f}; peak memory of a worker "
         f"process {memory:.1f} GiB, of this one {peak():.1f} GiB"
     )
-
-
-if __name__ == "__main__":
-    main()

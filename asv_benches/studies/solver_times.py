@@ -1,12 +1,11 @@
 """The convex program by three solvers: primal value, proved gap, seconds.
 
-    python solver_times.py [triplets dimensions seeds]     (1000 30 5)
+    python -m studies solver_times [triplets dimensions seeds]     (1000 30 5)
 
 Triplets that decide the 1-NN bound of Gaussian classes which overlap, in ℓ₂, at a target radius.
 Clarabel and SCS are called through cvxpy; compiling is part of their time, and shown on its own.
 """
 
-import sys
 import time
 
 import torch
@@ -15,9 +14,10 @@ from benchmarks.common import target_radius_program
 from skrobust.metric_learning import CvxpySolver, ProjectedSolver
 
 
-def main(n_triplets, n_features, n_seeds):
+def main(n_triplets=1000, n_features=30, n_seeds=5):
     """Print a row for each seed and solver."""
     torch.set_num_threads(2)
+    n_triplets, n_features, n_seeds = int(n_triplets), int(n_features), int(n_seeds)
     print("| seed | solver | primal | gap | iterations | compile, s | solve, s |")
     print("|---|---|---|---|---|---|---|")
     for seed in range(n_seeds):
@@ -36,7 +36,3 @@ def main(n_triplets, n_features, n_seeds):
                 f"| {between - started:.2f} | {ended - between:.2f} |",
                 flush=True,
             )
-
-
-if __name__ == "__main__":
-    main(*(map(int, sys.argv[1:]) if len(sys.argv) > 1 else (1000, 30, 5)))

@@ -1,0 +1,1 @@
+"""Studies and measurements behind the documentation's numbers; ``python -m studies`` lists them."""
