@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -88,12 +89,15 @@ def write_reference() -> None:
 
 
 def write_changelog() -> None:
-    """Put the fragments of doc/changes together."""
-    lines = ["# What's new", "", f"## {release}", ""]
-    for path in sorted((HERE / "changes").glob("*.*.md")):
-        kind = path.name.split(".")[1]
-        lines += [f"* **{kind}**: " + " ".join(path.read_text().split()), ""]
-    (HERE / "whats_new.md").write_text("\n".join(lines))
+    """Render the fragments of doc/changes by towncrier, which are not released yet."""
+    done = subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--draft", "--version", release],
+        cwd=HERE.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (HERE / "whats_new.md").write_text(f"# What's new\n\n{done.stdout}")
 
 
 def without_labels(app, what, name, obj, options, lines) -> None:
