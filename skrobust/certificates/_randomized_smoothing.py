@@ -199,6 +199,26 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
         check_is_fitted(self)
         return self.classes_[self._selection(self._read(X)).argmax(axis=1)]
 
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the shares of the classes among the draws that choose, as :meth:`predict` does.
+
+        Estimates from `n_selection` draws, without a guarantee: that of :meth:`certify` is for
+        the class that the smoothed classifier says.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        votes = self._selection(self._read(X)).astype(np.float64)
+        votes[votes.sum(axis=1) == 0] = 1.0  # where the base says none of the classes
+        return votes / votes.sum(axis=1, keepdims=True)
+
     def certify(self, X: Any, y: Any = None) -> Certificate:
         """Certify what the smoothed classifier says.
 

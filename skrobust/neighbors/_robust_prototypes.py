@@ -7,11 +7,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -19,10 +20,17 @@ from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
 from skrobust.neighbors._prototype_objective import PrototypeModel
 from skrobust.neighbors._prototype_training import PrototypeProblem, Schedule, Trained
+from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._fit_steps import FitSteps
-from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
+from skrobust.utils._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    fit_context,
+    knn_training_data,
+)
 from skrobust.utils._torch import resolve_device, to_numpy
 from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.victims._rule import check_size
@@ -34,6 +42,8 @@ _FEWEST, _MOST = 10, 320  # prototypes a class that "auto" tries
 _MOST_COMPONENTS = 128
 _WORTH = 0.01  # what twice as many have to add to the held-out radius, a share of it
 _JUDGES = 4096  # held-out points at most
+_CLEAR = 1e-12  # relative difference that makes one squared distance the smallest
+_SMALLEST, _LARGEST = 1e-300, 1e300  # squared distances whose sums and quotients are finite
 
 
 class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -261,6 +271,50 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self._rule.predict(X)
 
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return how much nearer the prototypes of each class are than those of the others.
+
+        ``(d_other − d_c) / (d_other + d_c)``, with d_c the squared distance to the nearest
+        prototype of class c and d_other that to the nearest of any other class: between −1 and 1,
+        largest for the class that :meth:`predict` returns. It ranks points; it is no certified
+        radius, which :meth:`certify` returns.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            For two classes that of ``classes_[1]``.
+        """
+        squared = self._squared_distances(X)
+        if squared.shape[1] == 1:
+            return np.ones_like(squared)
+        nearest = np.sort(squared, axis=1)
+        is_first = squared == nearest[:, :1]
+        other = np.where(is_first, nearest[:, 1:2], nearest[:, :1])
+        scores = (other - squared) / (other + squared)
+        return scores[:, 1] if scores.shape[1] == 2 else scores
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the classes' shares in proportion to ``1 / d_c``, d_c as in `decision_function`.
+
+        They are not calibrated: :class:`~sklearn.calibration.CalibratedClassifierCV` does that.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        squared = self._squared_distances(X)
+        share = squared.min(axis=1, keepdims=True) / squared
+        return share / share.sum(axis=1, keepdims=True)
+
     def certify(self, X: Any, y: Any = None, **kwargs: Any) -> Certificate:
         """Return the exact radius of each prediction.
 
@@ -285,6 +339,27 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
     def _as_victim(self) -> NearestNeighborRule:
         check_is_fitted(self)
         return as_nearest_neighbor_rule(self._rule)
+
+    def _squared_distances(self, X: Any) -> np.ndarray:
+        """Return the squared distance, > 0, to the nearest prototype of each class.
+
+        `predict` decides what rounding does not: its class is the nearest by a clear difference.
+        """
+        said = self.predict(X)
+        predicted = np.searchsorted(self.classes_, said)
+        Z = np.asarray(self._rule[0].transform(X), dtype=np.float64)
+        stored = np.asarray(knn_training_data(self._rule[1])[0], dtype=np.float64)
+        squared = np.empty((len(Z), len(self.classes_)))
+        for part in row_batches(0, len(Z), 8 * len(stored)):
+            distances = cdist(Z[part], stored, "sqeuclidean")
+            for c, label in enumerate(self.classes_):
+                squared[part, c] = distances[:, self.prototype_labels_ == label].min(axis=1)
+        squared = np.clip(squared, _SMALLEST, _LARGEST)
+        rows = np.arange(len(squared))
+        own = squared[rows, predicted]
+        squared = np.maximum(squared, own[:, None] * (1 + _CLEAR))
+        squared[rows, predicted] = own
+        return squared
 
     def _make_rule(self, own: dict[str, Any], dtype: Any, names: Any) -> Pipeline:
         """Return the nearest-neighbour rule as a Pipeline of a linear map and 1-NN."""
@@ -367,3 +442,10 @@ class _Linear(MahalanobisMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> Self:
         """Do nothing."""
         return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Map points; that names are missing is what the classifier around it warns of."""
+        if hasattr(X, "columns"):
+            return super().transform(X)
+        X = check_array(X, dtype=[np.float64, np.float32])
+        return X @ self.components_.T.astype(X.dtype, copy=False)

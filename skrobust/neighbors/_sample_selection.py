@@ -1,6 +1,7 @@
 """What the classifiers that fit another one on a part of the training points have in common."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,10 +19,12 @@ from skrobust.victims._rule import check_size
 __all__ = ["SampleSelectingClassifier"]
 
 
-def _has_predict_proba(selecting: Any) -> bool:
-    if hasattr(selecting, "estimator_"):
-        return hasattr(selecting.estimator_, "predict_proba")
-    return selecting.estimator is None or hasattr(selecting.estimator, "predict_proba")
+def _inner_has(method: str) -> Callable[[Any], bool]:
+    def check(selecting: Any) -> bool:
+        base = KNeighborsClassifier() if selecting.estimator is None else selecting.estimator
+        return hasattr(getattr(selecting, "estimator_", base), method)
+
+    return check
 
 
 class SampleSelectingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
@@ -119,7 +122,7 @@ class SampleSelectingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         check_is_fitted(self)
         return self.estimator_.predict(X)
 
-    @available_if(_has_predict_proba)
+    @available_if(_inner_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities with `estimator_`, where it can.
 
@@ -134,6 +137,21 @@ class SampleSelectingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         """
         check_is_fitted(self)
         return self.estimator_.predict_proba(X)
+
+    @available_if(_inner_has("decision_function"))
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the scores of `estimator_`, where it has some.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+        """
+        check_is_fitted(self)
+        return self.estimator_.decision_function(X)
 
     def _as_victim(self) -> NearestNeighborRule:
         check_is_fitted(self)

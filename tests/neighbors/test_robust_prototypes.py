@@ -1,6 +1,7 @@
 """Prototypes trained for their certified radius."""
 
 import pickle
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -263,3 +264,16 @@ def test_bad_data_and_unfitted():
         make().certify(X)
     with pytest.raises(ValueError, match="X has 3 features"):
         make(3, max_iter=1).fit(X_train, y_train).predict(X[:, :3])
+
+
+def test_an_array_after_a_frame_warns_of_the_public_class_alone():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = RobustPrototypeClassifier(2, max_iter=1, random_state=0).fit(X, y)
+    for method in ("predict", "decision_function", "predict_proba", "certify"):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            getattr(model, method)(X.to_numpy()[:5])
+        assert found
+        assert {str(w.message).split(" was fitted")[0].split(" but ")[1] for w in found} == {
+            "RobustPrototypeClassifier"
+        }
