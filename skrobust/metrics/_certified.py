@@ -6,11 +6,14 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.utils._validation import check_eps, check_one_eps, check_radii
+from skrobust.utils._weights import check_weight, weighted_mean
 
 __all__ = ["certified_accuracy_score", "certified_recall_score", "mean_certified_radius"]
 
 
-def certified_accuracy_score(radius: Any, correct: Any, eps: Any) -> Any:
+def certified_accuracy_score(
+    radius: Any, correct: Any, eps: Any, *, sample_weight: Any = None
+) -> Any:
     """Share of points that are right and stay right at every perturbation up to `eps`.
 
     ``mean(correct & (radius >= eps))``: a lower bound on robust accuracy where the radii are
@@ -24,10 +27,14 @@ def certified_accuracy_score(radius: Any, correct: Any, eps: Any) -> Any:
         Which clean predictions are right.
     eps : float or array-like of shape (n_eps,)
         Budgets in the units of the radii, finite, ≥ 0.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0; None counts all alike.
 
     Returns
     -------
     float, or ndarray of shape (n_eps,) for several budgets
+        The mean over classes with ``sample_weight=compute_sample_weight("balanced", y)`` of
+        scikit-learn.
 
     Examples
     --------
@@ -36,12 +43,14 @@ def certified_accuracy_score(radius: Any, correct: Any, eps: Any) -> Any:
     0.5
     """
     radius, correct = check_radii(radius, correct)
-    budgets = check_eps(eps)
-    shares = (correct & (radius >= budgets[:, None])).mean(axis=1)
+    weight, budgets = check_weight(sample_weight, len(radius)), check_eps(eps)
+    shares = weighted_mean(correct & (radius >= budgets[:, None]), weight)
     return float(shares[0]) if np.ndim(eps) == 0 else shares
 
 
-def certified_recall_score(y_true: Any, radius: Any, correct: Any, eps: float) -> np.ndarray:
+def certified_recall_score(
+    y_true: Any, radius: Any, correct: Any, eps: float, *, sample_weight: Any = None
+) -> np.ndarray:
     """Certified accuracy within each class.
 
     Parameters
@@ -54,12 +63,14 @@ def certified_recall_score(y_true: Any, radius: Any, correct: Any, eps: float) -
         Which clean predictions are right.
     eps : float
         Budget in the units of the radii, finite, ≥ 0.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0; None counts all alike.
 
     Returns
     -------
     ndarray of shape (n_classes,)
         In the order of ``np.unique(y_true)``: of each class, the share of points that are right
-        and stay right at every perturbation up to `eps`.
+        and stay right at every perturbation up to `eps`; NaN where all its weights are 0.
 
     Examples
     --------
@@ -71,10 +82,14 @@ def certified_recall_score(y_true: Any, radius: Any, correct: Any, eps: float) -
     y_true = column_or_1d(y_true)
     check_consistent_length(y_true, radius)
     held = correct & (radius >= check_one_eps(eps))
-    return np.array([held[y_true == label].mean() for label in np.unique(y_true)])
+    weight = check_weight(sample_weight, len(radius))
+    rows = [y_true == label for label in np.unique(y_true)]
+    return np.array([weighted_mean(held[r], None if weight is None else weight[r]) for r in rows])
 
 
-def mean_certified_radius(radius: Any, *, cap: float | None = None) -> float:
+def mean_certified_radius(
+    radius: Any, *, cap: float | None = None, sample_weight: Any = None
+) -> float:
     """Mean certified radius, with 0 for the points that are misclassified.
 
     Parameters
@@ -83,6 +98,8 @@ def mean_certified_radius(radius: Any, *, cap: float | None = None) -> float:
         Certified radii, ≥ 0.
     cap : float, default=None
         Radii above it, infinite ones too, count as `cap`. Needed where a radius is infinite.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0; None counts all alike.
 
     Returns
     -------
@@ -101,11 +118,14 @@ def mean_certified_radius(radius: Any, *, cap: float | None = None) -> float:
     0.5
     """
     radius, _ = check_radii(radius, np.ones(np.shape(radius), dtype=bool))
+    weight = check_weight(sample_weight, len(radius))
+    if weight is not None:
+        radius, weight = radius[weight > 0], weight[weight > 0]
     if cap is not None:
-        return float(np.minimum(radius, check_one_eps(cap, name="cap")).mean())
+        radius = np.minimum(radius, check_one_eps(cap, name="cap"))
     if np.isinf(radius).any():
         raise ValueError(
             f"cap must be given where radii are infinite ({int(np.isinf(radius).sum())} of "
             f"{len(radius)} are); got None."
         )
-    return float(radius.mean())
+    return float(weighted_mean(radius, weight))

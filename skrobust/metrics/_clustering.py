@@ -5,25 +5,37 @@ With n_ij the points of class j in cluster i,
     TP = Σ_ij C(n_ij, 2),     P = TP / Σ_i C(n_i·, 2),     R = TP / Σ_j C(n_·j, 2),
 
     F1 = 2 P R / (P + R).
+
+With weights of points, n_ij is their sum and a pair counts the product of its two weights.
 """
 
 from typing import Any
 
+import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils import check_consistent_length, column_or_1d
+
+from skrobust.utils._weights import check_weight
 
 __all__ = ["agreement", "pairwise_f1"]
 
 
-def agreement(labels_true: Any, labels_pred: Any) -> dict[str, float]:
+def agreement(labels_true: Any, labels_pred: Any, sample_weight: Any = None) -> dict[str, float]:
     """Return ``"nmi"``, ``"ami"`` and ``"f1"`` of clusters against classes.
 
     Parameters
     ----------
     labels_true, labels_pred : array-like of shape (n_samples,)
         Classes and clusters.
+    sample_weight : array-like of shape (n_samples,), default=None
+        With weights there is no ``"ami"``: what it expects by chance is a mean over permutations
+        of points that count alike.
     """
+    if sample_weight is not None:
+        return {
+            "nmi": _weighted_nmi(labels_true, labels_pred, sample_weight),
+            "f1": pairwise_f1(labels_true, labels_pred, sample_weight=sample_weight),
+        }
     return {
         "nmi": float(normalized_mutual_info_score(labels_true, labels_pred)),
         "ami": float(adjusted_mutual_info_score(labels_true, labels_pred)),
@@ -31,13 +43,15 @@ def agreement(labels_true: Any, labels_pred: Any) -> dict[str, float]:
     }
 
 
-def pairwise_f1(labels_true: Any, labels_pred: Any) -> float:
+def pairwise_f1(labels_true: Any, labels_pred: Any, *, sample_weight: Any = None) -> float:
     """F1 of "the two points are together", clusters against classes.
 
     Parameters
     ----------
     labels_true, labels_pred : array-like of shape (n_samples,)
         Classes and clusters.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of points, ≥ 0: a pair counts the product of its two. None counts all alike.
 
     Returns
     -------
@@ -52,13 +66,43 @@ def pairwise_f1(labels_true: Any, labels_pred: Any) -> float:
     """
     labels_true, labels_pred = column_or_1d(labels_true), column_or_1d(labels_pred)
     check_consistent_length(labels_true, labels_pred)
-    table = contingency_matrix(labels_true, labels_pred, sparse=True).astype(float)
+    weight = check_weight(sample_weight, len(labels_true))
+    weight = np.ones(len(labels_true)) if weight is None else weight / weight.max()
+    true, pred, both = _codes(labels_true[weight > 0], labels_pred[weight > 0])
+    weight = weight[weight > 0]
 
-    def pairs(counts: Any) -> float:
-        return float((counts * (counts - 1) / 2).sum())
+    def pairs(codes: np.ndarray) -> float:
+        total = np.bincount(codes, weights=weight)
+        squares = np.bincount(codes, weights=weight**2)
+        # rounding leaves something of a point that is alone
+        return float((total**2 - squares)[np.bincount(codes) > 1].sum())
 
-    both = pairs(table.data)
-    together = pairs(table.sum(axis=0).A1) + pairs(table.sum(axis=1).A1)
+    together = pairs(true) + pairs(pred)
     if together == 0:  # all points alone in both
         return 1.0
-    return 2 * both / together
+    return 2 * pairs(both) / together
+
+
+def _weighted_nmi(labels_true: Any, labels_pred: Any, sample_weight: Any) -> float:
+    """Return scikit-learn's NMI (arithmetic mean of the entropies) of weighted points."""
+    labels_true, labels_pred = column_or_1d(labels_true), column_or_1d(labels_pred)
+    check_consistent_length(labels_true, labels_pred)
+    weight: Any = check_weight(sample_weight, len(labels_true))
+    counted = weight > 0
+
+    def entropy(codes: np.ndarray) -> float:
+        share = np.bincount(codes, weights=weight[counted] / weight.sum())
+        return float(-(share[share > 0] * np.log(share[share > 0])).sum())
+
+    true, pred, both = (entropy(c) for c in _codes(labels_true[counted], labels_pred[counted]))
+    if true + pred <= 0:  # one class and one cluster
+        return 1.0
+    return float(np.clip(2 * (true + pred - both) / (true + pred), 0, 1))
+
+
+def _codes(labels_true: np.ndarray, labels_pred: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the numbers of each point's class, cluster, and cell of the table of both."""
+    true = np.unique(labels_true, return_inverse=True)[1]
+    pred = np.unique(labels_pred, return_inverse=True)[1]
+    both = np.unique(true * (pred.max() + 1) + pred, return_inverse=True)[1]
+    return true, pred, both

@@ -14,10 +14,12 @@ import numpy as np
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
+from skrobust.utils._weights import check_weight
+
 __all__ = ["embedding_density", "spectral_decay"]
 
 
-def embedding_density(embedding: Any, y: Any) -> float:
+def embedding_density(embedding: Any, y: Any, *, sample_weight: Any = None) -> float:
     """Mean cosine distance within classes over that between the classes' mean directions.
 
     Parameters
@@ -25,6 +27,9 @@ def embedding_density(embedding: Any, y: Any) -> float:
     embedding : array-like of shape (n_samples, n_components)
     y : array-like of shape (n_samples,)
         Labels; two classes or more, one of them with two points or more.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0, in the mean direction of its class and, times the weight
+        of the other point, in the mean of the pairs; None counts all alike.
 
     Returns
     -------
@@ -41,16 +46,20 @@ def embedding_density(embedding: Any, y: Any) -> float:
     Z = check_array(embedding, dtype=np.float64, input_name="embedding")
     y = column_or_1d(y)
     check_consistent_length(Z, y)
+    weight = check_weight(sample_weight, len(Z))
+    weight = np.ones(len(Z)) if weight is None else weight / weight.max()
+    Z, y, weight = Z[weight > 0], y[weight > 0], weight[weight > 0]
     classes, inverse = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y must hold two classes or more; got {classes.tolist()}.")
     Z = normalize(Z)
     sums = np.zeros((len(classes), Z.shape[1]))
-    np.add.at(sums, inverse, Z)
-    n = np.bincount(inverse)
-    some = n > 1
+    np.add.at(sums, inverse, Z * weight[:, None])
+    total = np.bincount(inverse, weights=weight)
+    squares = np.bincount(inverse, weights=weight**2)
+    some = np.bincount(inverse) > 1
     # the mean cosine of the pairs of a class, from the norm of its sum
-    cosine = ((sums**2).sum(1) - n)[some] / (n * (n - 1))[some]
+    cosine = ((sums**2).sum(1) - squares)[some] / (total**2 - squares)[some]
     within = float((1 - cosine).mean()) if some.any() else 0.0
     directions = normalize(sums)
     apart = 1 - directions @ directions.T
@@ -58,12 +67,14 @@ def embedding_density(embedding: Any, y: Any) -> float:
     return within / between if between > 0 else float("inf")
 
 
-def spectral_decay(embedding: Any) -> float:
+def spectral_decay(embedding: Any, *, sample_weight: Any = None) -> float:
     """Divergence of the uniform spectrum from that of the embedding.
 
     Parameters
     ----------
     embedding : array-like of shape (n_samples, n_components)
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0, as so many copies of it would; None counts all alike.
 
     Returns
     -------
@@ -78,6 +89,9 @@ def spectral_decay(embedding: Any) -> float:
     0.0
     """
     Z = check_array(embedding, dtype=np.float64, input_name="embedding")
+    weight = check_weight(sample_weight, len(Z))
+    if weight is not None:
+        Z = Z * np.sqrt(weight / weight.max())[:, None]
     values = np.linalg.svd(Z, compute_uv=False)
     share = values / max(values.sum(), np.finfo(float).tiny)
     if (share <= len(Z) * np.finfo(float).eps).any():

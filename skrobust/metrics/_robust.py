@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from skrobust.utils._validation import check_eps, check_radii
+from skrobust.utils._weights import check_weight, weighted_mean
 
 __all__ = ["attack_success_rate", "median_perturbation_norm", "robust_accuracy_score"]
 
 
-def robust_accuracy_score(norm: Any, correct: Any, eps: Any) -> Any:
+def robust_accuracy_score(norm: Any, correct: Any, eps: Any, *, sample_weight: Any = None) -> Any:
     """Share of points that are right when clean and under the attack.
 
     ``mean(correct & (norm > eps))``, with `norm` the smallest perturbation that was found: an
@@ -24,10 +25,14 @@ def robust_accuracy_score(norm: Any, correct: Any, eps: Any) -> Any:
         Which clean predictions are right.
     eps : float or array-like of shape (n_eps,)
         Budgets, finite, ≥ 0.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0; None counts all alike.
 
     Returns
     -------
     float, or ndarray of shape (n_eps,) for several budgets
+        The mean over classes with ``sample_weight=compute_sample_weight("balanced", y)`` of
+        scikit-learn.
 
     Examples
     --------
@@ -36,12 +41,12 @@ def robust_accuracy_score(norm: Any, correct: Any, eps: Any) -> Any:
     0.5
     """
     norm, correct = check_radii(norm, correct)
-    budgets = check_eps(eps)
-    shares = (correct & (norm > budgets[:, None])).mean(axis=1)
+    weight, budgets = check_weight(sample_weight, len(norm)), check_eps(eps)
+    shares = weighted_mean(correct & (norm > budgets[:, None]), weight)
     return float(shares[0]) if np.ndim(eps) == 0 else shares
 
 
-def attack_success_rate(success: Any, correct: Any) -> float:
+def attack_success_rate(success: Any, correct: Any, *, sample_weight: Any = None) -> float:
     """Share of the points that were right when clean and are not under the attack.
 
     Parameters
@@ -50,6 +55,8 @@ def attack_success_rate(success: Any, correct: Any) -> float:
         Which points the attack changed from right to wrong.
     correct : array-like of bool of shape (n_samples,)
         Which clean predictions are right.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0; None counts all alike.
 
     Returns
     -------
@@ -68,10 +75,11 @@ def attack_success_rate(success: Any, correct: Any) -> float:
             "success and correct must have the same shape (n_samples,); got "
             f"{success.shape} and {correct.shape}."
         )
-    return float(success[correct].mean()) if correct.any() else float("nan")
+    weight = _of_right(correct, sample_weight)
+    return float(weighted_mean(success, weight))
 
 
-def median_perturbation_norm(norm: Any, correct: Any) -> float:
+def median_perturbation_norm(norm: Any, correct: Any, *, sample_weight: Any = None) -> float:
     """Median size of the perturbation that a point needs, over the right points.
 
     Parameters
@@ -80,6 +88,8 @@ def median_perturbation_norm(norm: Any, correct: Any) -> float:
         Norms of adversarial perturbations, inf where none was found.
     correct : array-like of bool of shape (n_samples,)
         Which clean predictions are right.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0; None counts all alike.
 
     Returns
     -------
@@ -93,8 +103,16 @@ def median_perturbation_norm(norm: Any, correct: Any) -> float:
     0.2
     """
     norm, correct = check_radii(norm, correct)
-    if not correct.any():
+    weight = _of_right(correct, sample_weight)
+    if not weight.any():
         return float("nan")
     # of an even number the larger middle one: no mean with infinity
-    found = np.sort(norm[correct])
-    return float(found[len(found) // 2])
+    order = np.argsort(norm, kind="stable")
+    below = weight[order].cumsum()
+    return float(norm[order][np.searchsorted(below, below[-1] / 2, side="right")])
+
+
+def _of_right(correct: np.ndarray, sample_weight: Any) -> np.ndarray:
+    """Return weights of the right points, 0 for the others."""
+    weight = check_weight(sample_weight, len(correct))
+    return np.where(correct, 1.0 if weight is None else weight, 0.0)

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from skrobust.utils._weights import check_weight
+
 __all__ = ["equal_error_rate", "tar_at_far", "verification_threshold"]
 
 
-def equal_error_rate(alike: Any, score: Any) -> float:
+def equal_error_rate(alike: Any, score: Any, *, sample_weight: Any = None) -> float:
     """Error where as many genuine pairs are refused as impostors are accepted.
 
     Parameters
@@ -27,6 +29,8 @@ def equal_error_rate(alike: Any, score: Any) -> float:
         Which pairs are genuine.
     score : array-like of shape (n_pairs,)
         Larger is more alike: `pair_score` of a metric.
+    sample_weight : array-like of shape (n_pairs,), default=None
+        How much each pair counts, ≥ 0; None counts all alike.
 
     Returns
     -------
@@ -39,7 +43,7 @@ def equal_error_rate(alike: Any, score: Any) -> float:
     >>> equal_error_rate([True, True, False, False], [0.9, 0.4, 0.6, 0.1])
     0.5
     """
-    _, tar, far = _rates(alike, score)
+    _, tar, far = _rates(alike, score, sample_weight)
     miss = 1 - tar
     place = int(np.argmax(far >= miss))  # at the last threshold all pairs are accepted
     if place == 0:
@@ -49,7 +53,7 @@ def equal_error_rate(alike: Any, score: Any) -> float:
     return float(far[place - 1] + share * (far[place] - far[place - 1]))
 
 
-def tar_at_far(alike: Any, score: Any, far: float) -> float:
+def tar_at_far(alike: Any, score: Any, far: float, *, sample_weight: Any = None) -> float:
     """Largest share of genuine pairs accepted while at most `far` of the impostors are.
 
     Parameters
@@ -60,6 +64,8 @@ def tar_at_far(alike: Any, score: Any, far: float) -> float:
         Larger is more alike.
     far : float
         In [0, 1].
+    sample_weight : array-like of shape (n_pairs,), default=None
+        How much each pair counts, ≥ 0; None counts all alike.
 
     Returns
     -------
@@ -71,11 +77,13 @@ def tar_at_far(alike: Any, score: Any, far: float) -> float:
     >>> tar_at_far([True, True, False, False], [0.9, 0.4, 0.6, 0.1], far=0.0)
     0.5
     """
-    _, tar, found = _rates(alike, score)
+    _, tar, found = _rates(alike, score, sample_weight)
     return float(tar[found <= _share(far)].max())
 
 
-def verification_threshold(alike: Any, score: Any, far: float) -> float:
+def verification_threshold(
+    alike: Any, score: Any, far: float, *, sample_weight: Any = None
+) -> float:
     """Smallest threshold at which at most `far` of the impostors are accepted.
 
     Calibrated on scores under attack it holds against that attack, where one from clean pairs
@@ -89,6 +97,8 @@ def verification_threshold(alike: Any, score: Any, far: float) -> float:
         Larger is more alike; a pair is accepted where it is at least the threshold.
     far : float
         In [0, 1].
+    sample_weight : array-like of shape (n_pairs,), default=None
+        How much each pair counts, ≥ 0; None counts all alike.
 
     Returns
     -------
@@ -101,7 +111,7 @@ def verification_threshold(alike: Any, score: Any, far: float) -> float:
     >>> verification_threshold([True, True, False, False], [0.9, 0.4, 0.6, 0.1], far=0.5)
     0.4
     """
-    thresholds, _, found = _rates(alike, score)
+    thresholds, _, found = _rates(alike, score, sample_weight)
     return float(thresholds[found <= _share(far)].min())
 
 
@@ -111,16 +121,21 @@ def _share(far: Any) -> float:
     return float(far)
 
 
-def _rates(alike: Any, score: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rates(alike: Any, score: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return falling thresholds, inf first, with TAR and FAR at each."""
     alike, score = column_or_1d(alike).astype(bool), column_or_1d(score).astype(np.float64)
     check_consistent_length(alike, score)
     if np.isnan(score).any():
         raise ValueError("score must not hold NaN.")
+    weight = check_weight(sample_weight, len(alike))
+    weight = np.ones(len(alike)) if weight is None else weight
+    counted = weight > 0
+    alike, score, weight = alike[counted], score[counted], weight[counted]
     if alike.all() or not alike.any():
         raise ValueError("alike must hold genuine and impostor pairs; got only one kind.")
     order = np.argsort(-score, kind="stable")
-    score, alike = score[order], alike[order]
+    score, alike, weight = score[order], alike[order], weight[order]
     last = np.flatnonzero(np.r_[score[1:] != score[:-1], True])
-    tar, far = alike.cumsum()[last] / alike.sum(), (~alike).cumsum()[last] / (~alike).sum()
+    genuine, impostor = (weight * alike).cumsum(), (weight * ~alike).cumsum()
+    tar, far = genuine[last] / genuine[-1], impostor[last] / impostor[-1]
     return np.r_[np.inf, score[last]], np.r_[0.0, tar], np.r_[0.0, far]

@@ -26,9 +26,9 @@ def slow(Z, y, Q):
         others = [i for i in range(len(Z)) if i != q]
         others.sort(key=lambda i: ((Z[i] - Q[q]) ** 2).sum())
         relevant = np.array([y[i] == y[q] for i in others])
-        recall.append(np.cumsum(relevant) > 0)
         R = relevant.sum()
         if R:
+            recall.append(np.cumsum(relevant) > 0)
             precision = np.cumsum(relevant) / np.arange(1, len(others) + 1)
             ap.append((precision * relevant)[:R].sum() / R)
             rp.append(relevant[:R].mean())
@@ -49,6 +49,44 @@ def test_retrieval(seed, perturbed):
     assert recall_at_k(Z, y, queries=queries) == pytest.approx(recall[0])
     assert mean_average_precision_at_r(Z, y, queries=queries) == pytest.approx(ap)
     assert r_precision(Z, y, queries=queries) == pytest.approx(rp)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_separate_gallery(seed):
+    """Queries with labels of their own: as if each alone were added to the gallery, and asked."""
+    rng = np.random.default_rng(seed)
+    Z, y = rng.standard_normal((30, 3)), rng.integers(0, 4, 30)
+    Q, y_queries = rng.standard_normal((12, 3)), rng.integers(0, 5, 12)  # class 4 has no item
+    weight = rng.integers(0, 3, 12) + (y_queries == 0)
+    found, counted = [], []
+    for q, label, w in zip(Q, y_queries, weight, strict=True):
+        if not (y == label).any():
+            continue
+        both, labels = np.r_[Z, q[None]], np.r_[y, label]
+        asks = np.r_[np.zeros(30), 1]
+        found.append(
+            [
+                *recall_at_k(both, labels, [1, 5, 30], sample_weight=asks),
+                mean_average_precision_at_r(both, labels, sample_weight=asks),
+                r_precision(both, labels, sample_weight=asks),
+            ]
+        )
+        counted.append(w)
+    for w, expected in ((None, np.mean(found, 0)), (weight, np.average(found, 0, counted))):
+        given = {"queries": Q, "y_queries": y_queries, "sample_weight": w}
+        np.testing.assert_allclose(recall_at_k(Z, y, [1, 5, 30], **given), expected[:3])
+        assert mean_average_precision_at_r(Z, y, **given) == pytest.approx(expected[3])
+        assert r_precision(Z, y, **given) == pytest.approx(expected[4])
+    assert np.isnan(recall_at_k(Z, y, queries=Q[:1], y_queries=[7]))
+    assert recall_at_k([[1.0]], ["a"], queries=[[0.0]], y_queries=["a"]) == 1
+    with pytest.raises(ValueError, match="queries must have 3 components"):
+        recall_at_k(Z, y, queries=Q[:, :2], y_queries=y_queries)
+    with pytest.raises(ValueError, match="need their labels, y_queries"):
+        recall_at_k(Z, y, queries=Q)
+    with pytest.raises(ValueError, match="both must be text, or both numbers"):
+        recall_at_k(Z, y, queries=Q, y_queries=y_queries.astype(str))
+    with pytest.raises(ValueError, match="queries must be given where y_queries is"):
+        recall_at_k(Z, y, y_queries=y)
 
 
 def test_copies_of_a_query_stay_in_the_gallery():

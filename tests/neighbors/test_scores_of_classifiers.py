@@ -49,9 +49,9 @@ def test_scores_calibration_thresholds_and_votes(estimator):
     assert (found["test_roc_auc"] > 0.6).all() and (found["test_neg_log_loss"] > -12).all()
     CalibratedClassifierCV(clone(estimator), cv=2).fit(X, Y).predict_proba(X)
     TunedThresholdClassifierCV(clone(estimator), cv=2).fit(X, Y).predict(X)
-    VotingClassifier([("it", clone(estimator)), ("knn", KNeighborsClassifier())], voting="soft").fit(
-        X, Y
-    ).predict(X)
+    VotingClassifier(
+        [("it", clone(estimator)), ("knn", KNeighborsClassifier())], voting="soft"
+    ).fit(X, Y).predict(X)
 
 
 @pytest.mark.parametrize("data", ["iris", "two classes", "one class", "text"])
