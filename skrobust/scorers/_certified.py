@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils import column_or_1d
 
 from skrobust.certificates import Certificate, certify_retrieval
 from skrobust.certificates._request import model_or_l2
 from skrobust.certify import certify, check_method
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
+from skrobust.scorers._base import RobustnessScorer, by_class, point_weight, shares_by_eps
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_eps, check_one_eps
+from skrobust.utils._weights import check_weight, weighted_mean
 
 __all__ = [
     "certified_accuracy",
@@ -31,6 +34,8 @@ def certified_accuracy(
     *,
     threat_model: ThreatModel | None = None,
     method: str = "fast",
+    balanced: bool = False,
+    sample_weight: Any = None,
 ) -> float:
     """Share of points that are right at every allowed perturbation of norm up to `eps`.
 
@@ -49,6 +54,12 @@ def certified_accuracy(
         What the adversary may change; None is ℓ₂ on all features. Its own `eps` is not used.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
         The proof; see :func:`skrobust.certify.certify`.
+    balanced : bool, default=False
+        Whether the score is the mean over classes of their own shares, as in scikit-learn's
+        ``balanced_accuracy_score``: a rare class then counts as much as a frequent one.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each point counts, ≥ 0; within its class where `balanced`. None counts all
+        alike.
 
     Returns
     -------
@@ -63,9 +74,9 @@ def certified_accuracy(
     >>> certified_accuracy(knn, [[0.0], [0.9]], [0, 0], eps=0.5)
     0.5
     """
-    budget = check_one_eps(eps)
+    budget, weight = check_one_eps(eps), point_weight(y, sample_weight, balanced)
     found = certify(estimator, X, y, threat_model=threat_model, method=method)
-    return _score(found, budget)
+    return _score(found, budget, weight)
 
 
 def _check(threat_model: Any, method: str = "fast") -> None:
@@ -74,63 +85,91 @@ def _check(threat_model: Any, method: str = "fast") -> None:
     check_method(method)
 
 
-def _score(certificate: Certificate, eps: Any) -> Any:
-    return certified_accuracy_score(certificate.radius, certificate.correct, eps)
+def _score(certificate: Certificate, eps: Any, weight: np.ndarray | None) -> Any:
+    return certified_accuracy_score(
+        certificate.radius, certificate.correct, eps, sample_weight=weight
+    )
 
 
-@dataclass(frozen=True)
-class _CertifiedAccuracy:
+@dataclass(unsafe_hash=True)
+class _CertifiedAccuracy(RobustnessScorer):
     """Scorer of the certified accuracy at one budget."""
 
     eps: float
     threat_model: ThreatModel | None
     method: str
+    balanced: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
         return certified_accuracy(
-            estimator, X, y, self.eps, threat_model=self.threat_model, method=self.method
+            estimator,
+            X,
+            y,
+            self.eps,
+            threat_model=self.threat_model,
+            method=self.method,
+            balanced=self.balanced,
+            sample_weight=sample_weight,
         )
 
 
-@dataclass(frozen=True)
-class _MeanCertifiedRadius:
+@dataclass(unsafe_hash=True)
+class _MeanCertifiedRadius(RobustnessScorer):
     """Scorer of the mean certified radius."""
 
     cap: float | None
     threat_model: ThreatModel | None
     method: str
+    balanced: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        weight = point_weight(y, sample_weight, self.balanced)
         certificate = certify(estimator, X, y, threat_model=self.threat_model, method=self.method)
-        return mean_certified_radius(certificate.radius, cap=self.cap)
+        return mean_certified_radius(certificate.radius, cap=self.cap, sample_weight=weight)
 
 
-@dataclass(frozen=True)
-class _CertifiedCurve:
+@dataclass(unsafe_hash=True)
+class _CertifiedCurve(RobustnessScorer):
     """Scorer of several numbers from one certification."""
 
     eps: tuple[float, ...]
     cap: float | None
     threat_model: ThreatModel | None
     method: str
+    balanced: bool
+    per_class: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+    def __call__(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
+    ) -> dict[str, float]:
+        weight = point_weight(y, sample_weight, self.balanced)
         certificate = certify(estimator, X, y, threat_model=self.threat_model, method=self.method)
-        scores = {"accuracy": float(certificate.correct.mean())}
-        for eps, share in zip(self.eps, _score(certificate, self.eps), strict=True):
-            scores[f"certified@{eps:g}"] = float(share)
+
+        def shares(weight: np.ndarray | None) -> dict[str, float]:
+            return shares_by_eps(
+                "certified", self.eps, lambda eps: _score(certificate, eps, weight)
+            )
+
+        scores = {"accuracy": float(weighted_mean(certificate.correct, weight))} | shares(weight)
         unreachable = np.isinf(certificate.radius)
-        if self.cap is not None or not unreachable.any():
-            mean = mean_certified_radius(certificate.radius, cap=self.cap)
+        counted = unreachable if weight is None else unreachable & (weight > 0)
+        if self.cap is not None or not counted.any():
+            mean = mean_certified_radius(certificate.radius, cap=self.cap, sample_weight=weight)
         else:
             mean = float("inf")
         scores["mean_certified_radius"] = mean
-        scores["share_unreachable"] = float(unreachable.mean())
+        scores["share_unreachable"] = float(weighted_mean(unreachable, weight))
+        if self.per_class:
+            scores |= by_class(estimator, y, sample_weight, shares)
         return scores
 
 
 def certified_accuracy_scorer(
-    eps: float, *, threat_model: ThreatModel | None = None, method: str = "fast"
+    eps: float,
+    *,
+    threat_model: ThreatModel | None = None,
+    method: str = "fast",
+    balanced: bool = False,
 ) -> _CertifiedAccuracy:
     """Make a scorer of the certified accuracy at one budget.
 
@@ -142,10 +181,13 @@ def certified_accuracy_scorer(
         What the adversary may change; None is ℓ₂ on all features.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
         The proof; see :func:`skrobust.certify.certify`.
+    balanced : bool, default=False
+        Whether the score is the mean over classes of their own shares, as in scikit-learn's
+        ``balanced_accuracy_score``: a rare class then counts as much as a frequent one.
 
     Returns
     -------
-    callable ``(estimator, X, y) -> float``
+    callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable; for ``scoring=``. A lower bound on robust accuracy, larger is better.
 
     Examples
@@ -160,20 +202,21 @@ def certified_accuracy_scorer(
     5
     """
     _check(threat_model, method)
-    return _CertifiedAccuracy(check_one_eps(eps), threat_model, method)
+    return _CertifiedAccuracy(check_one_eps(eps), threat_model, method, balanced)
 
 
-@dataclass(frozen=True)
-class _CertifiedAssignment:
+@dataclass(unsafe_hash=True)
+class _CertifiedAssignment(RobustnessScorer):
     """Scorer of the points whose cluster cannot change."""
 
     eps: float
     threat_model: ThreatModel | None
     method: str
 
-    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+    def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        weight = check_weight(sample_weight, len(X))
         found = certify(estimator, X, threat_model=self.threat_model, method=self.method)
-        return _score(found, self.eps)
+        return _score(found, self.eps, weight)
 
 
 def certified_assignment_scorer(
@@ -192,7 +235,7 @@ def certified_assignment_scorer(
 
     Returns
     -------
-    callable ``(estimator, X, y=None) -> float``
+    callable ``(estimator, X, y=None, sample_weight=None) -> float``
         Picklable; for ``scoring=``. A lower bound, larger is better. Labels are not looked at.
 
     Examples
@@ -207,23 +250,32 @@ def certified_assignment_scorer(
     return _CertifiedAssignment(check_one_eps(eps), threat_model, method)
 
 
-@dataclass(frozen=True)
-class _CertifiedRetrieval:
+@dataclass(unsafe_hash=True)
+class _CertifiedRetrieval(RobustnessScorer):
     """Scorer of the queries whose item on top provably keeps its class."""
 
     eps: float
     gallery_eps: float
     threat_model: ThreatModel | None
+    balanced: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        weight = point_weight(y, sample_weight, self.balanced)
         found = certify_retrieval(
             estimator, X, y, threat_model=self.threat_model, gallery_eps=self.gallery_eps
         )
-        return _score(found, self.eps)
+        held = found.correct & (found.radius >= self.eps)
+        _, inverse, counts = np.unique(column_or_1d(y), return_inverse=True, return_counts=True)
+        alone = counts[inverse] == 1
+        return float(weighted_mean(held, np.where(alone, 0.0, 1.0 if weight is None else weight)))
 
 
 def certified_retrieval_scorer(
-    eps: float, *, gallery_eps: float = 0.0, threat_model: ThreatModel | None = None
+    eps: float,
+    *,
+    gallery_eps: float = 0.0,
+    threat_model: ThreatModel | None = None,
+    balanced: bool = False,
 ) -> _CertifiedRetrieval:
     """Make a scorer of the certified Recall@1 of a transformer.
 
@@ -235,12 +287,15 @@ def certified_retrieval_scorer(
         Budget of every item of the gallery, ≥ 0.
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
+    balanced : bool, default=False
+        Whether the classes of the queries count the same, however many queries each has.
 
     Returns
     -------
-    callable ``(estimator, X, y) -> float``
+    callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable. Every point in turn is the query, the others are the gallery. A lower bound on
-        the robust Recall@1, larger is better.
+        the robust Recall@1, larger is better. Queries without others of their class are left out,
+        as in :func:`skrobust.metrics.recall_at_k`; NaN where none is left.
 
     Examples
     --------
@@ -254,7 +309,7 @@ def certified_retrieval_scorer(
     """
     _check(threat_model)
     return _CertifiedRetrieval(
-        check_one_eps(eps), check_one_eps(gallery_eps, name="gallery_eps"), threat_model
+        check_one_eps(eps), check_one_eps(gallery_eps, name="gallery_eps"), threat_model, balanced
     )
 
 
@@ -263,6 +318,7 @@ def mean_certified_radius_scorer(
     *,
     threat_model: ThreatModel | None = None,
     method: str = "fast",
+    balanced: bool = False,
 ) -> _MeanCertifiedRadius:
     """Make a scorer of the mean certified radius, 0 for misclassified points.
 
@@ -275,16 +331,18 @@ def mean_certified_radius_scorer(
         What the adversary may change; None is ℓ₂ on all features.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
         The proof; see :func:`skrobust.certify.certify`.
+    balanced : bool, default=False
+        Whether the score is the mean over classes of their own mean radii.
 
     Returns
     -------
-    callable ``(estimator, X, y) -> float``
+    callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable; larger is better.
     """
     if cap is not None:
         check_one_eps(cap, name="cap")
     _check(threat_model, method)
-    return _MeanCertifiedRadius(cap, threat_model, method)
+    return _MeanCertifiedRadius(cap, threat_model, method, balanced)
 
 
 def certified_curve_scorer(
@@ -293,6 +351,8 @@ def certified_curve_scorer(
     *,
     threat_model: ThreatModel | None = None,
     method: str = "fast",
+    balanced: bool = False,
+    per_class: bool = False,
 ) -> _CertifiedCurve:
     """Make a scorer that certifies once and returns a dict of scores.
 
@@ -307,10 +367,15 @@ def certified_curve_scorer(
         What the adversary may change; None is ℓ₂ on all features.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
         The proof; see :func:`skrobust.certify.certify`.
+    balanced : bool, default=False
+        Whether all scores are means over classes of their own means.
+    per_class : bool, default=False
+        Whether there is a share for each class, too, its recall: ``"certified@<eps>[<label>]"``.
+        NaN where a class has no points.
 
     Returns
     -------
-    callable ``(estimator, X, y) -> dict``
+    callable ``(estimator, X, y, sample_weight=None) -> dict``
         With the keys ``"accuracy"``, ``"certified@<eps>"`` for each budget,
         ``"mean_certified_radius"`` and ``"share_unreachable"``; for ``cross_validate`` and
         for a search with ``refit="certified@<eps>"``.
@@ -330,4 +395,4 @@ def certified_curve_scorer(
     if cap is not None:
         check_one_eps(cap, name="cap")
     _check(threat_model, method)
-    return _CertifiedCurve(budgets, cap, threat_model, method)
+    return _CertifiedCurve(budgets, cap, threat_model, method, balanced, per_class)

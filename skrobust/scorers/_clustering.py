@@ -6,40 +6,70 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import normalized_mutual_info_score
+from sklearn.utils import column_or_1d
 
-from skrobust.attacks import ClusteringAttack
+from skrobust.attacks import ClusteringAttack, ClusteringAttackResult
+from skrobust.metrics._clustering import agreement
+from skrobust.scorers._base import RobustnessScorer
 from skrobust.utils._validation import check_count
+from skrobust.utils._weights import check_weight
 
 __all__ = ["reseeding_floor", "robust_clustering_scorer", "robust_clustering_scores"]
 
 _METRICS = ("nmi", "ami", "f1")
 
 
-@dataclass(frozen=True)
-class _RobustClustering:
+@dataclass(unsafe_hash=True)
+class _RobustClustering(RobustnessScorer):
     """Scorer of one metric of the clusters of attacked points."""
 
     attack: ClusteringAttack
     metric: str
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
-        return clone(self.attack).run(estimator, X, y).scores["all"][self.metric]
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        weight = check_weight(sample_weight, len(y))
+        if weight is not None and self.metric == "ami":
+            raise ValueError(
+                "metric='ami' takes no sample_weight: what it expects by chance is a mean over "
+                "permutations of points that count alike. Use 'nmi' or 'f1'."
+            )
+        return _scores(clone(self.attack).run(estimator, X, y), y, weight)["all"][self.metric]
 
 
-@dataclass(frozen=True)
-class _RobustClusteringScores:
+@dataclass(unsafe_hash=True)
+class _RobustClusteringScores(RobustnessScorer):
     """Scorer of all metrics, clean and attacked, from one attack."""
 
     attack: ClusteringAttack
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
-        found = clone(self.attack).run(estimator, X, y)
-        scores = {name: found.scores["clean"][name] for name in _METRICS}
-        scores |= {f"robust_{name}": found.scores["all"][name] for name in _METRICS}
-        if "untouched" in found.scores:
-            scores |= {f"untouched_{name}": found.scores["untouched"][name] for name in _METRICS}
-            scores["spill_over"] = found.spill_over
+    def __call__(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
+    ) -> dict[str, float]:
+        weight = check_weight(sample_weight, len(y))
+        found = _scores(clone(self.attack).run(estimator, X, y), y, weight)
+        scores = dict(found["clean"])
+        scores |= {f"robust_{name}": score for name, score in found["all"].items()}
+        if "untouched" in found:
+            scores |= {f"untouched_{name}": score for name, score in found["untouched"].items()}
+            scores["spill_over"] = found["untouched_clean"]["nmi"] - found["untouched"]["nmi"]
         return scores
+
+
+def _scores(
+    found: ClusteringAttackResult, y: Any, weight: np.ndarray | None
+) -> dict[str, dict[str, float]]:
+    """Return an attack's scores, those of weighted points where there are weights."""
+    if weight is None:
+        return found.scores
+    y, rest = column_or_1d(y), ~found.touched
+    scores = {
+        "clean": agreement(y, found.labels, weight),
+        "all": agreement(y, found.labels_adv, weight),
+    }
+    if weight[rest].any():
+        for name, labels in (("", found.labels_adv), ("_clean", found.labels)):
+            scores["untouched" + name] = agreement(y[rest], labels[rest], weight[rest])
+    return scores
 
 
 def robust_clustering_scorer(attack: ClusteringAttack, metric: str = "nmi") -> _RobustClustering:
@@ -52,9 +82,10 @@ def robust_clustering_scorer(attack: ClusteringAttack, metric: str = "nmi") -> _
 
     Returns
     -------
-    callable ``(estimator, X, y) -> float``
+    callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable; for ``scoring=``. Larger is better. In the transductive mode the points that
-        are scored are clustered anew.
+        are scored are clustered anew. Weights are those of points in the score, not in the
+        clustering; "ami" takes none.
 
     Examples
     --------
@@ -86,11 +117,11 @@ def robust_clustering_scores(attack: ClusteringAttack) -> _RobustClusteringScore
 
     Returns
     -------
-    callable ``(estimator, X, y) -> dict``
+    callable ``(estimator, X, y, sample_weight=None) -> dict``
         With ``"nmi"``, ``"ami"`` and ``"f1"`` of the clean points, ``"robust_…"`` of all points
         after the attack and, where only a share is moved, ``"untouched_…"`` of the others and
-        ``"spill_over"``, the NMI that these lost. For ``cross_validate``, and for a search with
-        ``refit="robust_nmi"``.
+        ``"spill_over"``, the NMI that these lost. With weights there is no AMI. For
+        ``cross_validate``, and for a search with ``refit="robust_nmi"``.
 
     Examples
     --------

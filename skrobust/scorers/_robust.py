@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 
 from skrobust.attacks import AttackResult, BaseAttack, BaseEmbeddingAttack
-from skrobust.metrics import recall_at_k
+from skrobust.metrics import recall_at_k, robust_accuracy_score
+from skrobust.scorers._base import RobustnessScorer, by_class, point_weight, shares_by_eps
 from skrobust.utils._validation import check_eps, check_one_eps
+from skrobust.utils._weights import check_weight, weighted_mean
 
 __all__ = [
     "make_robust_scorer",
@@ -23,41 +26,53 @@ def _run(attack: BaseAttack, estimator: Any, X: Any, y: Any, eps: Any) -> Attack
     return clone(attack).run(estimator, X, y, eps=eps)
 
 
+def _score(found: AttackResult, eps: Any, weight: np.ndarray | None) -> Any:
+    return robust_accuracy_score(found.minimal_norm, found.correct, eps, sample_weight=weight)
+
+
 def _check(attack: Any) -> BaseAttack:
     if not isinstance(attack, BaseAttack):
         raise TypeError(f"attack must be an attack of skrobust.attacks; got {attack!r}.")
     return attack
 
 
-@dataclass(frozen=True)
-class _RobustAccuracy:
+@dataclass(unsafe_hash=True)
+class _RobustAccuracy(RobustnessScorer):
     """Scorer of the robust accuracy at one budget."""
 
     attack: BaseAttack
     eps: float
+    balanced: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
-        return float(_run(self.attack, estimator, X, y, self.eps).robust_accuracy(self.eps))
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        weight = point_weight(y, sample_weight, self.balanced)
+        return float(_score(_run(self.attack, estimator, X, y, self.eps), self.eps, weight))
 
 
-@dataclass(frozen=True)
-class _RobustCurve:
+@dataclass(unsafe_hash=True)
+class _RobustCurve(RobustnessScorer):
     """Scorer of several numbers from one run of an attack."""
 
     attack: BaseAttack
     eps: tuple[float, ...]
+    balanced: bool
+    per_class: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+    def __call__(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
+    ) -> dict[str, float]:
+        weight = point_weight(y, sample_weight, self.balanced)
         found = _run(self.attack, estimator, X, y, self.eps)
-        scores = {"accuracy": float(found.correct.mean())}
-        shares = found.robust_accuracy(self.eps)
-        for eps, share in zip(self.eps, shares, strict=True):
-            scores[f"robust@{eps:g}"] = float(share)
-        return scores
+
+        def shares(weight: np.ndarray | None) -> dict[str, float]:
+            return shares_by_eps("robust", self.eps, lambda eps: _score(found, eps, weight))
+
+        scores = {"accuracy": float(weighted_mean(found.correct, weight))} | shares(weight)
+        return scores | (by_class(estimator, y, sample_weight, shares) if self.per_class else {})
 
 
-@dataclass(frozen=True)
-class _UnderAttack:
+@dataclass(unsafe_hash=True)
+class _UnderAttack(RobustnessScorer):
     """Scorer of a metric of the predictions at perturbed points."""
 
     metric: Callable[..., float]
@@ -65,24 +80,31 @@ class _UnderAttack:
     eps: float | None
     sign: int
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        weight = check_weight(sample_weight, len(y))
+        given = {} if weight is None else {"sample_weight": weight}
         found = _run(self.attack, estimator, X, y, self.eps)
-        return self.sign * float(self.metric(y, found.predicted))
+        return self.sign * float(self.metric(y, found.predicted, **given))
 
 
-@dataclass(frozen=True)
-class _RobustRecall:
+@dataclass(unsafe_hash=True)
+class _RobustRecall(RobustnessScorer):
     """Scorer of Recall@K of perturbed queries in the clean gallery."""
 
     attack: BaseEmbeddingAttack
     k: int
+    balanced: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        weight = point_weight(y, sample_weight, self.balanced)
         found = clone(self.attack).run(estimator, X, y)
-        return float(recall_at_k(found.embedding, y, self.k, queries=found.embedding_adv))
+        moved = found.embedding_adv
+        return float(recall_at_k(found.embedding, y, self.k, queries=moved, sample_weight=weight))
 
 
-def robust_recall_scorer(attack: BaseEmbeddingAttack, k: int = 1) -> _RobustRecall:
+def robust_recall_scorer(
+    attack: BaseEmbeddingAttack, k: int = 1, *, balanced: bool = False
+) -> _RobustRecall:
     """Make a scorer of the Recall@K of a transformer whose queries are attacked.
 
     Parameters
@@ -91,10 +113,12 @@ def robust_recall_scorer(attack: BaseEmbeddingAttack, k: int = 1) -> _RobustReca
         With a budget in its threat model.
     k : int, default=1
         K.
+    balanced : bool, default=False
+        Whether the classes of the queries count the same, however many queries each has.
 
     Returns
     -------
-    callable ``(estimator, X, y) -> float``
+    callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable. Every point in turn is the query, perturbed; the others are clean. An upper
         bound on the robust recall, larger is better.
 
@@ -114,10 +138,12 @@ def robust_recall_scorer(attack: BaseEmbeddingAttack, k: int = 1) -> _RobustReca
     """
     if not isinstance(attack, BaseEmbeddingAttack):
         raise TypeError(f"attack must be an attack on embeddings; got {attack!r}.")
-    return _RobustRecall(attack, k)
+    return _RobustRecall(attack, k, balanced)
 
 
-def robust_accuracy_scorer(attack: BaseAttack, eps: float) -> _RobustAccuracy:
+def robust_accuracy_scorer(
+    attack: BaseAttack, eps: float, *, balanced: bool = False
+) -> _RobustAccuracy:
     """Make a scorer of the accuracy under an attack.
 
     Parameters
@@ -126,10 +152,13 @@ def robust_accuracy_scorer(attack: BaseAttack, eps: float) -> _RobustAccuracy:
         Its threat model says what may be changed.
     eps : float
         Budget, finite, ≥ 0.
+    balanced : bool, default=False
+        Whether the score is the mean over classes of their own shares, as in scikit-learn's
+        ``balanced_accuracy_score``: a rare class then counts as much as a frequent one.
 
     Returns
     -------
-    callable ``(estimator, X, y) -> float``
+    callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable; for ``scoring=``. An upper bound on robust accuracy, larger is better.
 
     Examples
@@ -144,10 +173,12 @@ def robust_accuracy_scorer(attack: BaseAttack, eps: float) -> _RobustAccuracy:
     >>> len(cross_val_score(LogisticRegression(max_iter=1000), X, y, scoring=scorer))
     5
     """
-    return _RobustAccuracy(_check(attack), check_one_eps(eps))
+    return _RobustAccuracy(_check(attack), check_one_eps(eps), balanced)
 
 
-def robust_curve_scorer(attack: BaseAttack, eps: Iterable[float]) -> _RobustCurve:
+def robust_curve_scorer(
+    attack: BaseAttack, eps: Iterable[float], *, balanced: bool = False, per_class: bool = False
+) -> _RobustCurve:
     """Make a scorer that attacks once and returns a dict of scores.
 
     Parameters
@@ -156,10 +187,15 @@ def robust_curve_scorer(attack: BaseAttack, eps: Iterable[float]) -> _RobustCurv
         Its threat model says what may be changed.
     eps : iterable of float
         Budgets, finite, ≥ 0, no two alike.
+    balanced : bool, default=False
+        Whether all scores are means over classes of their own means.
+    per_class : bool, default=False
+        Whether there is a share for each class, too, its recall: ``"robust@<eps>[<label>]"``. NaN
+        where a class has no points.
 
     Returns
     -------
-    callable ``(estimator, X, y) -> dict``
+    callable ``(estimator, X, y, sample_weight=None) -> dict``
         With the keys ``"accuracy"`` and ``"robust@<eps>"`` for each budget; for
         ``cross_validate`` and for a search with ``refit="robust@<eps>"``. The attack runs once; a
         point is attacked at the next larger budget where it withstood.
@@ -177,7 +213,7 @@ def robust_curve_scorer(attack: BaseAttack, eps: Iterable[float]) -> _RobustCurv
     budgets = tuple(sorted(check_eps(eps).tolist()))
     if len({f"{value:g}" for value in budgets}) < len(budgets):
         raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
-    return _RobustCurve(_check(attack), budgets)
+    return _RobustCurve(_check(attack), budgets, balanced, per_class)
 
 
 def make_robust_scorer(
@@ -192,7 +228,8 @@ def make_robust_scorer(
     Parameters
     ----------
     metric : callable ``(y_true, y_pred) -> float``
-        Such as ``sklearn.metrics.balanced_accuracy_score``.
+        Such as ``sklearn.metrics.balanced_accuracy_score``. It gets ``sample_weight=`` where the
+        scorer does.
     attack : attack
         With a budget in its threat model, unless `eps` is given.
     eps : float, default=None
@@ -202,7 +239,7 @@ def make_robust_scorer(
 
     Returns
     -------
-    callable ``(estimator, X, y) -> float``
+    callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable.
 
     Examples
