@@ -1,6 +1,7 @@
 """What all attacks have in common: checks, batches, projection, and asking the victim again."""
 
 from abc import abstractmethod
+from contextlib import suppress
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -27,10 +28,11 @@ from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._search import Search
 from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.threat_model._model import resolve_table
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import Table
+from skrobust.utils._frames import Table, feature_names
 from skrobust.utils._parallel import check_n_jobs
-from skrobust.utils._sklearn import HasMethods, Interval, fit_context
+from skrobust.utils._sklearn import HasMethods, Interval, dropped_features, fit_context
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_eps, check_kind_of_labels, check_one_eps
 
@@ -228,13 +230,13 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
         check_n_jobs(self.n_jobs)
         resolve_device(self.device)
-        table = read_table(X)
+        table = read_table(X, estimator)
         y = column_or_1d(y)
         check_consistent_length(table.values, y)
         clean = np.asarray(estimator.predict(X))
         budget = resolve_budget(model, table, estimator)
         budgets = self._budgets(eps, model)
-        budget.check_inside(np.where(table.numeric, table.values, 0.0))
+        budget.check_inside(table.clean)
         victim = Victim(estimator, table, y, model, self.device)
         victim.n_queries += len(y)
         check_kind_of_labels(y, clean)
@@ -290,39 +292,67 @@ def training_model(model: ThreatModel | None, X: Any, table: Table) -> ThreatMod
 def resolve_budget(model: ThreatModel, table: Table, estimator: Any = None) -> FeatureBudget:
     """Resolve a threat model for a table.
 
-    Columns that are not numbers do not move; those of True and False stay so. Names are the
-    table's, or those that the estimator was fitted on.
+    Columns that are not numbers do not move; those of True and False stay so.
+
+    Parameters
+    ----------
+    model : ThreatModel
+    table : Table
+        Of :func:`read_table`.
+    estimator : fitted estimator, default=None
+        For what :func:`read_table` did not know of it.
     """
-    names = table.names
-    if names is None:
-        names = getattr(estimator, "feature_names_in_", None)
-    n_features = table.values.shape[1]
-    if names is not None and len(names) != n_features:
-        names = None
-    budget = model.resolve(n_features, names)
-    budget.scale[~table.numeric] = 0.0
-    budget.lower[~table.numeric], budget.upper[~table.numeric] = -np.inf, np.inf
-    if table.binary is not None:
-        budget.integer[table.binary] = True
-        budget.lower[table.binary] = np.maximum(budget.lower[table.binary], 0.0)
-        budget.upper[table.binary] = np.minimum(budget.upper[table.binary], 1.0)
-    return budget
+    if estimator is not None and table.names is None:
+        table = Table.of(table.given, feature_names(estimator))
+    return resolve_table(model, table).with_binary(table.binary & table.numeric)
 
 
-def read_table(X: Any) -> Table:
-    """Return X as numbers, checked: dense, finite, two dimensions or more, not empty."""
-    if hasattr(X, "columns"):
-        table = Table.of(X)
-        if not table.numeric.all():
-            bad = ~np.isfinite(table.values[:, table.numeric])
-            if bad.any():
-                column = int(np.flatnonzero(table.numeric)[bad.any(axis=0)][0])
-                name = table.names[column] if table.names else column
-                raise ValueError(f"X must not hold NaN or infinity; column {name!r} does.")
-            return table
-        check_array(X, dtype=[np.float64, np.float32], input_name="X")
-        return table
-    return Table.of(check_array(X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X"))
+def read_table(X: Any, estimator: Any = None) -> Table:
+    """Return X as numbers, checked: dense, two dimensions or more, not empty.
+
+    Parameters
+    ----------
+    X : array-like or data frame of shape (n_samples, ...)
+    estimator : fitted estimator, default=None
+        What X is for: its features, in its order, are those of the table. Columns that it drops
+        need not be numbers; text is a number where it reads it as one.
+    """
+    names = feature_names(estimator)
+    if not hasattr(X, "columns"):
+        kinds = [np.float64, np.float32]
+        X = check_array(X, dtype=kinds, allow_nd=True, ensure_all_finite=False, input_name="X")
+        table = Table.of(X, names)
+    else:
+        table = Table.of(X, names)
+        check_array(table.clean, input_name="X")
+    dropped = dropped_features(estimator)
+    if dropped is not None and len(dropped) == len(table.numeric):
+        table = table.fixing(dropped & ~table.finite)
+    if estimator is not None and (table.spelled & table.numeric).any():
+        table = table.fixing(table.spelled & ~_numbers_to(estimator, table))
+    return table
+
+
+def _numbers_to(estimator: Any, table: Table) -> np.ndarray:
+    """Return which columns of numbers as text an estimator takes for numbers.
+
+    To one that does not, another spelling of the same number is another word.
+    """
+    found = np.zeros(len(table.numeric), dtype=bool)
+    expected = _answer(estimator, table.given)
+    for k in np.flatnonzero(table.spelled & table.numeric):
+        with suppress(TypeError, ValueError):  # an unknown word
+            found[k] = np.array_equal(_answer(estimator, table.respelled(int(k))), expected)
+    return found
+
+
+def _answer(estimator: Any, X: Any) -> np.ndarray:
+    """Return the most telling that an estimator says of X."""
+    for method in ("predict_proba", "decision_function", "predict", "transform"):
+        if hasattr(estimator, method):
+            found = getattr(estimator, method)(X)
+            return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+    raise TypeError(f"{type(estimator).__name__} has neither predict nor transform.")
 
 
 def refuse_model_as_estimator(attack: Any) -> None:

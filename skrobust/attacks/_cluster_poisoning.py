@@ -153,13 +153,13 @@ class ClusterPoisoning(BaseEstimator):
         """
         self._validate_params()
         parts = ClusteringParts.of(estimator)
-        table = read_table(X)
+        table = read_table(X, parts.embedding)
         model = model_or_default(self.threat_model)
         eps = needed_eps(model)
         truth = None if y is None else column_or_1d(y)
         if truth is not None and len(truth) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(truth)}.")
-        raw = np.nan_to_num(table.values)
+        raw = table.clean
         budget = resolve_budget(model, table, parts.embedding)
         budget.check_inside(raw)
         Z = np.asarray(parts.embedding.transform(X), dtype=np.float64)
@@ -169,7 +169,7 @@ class ClusterPoisoning(BaseEstimator):
         best, history = self._search(problem, raw[others])
         X_adv = problem.everyone(best)
         Z_adv = np.asarray(parts.embedding.transform(X_adv), dtype=np.float64)
-        victims = read_table(table.rebuild(table.values[rows], rows))
+        victims = table.reread(table.rebuild(table.values[rows], rows))
         found = EmbeddingAttackResult(
             X_adv=audited(victims, budget, best, eps),
             embedding=Z[rows],
@@ -282,13 +282,13 @@ class _Problem:
     @property
     def clean(self) -> np.ndarray:
         """The rows as they are, shape (n, n_features)."""
-        return np.nan_to_num(self.table.values[self.rows])
+        return self.table.clean[self.rows]
 
     def project(self, candidates: np.ndarray) -> np.ndarray:
         """Return candidates, of shape (n_candidates, n, n_features), inside the threat model."""
         clean = self.clean
         return np.stack(
-            [self.budget.project(clean, rows, self.eps, self.table.dtype) for rows in candidates]
+            [self.budget.project(clean, rows, self.eps, self.table.single) for rows in candidates]
         )
 
     def everyone(self, rows: np.ndarray) -> Any:

@@ -270,7 +270,7 @@ class BaseEmbeddingAttack(
         gallery: np.ndarray | None,
         gallery_labels: np.ndarray | None,
     ) -> EmbeddingAttackResult:
-        table = read_table(X)
+        table = read_table(X, estimator)
         eps = needed_eps(model)
         if y is not None and len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
@@ -301,7 +301,7 @@ class BaseEmbeddingAttack(
             chosen = self._choose(rows)
             if eps > 0:
                 moved, none = self._move(view, filled, chosen, rows.noise, len(some))
-                points[some] = budget.project(raw[some], moved[: len(some)], eps, table.dtype)
+                points[some] = budget.project(raw[some], moved[: len(some)], eps, table.single)
                 zero[some] = none[: len(some)]
             at = view.transform(points[filled], filled)
             embedded[some] = at[: len(some)]

@@ -53,7 +53,7 @@ class EmbeddingView:
         self.n_queries = self.n_gradient_calls = 0
         self.embed = differentiable_embedding(estimator) if attack.gradient == "exact" else None
         self.shape = np.shape(table.given)[1:]
-        self.raw = np.nan_to_num(table.values)
+        self.raw = table.clean
 
     def transform(self, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Ask the public `transform`."""

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._base import BaseAttack, read_table
 from skrobust.attacks._problem import AttackProblem
 from skrobust.numerics import project_ball
 from skrobust.threat_model import ThreatModel
@@ -125,24 +125,25 @@ class HopSkipJump(BaseAttack):
         self.verbose = verbose
 
     def _fit_more(self, X: Any, y: Any) -> None:
-        points = np.nan_to_num(Table.of(X).values)
+        points = read_table(X, self.estimator_).clean
         if len(points) > _KEPT:
             points = points[np.linspace(0, len(points) - 1, _KEPT).astype(int)]
         self.starting_points_ = points
 
-    def _starting_points(self, n_features: int) -> np.ndarray | None:
+    def _starting_points(self, table: Table) -> np.ndarray | None:
+        n_features = len(table.numeric)
         if self.starting_points is not None:
-            points = Table.of(self.starting_points).values
+            points = Table.of(self.starting_points, table.names).clean
             if points.shape[1:] != (n_features,):
                 raise ValueError(
                     f"starting_points must have {n_features} features; got {points.shape[1:]}."
                 )
-            return np.nan_to_num(points)
+            return points
         found = getattr(self, "starting_points_", None)
         return found if found is not None and found.shape[1] == n_features else None
 
     def _prepare(self, estimator: Any, table: Table) -> None:
-        self._starting_points(table.values.shape[1])
+        self._starting_points(table)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         best, found = self._start(problem)
@@ -155,7 +156,7 @@ class HopSkipJump(BaseAttack):
         """Return adversarial points, and where there are any."""
         raw, scale = problem.raw, problem.budget.scale
         best, found = raw.copy(), np.zeros(len(raw), dtype=bool)
-        points = self._starting_points(raw.shape[1])
+        points = self._starting_points(problem.victim.table)
         if points is not None:
             apart = np.where(scale > 0, scale, 1.0)
             for t in range(len(raw)):
@@ -167,7 +168,7 @@ class HopSkipJump(BaseAttack):
                     np.repeat(raw[t : t + 1], len(tried), 0),
                     points[tried],
                     np.inf,
-                    problem.victim.table.dtype,
+                    problem.victim.table.single,
                 )
                 labels = problem.predict(many, np.full(len(many), t))
                 works = np.flatnonzero(labels != problem.y[t])
@@ -195,7 +196,7 @@ class HopSkipJump(BaseAttack):
                 raw[left],
                 np.where(boxed[left], inside, free),
                 np.inf,
-                problem.victim.table.dtype,
+                problem.victim.table.single,
             )
             works = problem.flips(tried, left)
             best[left[works]], found[left[works]] = tried[works], True
@@ -295,7 +296,7 @@ class _Walk:
         """Ask the victim; `eta` may hold several points of each row, one row after the other."""
         raw = np.tile(self.raw, (times, 1))
         points = raw + self.unit * eta
-        budget, dtype = self.problem.budget, self.problem.victim.table.dtype
+        budget, single = self.problem.budget, self.problem.victim.table.single
         if budget.discrete.any():
-            points = budget.project(raw, points, np.inf, dtype)
+            points = budget.project(raw, points, np.inf, single)
         return self.problem.flips(points, np.tile(self.which, times))

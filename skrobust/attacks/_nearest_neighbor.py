@@ -298,9 +298,12 @@ class NeighborDirectionAttack(BaseAttack):
 
 def _check_neighbors(estimator: Any, table: Table) -> None:
     """Raise where an estimator is no nearest-neighbour rule, or a column holds no numbers."""
-    as_nearest_neighbor_rule(estimator)
-    if not table.numeric.all():
-        raise TypeError("X must hold numbers in every column for this attack.")
+    rule = as_nearest_neighbor_rule(estimator)
+    if (~table.numeric & ~rule.ignored).any():
+        raise TypeError(
+            "X must hold numbers in every column that the estimator does not drop; got others in "
+            f"{table.fixed_columns}."
+        )
 
 
 class _View:

@@ -108,7 +108,7 @@ class NoiseAttack(BaseAttack):
                 eta /= np.maximum(np.linalg.norm(eta, ord=budget.norm, axis=1)[:, None], 1e-300)
             tried = raw[left].copy()
             tried[:, movable] += eps * budget.scale[movable] * eta
-            tried = budget.project(raw[left], tried, eps, problem.victim.table.dtype)
+            tried = budget.project(raw[left], tried, eps, problem.victim.table.single)
             best[left] = tried
             left = left[~problem.flips(tried, left)]
             if len(left) == 0:

@@ -114,8 +114,8 @@ class AttackProblem:
 
     @cached_property
     def raw(self) -> np.ndarray:
-        """Clean rows, shape (n, n_features); 0 in columns that are not numbers."""
-        return np.nan_to_num(self.victim.table.values[self.rows])
+        """Clean rows, shape (n, n_features); 0 where they are not finite numbers."""
+        return self.victim.table.clean[self.rows]
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -130,7 +130,7 @@ class AttackProblem:
         points : ndarray of shape (n, n_features)
         eps : float, default=inf
         """
-        return self.budget.project(self.raw, points, eps, self.victim.table.dtype)
+        return self.budget.project(self.raw, points, eps, self.victim.table.single)
 
     def flips(self, points: np.ndarray, which: Any = slice(None)) -> np.ndarray:
         """Return the mask of the points that the victim predicts as the adversary wants.

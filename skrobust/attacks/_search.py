@@ -51,7 +51,7 @@ class Search:
     def __init__(self, attack: Attack, victim: Victim, budget: FeatureBudget, correct: np.ndarray):
         self.attack_, self.victim, self.budget, self.correct = attack, victim, budget, correct
         n = len(correct)
-        self.raw = np.nan_to_num(victim.table.values)
+        self.raw = victim.table.clean
         self.points = self.raw.copy()
         self.success = np.zeros(n, dtype=bool)
         self.size = np.zeros(n)
@@ -174,8 +174,8 @@ def audited(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float)
     What is handed back is checked, not what was meant.
     """
     X_adv = table.rebuild(points)
-    again = np.nan_to_num(Table.of(X_adv).values)
-    satisfied = budget.satisfied(np.nan_to_num(table.values), again, eps)
+    again = table.reread(X_adv).clean
+    satisfied = budget.satisfied(table.clean, again, eps)
     if not satisfied.all():  # never seen; a defect of the projection
         raise RuntimeError(f"{int((~satisfied).sum())} points break the threat model.")
     return X_adv
@@ -205,10 +205,10 @@ def shorten(
         return best
     raw, delta = problem.raw[which], points[which] - problem.raw[which]
     low, high = np.zeros((len(which), 1)), np.ones((len(which), 1))
-    dtype = problem.victim.table.dtype
+    single = problem.victim.table.single
     for _ in range(halvings):
         middle = (low + high) / 2
-        tried = problem.budget.project(raw, raw + middle * delta, np.inf, dtype)
+        tried = problem.budget.project(raw, raw + middle * delta, np.inf, single)
         flipped = problem.flips(tried, which)
         shorter = problem.budget.size(tried - raw) <= problem.budget.size(best[which] - raw)
         kept = flipped & shorter

@@ -10,7 +10,6 @@ from skrobust.attacks._noise import NoiseAttack
 from skrobust.attacks._problem import AttackProblem
 from skrobust.attacks._result import AttackResult
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import BaseComposition
 
 __all__ = ["WorstCase"]
@@ -107,20 +106,20 @@ class WorstCase(BaseComposition, BaseAttack):
         return [(f"attacks: {name!r}", attack) for name, attack in self._each()]
 
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
-        self._check_parts(estimator, read_table(X), model)
+        self._check_parts(estimator, read_table(X, estimator), model)
         results = [attack._attack(estimator, X, y, eps, model) for _, attack in self._each()]
         norms = np.array([result.minimal_norm for result in results])
         best = np.where(np.isfinite(norms).any(axis=0), norms.argmin(axis=0), 0)
         n, first = np.arange(len(best)), results[0]
-        tables = [Table.of(result.X_adv) for result in results]
-        points = np.array([np.nan_to_num(table.values) for table in tables])[best, n]
+        table = read_table(X, estimator)
+        points = np.array([table.reread(result.X_adv).clean for result in results])[best, n]
         predicted = np.array([result.predicted for result in results])[best, n]
         reached = np.array([result.diagnostics["reached"] for result in results])
         blind = [
             r.diagnostics["zero_gradient"] for r in results if "zero_gradient" in r.diagnostics
         ]
         return AttackResult(
-            X_adv=tables[0].rebuild(points),
+            X_adv=table.rebuild(points),
             success=np.array([result.success for result in results])[best, n],
             perturbation_norm=np.array([r.perturbation_norm for r in results])[best, n],
             n_queries=sum(result.n_queries for result in results),

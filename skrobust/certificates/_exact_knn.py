@@ -107,7 +107,7 @@ def exact_nearest_neighbor_radius(
             "certify_nearest_neighbors gives a lower bound, which holds for them too."
         )
     right: np.ndarray | None
-    if request.constant:
+    if request.constant.all():
         right = request.right()
         found, done = _unknown(request, np.where(right, np.inf, 0.0)), np.ones_like(right)
     elif rule.n_neighbors == 1:

@@ -197,7 +197,7 @@ def _embed(X: Any, steps: tuple[Any, ...]) -> Any:
 
 
 def _certify(request: Request, n_jobs: int | None, verbose: int) -> Certificate:
-    if request.constant:
+    if request.constant.all():
         right = request.right()
         return request.certificate(np.where(right, np.inf, 0.0), np.ones_like(right), right)
     rule, labels, a, b = request.compared()

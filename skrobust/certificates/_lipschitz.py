@@ -16,6 +16,7 @@ from skrobust.certificates._lower_bound import down
 from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
+from skrobust.threat_model._model import resolve_table
 from skrobust.victims import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
 
 __all__ = ["certify_behind", "certify_lipschitz"]
@@ -81,7 +82,7 @@ def certify_behind(
     """Certify a pipeline that was taken apart; see :func:`certify_lipschitz`."""
     y = column_or_1d(y)
     front = victim.front
-    budget = model_or_l2(threat_model).resolve(front.n_features_in, front.feature_names)
+    budget = resolve_table(model_or_l2(threat_model), front.read(X))
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,9 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.threat_model._budget import stored_inside
+from skrobust.threat_model._model import resolve_table
+from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_labels
@@ -48,8 +52,8 @@ class Request:
     rule : NearestNeighborRule
     predict : callable
         The victim's own `predict`.
-    X : array-like of shape (n_samples, n_features)
-        As it was given.
+    table : Table
+        The points, in the container in which they were given.
     y : ndarray of shape (n_samples,)
     labels : ndarray of shape (n_samples,), int64
         `y` as indices into ``rule.classes``; -1 for a label that was not seen in fit.
@@ -62,7 +66,7 @@ class Request:
 
     rule: NearestNeighborRule
     predict: Callable[[Any], np.ndarray]
-    X: Any
+    table: Table
     y: np.ndarray
     labels: np.ndarray
     queries: EmbeddedQueries
@@ -88,9 +92,10 @@ class Request:
                 f"{len(rule.points)}."
             )
         resolved = resolve_device(device)
-        budget = model_or_l2(threat_model).resolve(rule.n_features_in, rule.feature_names)
         y = column_or_1d(y)
-        queries = rule.embed(X)
+        table = rule.read(X)
+        budget = resolve_table(model_or_l2(threat_model), table)
+        queries = rule.embed(table)
         budget.check_inside(queries.raw)
         check_consistent_length(queries.points, y)
         check_labels(y, rule.classes)
@@ -104,7 +109,7 @@ class Request:
                 raise ValueError(
                     f"target={target!r} must not be the label of a point to certify; y[{row}] is."
                 )
-        return cls(rule, predict, X, y, labels, queries, budget, resolved, wanted)
+        return cls(rule, predict, table, y, labels, queries, budget, resolved, wanted)
 
     def compared(self) -> tuple[NearestNeighborRule, np.ndarray, int, int]:
         """Return the rule and labels whose bound is asked for, with its orders a and b.
@@ -123,16 +128,16 @@ class Request:
         )
         return two, np.where(self.labels < 0, -1, 0), a, K - a + 1
 
-    @property
-    def constant(self) -> bool:
-        """Whether no perturbation changes any prediction: nothing moves, or all points vote."""
+    @cached_property
+    def constant(self) -> np.ndarray:
+        """Mask of points whose prediction nothing changes: they do not move, or all vote."""
         lower, upper = self.budget.box(self.queries.raw)
-        movable = (self.budget.scale > 0) & (lower < upper).any(axis=0)
-        return not movable.any() or self.rule.n_neighbors == len(self.rule.points)
+        moves = ((self.budget.scale > 0) & (lower < upper)).any(axis=1)
+        return np.asarray(~moves | (self.rule.n_neighbors == len(self.rule.points)))
 
     def right(self) -> np.ndarray:
         """Return the mask of points that the victim predicts right."""
-        return np.asarray(self.predict(self.X) == self.y)
+        return np.asarray(self.predict(self.table.given) == self.y)
 
     def status(self, radius: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
         """Return the status of each point from its proved radius.
@@ -150,7 +155,7 @@ class Request:
         if right is None:
             right = radius > 0
             if len(rows):
-                right[rows] = self.predict(safe_indexing(self.X, rows)) == self.y[rows]
+                right[rows] = self.predict(safe_indexing(self.table.given, rows)) == self.y[rows]
         status[rows] = "numerical_tie" if self.rule.n_neighbors == 1 else "uncertified"
         status[~right] = "misclassified"
         return status
@@ -159,9 +164,11 @@ class Request:
         self, radius: np.ndarray, done: np.ndarray, right: np.ndarray | None = None, **more: Any
     ) -> Certificate:
         """Return a certificate of proved radii; `done` masks the points that were reached."""
-        if self.target is not None and right is None:
+        if right is None and (self.target is not None or self.constant.any()):
             # a radius proves that the target is not predicted, not that the label is
             right = self.right()
+        if right is not None:
+            radius = np.where(self.constant & right, np.inf, radius)
         status = self.status(radius, right)
         status[~done] = "interrupted"
         return Certificate(
@@ -185,18 +192,13 @@ class Request:
         raw = self.queries.raw[rows]
         lower, upper = self.budget.box(raw)
         points = np.clip(raw + deltas, lower, upper)
-        if self.queries.unit > 2.0**-53:
-            points = points.astype(np.float32)
-        moved = np.where(deltas == 0, 0.0, points.astype(np.float64) - raw)
+        points = np.where(deltas == 0, raw, stored_inside(points, lower, upper, self.table.single))
+        moved = points - raw
         # to the last bit: X + moved stays inside the bounds
-        while (outside := (raw + moved < lower) | (raw + moved > upper)).any():
+        for _ in range(4):
+            outside = (raw + moved < lower) | (raw + moved > upper)
             moved[outside] = np.nextafter(moved[outside], 0.0)
-        given: Any = points
-        if hasattr(self.X, "columns"):
-            names = list(self.rule.feature_names if self.rule.feature_names is not None else [])
-            key = "columns" if hasattr(self.X, "iloc") else "schema"
-            given = type(self.X)(points, **{key: names or list(self.X.columns)})
-        predicted = self.predict(given)
+        predicted = self.predict(self.table.rebuild(points, rows))
         if self.target is None:
             return Attempt(predicted != self.y[rows], moved, predicted)
         return Attempt(predicted == self.rule.classes[self.target], moved, predicted)

@@ -28,6 +28,7 @@ from skrobust.certificates._lower_bound import down
 from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
+from skrobust.threat_model._model import resolve_table
 from skrobust.utils._validation import check_one_eps
 from skrobust.victims import (
     AffineMap,
@@ -104,7 +105,7 @@ def certify_retrieval(
         return _smoothed(inside, X, y, threat_model, gallery_eps)
     victim = _victim(metric, X, y)
     front = victim.front
-    budget = model_or_l2(threat_model).resolve(front.n_features_in, front.feature_names)
+    budget = resolve_table(model_or_l2(threat_model), front.read(X))
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)

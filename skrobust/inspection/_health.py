@@ -14,9 +14,8 @@ from scipy.stats import binom
 from sklearn.base import clone
 
 from skrobust.attacks import AttackResult, BaseAttack, WorstCase
-from skrobust.attacks._base import resolve_budget
+from skrobust.attacks._base import read_table, resolve_budget
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.victims import NotDifferentiableError, differentiable_scores
 
@@ -95,7 +94,8 @@ def evaluation_health(
     """
     white = [name for name, attack in attacks.items() if _is_white(attack)]
     white.sort(key=lambda name: not attacks[name].uses_gradients)
-    findings = [_randomness(estimator, X, results), _audit(X, threat_model, attacks, results, eps)]
+    findings = [_randomness(estimator, X, results)]
+    findings.append(_audit(estimator, X, threat_model, attacks, results, eps))
     if white:
         findings.append(_gradients(results, white))
         findings.append(_black_box(results, white, eps))
@@ -142,6 +142,7 @@ def _randomness(estimator: Any, X: Any, results: Mapping[str, AttackResult]) -> 
 
 
 def _audit(
+    estimator: Any,
     X: Any,
     threat_model: ThreatModel,
     attacks: Mapping[str, BaseAttack],
@@ -149,14 +150,13 @@ def _audit(
     eps: float,
 ) -> HealthFinding:
     """Measure the perturbations again, from what was handed back."""
-    clean = Table.of(X)
-    budget = resolve_budget(threat_model, clean)
-    raw = np.nan_to_num(clean.values)
+    table = read_table(X, estimator)
+    budget = resolve_budget(threat_model, table)
     broken = []
     for name, found in results.items():
-        points = np.nan_to_num(Table.of(found.X_adv).values)
+        points = table.reread(found.X_adv).clean
         limit = np.inf if attacks[name].minimum_norm else eps
-        if not budget.satisfied(raw, points, limit).all():
+        if not budget.satisfied(table.clean, points, limit).all():
             broken.append(name)
     message = "Every returned point satisfies the threat model, measured again."
     if broken:
@@ -223,10 +223,10 @@ def _surrogate(estimator: Any, X: Any) -> HealthFinding:
         scores = differentiable_scores(estimator)
     except (NotDifferentiableError, ValueError):
         return _not_checked("surrogate", "No scores were differentiated.")
-    values = Table.of(X).values
+    values = read_table(X, estimator).clean
     scores = scores.with_shape(np.shape(X)[1:])
     with torch.no_grad():
-        x = torch.as_tensor(np.nan_to_num(values), dtype=scores.dtype)
+        x = torch.as_tensor(values, dtype=scores.dtype)
         guessed = scores.classes[scores(x).argmax(1).cpu().numpy()]
     apart = float((guessed != np.asarray(estimator.predict(X))).mean())
     message = f"The scores that are differentiated disagree with predict on {apart:.1%} of points."
@@ -249,7 +249,7 @@ def _reaches_zero(
     rows = np.arange(len(y))
     if len(rows) > _SAMPLE:
         rows = np.linspace(0, len(y) - 1, _SAMPLE).astype(int)
-    table = Table.of(X)
+    table = read_table(X, estimator)
     budget = resolve_budget(threat_model, table)
     movable = budget.scale > 0
     values = table.values[:, movable]

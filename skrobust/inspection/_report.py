@@ -210,7 +210,7 @@ def robustness_report(
         if not isinstance(attack, BaseAttack):
             raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
         what = (f"attacks[{name!r}]", "robustness_report")
-        check_same_model(attack.threat_model, model, read_table(X), estimator, *what)
+        check_same_model(attack.threat_model, model, read_table(X, estimator), estimator, *what)
         one = clone(attack).set_params(threat_model=clone(model))
         if "verbose" in one.get_params():
             one.set_params(verbose=verbose)
@@ -261,7 +261,7 @@ def _by_position(threat_model: Any, X: Any, estimator: Any) -> ThreatModel:
     if threat_model is not None and not isinstance(threat_model, ThreatModel):
         raise TypeError(f"threat_model must be a ThreatModel or None; got {threat_model!r}.")
     model = ThreatModel() if threat_model is None else clone(threat_model)
-    budget = resolve_budget(model, read_table(X), estimator)
+    budget = resolve_budget(model, read_table(X, estimator), estimator)
     return model.set_params(
         eps=None,
         feature_scale=np.where(budget.scale > 0, budget.scale, 1.0),
@@ -280,7 +280,7 @@ def _attacks(
     chosen: dict[str, BaseAttack] = {}
     try:
         rule = as_nearest_neighbor_rule(estimator)
-        if not read_table(X).numeric.all():
+        if (~read_table(X, estimator).numeric & ~rule.ignored).any():
             raise TypeError("columns that are not numbers")
         plain = not np.any(model.integers) and model.one_hot is None
         exact = rule.n_neighbors == 1 and plain
@@ -300,9 +300,6 @@ def _attacks(
 def _certificate(
     estimator: Any, X: Any, y: np.ndarray, model: ThreatModel, method: Any, notes: list[str]
 ) -> Certificate | None:
-    if not read_table(X).numeric.all():
-        notes.append("no certificate: X has columns that are not numbers.")
-        return None
     try:
         if not _smoothed(estimator):
             return certify(estimator, X, y, threat_model=model, method=method)
@@ -310,7 +307,7 @@ def _certificate(
     except (TypeError, ValueError) as error:
         notes.append(f"no certificate: {error}")
         return None
-    budget = resolve_budget(model, read_table(X), estimator)
+    budget = resolve_budget(model, read_table(X, estimator), estimator)
     if budget.norm != found.norm or not np.array_equal(budget.scale, np.asarray(found.scale)):
         notes.append("no certificate: the threat model is not the one that the noise was made for.")
         return None

@@ -1,13 +1,14 @@
 """A threat model for data with a known number of features: sizes, projection, the check."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from skrobust.numerics import project_ball
 
-__all__ = ["FeatureBudget"]
+__all__ = ["FeatureBudget", "stored_inside"]
 
 _DUAL = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}
 
@@ -77,6 +78,43 @@ class FeatureBudget:
         for group in self.groups:
             mask[group] = True
         return mask & (self.scale > 0)
+
+    def fixing(self, columns: np.ndarray) -> "FeatureBudget":
+        """Return a model in which some features do not move; a group moves as a whole or not.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n_features,) of bool
+        """
+        if not columns.any():
+            return self
+        broken = [group for group in self.groups if columns[group].any()]
+        still = columns.copy()
+        for group in broken:
+            still[group] = True
+        return replace(
+            self,
+            scale=np.where(still, 0.0, self.scale),
+            lower=np.where(columns, -np.inf, self.lower),
+            upper=np.where(columns, np.inf, self.upper),
+            increasing=self.increasing & ~columns,
+            integer=self.integer & ~columns,
+            groups=tuple(group for group in self.groups if not columns[group].any()),
+        )
+
+    def with_binary(self, columns: np.ndarray) -> "FeatureBudget":
+        """Return a model in which some features stay 0 or 1.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n_features,) of bool
+        """
+        return replace(
+            self,
+            integer=self.integer | columns,
+            lower=np.where(columns, np.maximum(self.lower, 0.0), self.lower),
+            upper=np.where(columns, np.minimum(self.upper, 1.0), self.upper),
+        )
 
     def box(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends, both of the shape of `raw`, between which each clean point moves.
@@ -156,7 +194,7 @@ class FeatureBudget:
         return found
 
     def project(
-        self, raw: np.ndarray, points: np.ndarray, eps: float, dtype: type = np.float64
+        self, raw: np.ndarray, points: np.ndarray, eps: float, single: Any = False
     ) -> np.ndarray:
         """Return points that satisfy the model, near the given ones, to the last bit.
 
@@ -170,8 +208,8 @@ class FeatureBudget:
             Clean and perturbed points.
         eps : float
             The budget, ≥ 0.
-        dtype : float64 or float32, default=float64
-            The type in which the points are handed on; they satisfy the model after
+        single : bool or ndarray of shape (n_features,) of bool, default=False
+            Which features are handed on in float32; the points satisfy the model after
             rounding to it.
 
         Returns
@@ -179,8 +217,9 @@ class FeatureBudget:
         ndarray of shape (n_samples, n_features), float64
         """
         lower, upper = self.box(raw)
+        single = np.broadcast_to(single, self.scale.shape)
         points = np.where(np.isnan(points) | (self.scale == 0), raw, points)
-        allowed = self.satisfied(raw, points, eps) & (points == points.astype(dtype)).all(axis=1)
+        allowed = self.satisfied(raw, points, eps) & (points == _stored(points, single)).all(axis=1)
         if allowed.all():
             return points
         base, left = raw, np.full(len(raw), float(eps))
@@ -202,7 +241,7 @@ class FeatureBudget:
             torch.from_numpy((lower - raw)[:, free] / s),
             torch.from_numpy((upper - raw)[:, free] / s),
         ).numpy()
-        moved = self._rounded(raw, base, eta, free, eps, (lower, upper), dtype)
+        moved = self._rounded(raw, base, eta, free, eps, (lower, upper), single)
         return np.where(allowed[:, None], points, moved)
 
     def _settle(
@@ -258,19 +297,18 @@ class FeatureBudget:
         free: np.ndarray,
         eps: float,
         box: tuple[np.ndarray, np.ndarray],
-        dtype: type,
+        single: np.ndarray,
     ) -> np.ndarray:
         """Return ``base + s ∘ η`` in floating point, drawn in until it satisfies the model."""
         moved = base.copy()
         todo = np.arange(len(raw))
-        shrink = float(np.finfo(dtype).eps) / 2
+        single = single[free]
+        shrink = float(np.finfo(np.float32 if single.any() else np.float64).eps) / 2
         share = 1.0
         while len(todo):
             clean, low, high = (array[todo][:, free] for array in (raw, *box))
-            at = np.clip(clean + self.scale[free] * (eta[todo] * share), low, high).astype(dtype)
-            # rounding to a shorter type may leave the box again
-            at = np.where(at > high, np.nextafter(at, dtype(-np.inf)), at)
-            at = np.where(at < low, np.nextafter(at, dtype(np.inf)), at)
+            at = np.clip(clean + self.scale[free] * (eta[todo] * share), low, high)
+            at = stored_inside(at, low, high, single)
             moved[np.ix_(todo, free)] = np.where(eta[todo] == 0, clean, at)
             todo = todo[~self.satisfied(raw[todo], moved[todo], eps)]
             if share == 0:
@@ -278,6 +316,38 @@ class FeatureBudget:
             share, shrink = max(0.0, 1 - shrink), 2 * shrink
         moved[todo] = raw[todo]
         return moved
+
+
+def stored_inside(
+    points: np.ndarray, lower: np.ndarray, upper: np.ndarray, single: np.ndarray
+) -> np.ndarray:
+    """Return points inside a box rounded to the types of their features, and not out of it again.
+
+    Where the box holds no number of the type, the result is next to it.
+
+    Parameters
+    ----------
+    points, lower, upper : ndarray of shape (n_samples, n_features)
+    single : ndarray of shape (n_features,) of bool
+        Which features are float32.
+    """
+    found = _stored(points, single)
+    if not single.any():
+        return found
+    down, up = np.float32(-np.inf), np.float32(np.inf)
+    with np.errstate(over="ignore"):
+        narrow = found.astype(np.float32)
+        found = np.where(single & (found > upper), np.nextafter(narrow, down), found)
+        narrow = found.astype(np.float32)
+        return np.where(single & (found < lower), np.nextafter(narrow, up), found)
+
+
+def _stored(points: np.ndarray, single: np.ndarray) -> np.ndarray:
+    """Return points as they are after rounding some features to float32."""
+    if not single.any():
+        return points
+    with np.errstate(over="ignore"):
+        return np.where(single, points.astype(np.float32), points)
 
 
 def _one_hot(columns: np.ndarray) -> np.ndarray:

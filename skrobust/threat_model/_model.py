@@ -9,7 +9,8 @@ grow, stay whole numbers, or form one-hot groups. The dual norm, which certifica
 ``‖s ∘ w‖_q`` with 1/p + 1/q = 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Self
 
@@ -18,10 +19,10 @@ from sklearn.base import clone
 
 from skrobust.threat_model._budget import FeatureBudget
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import numeric_values
+from skrobust.utils._frames import Table
 from skrobust.utils._validation import check_one_eps
 
-__all__ = ["ThreatModel"]
+__all__ = ["ThreatModel", "resolve_table"]
 
 _NORMS = (1.0, 2.0, np.inf)
 
@@ -100,7 +101,8 @@ class ThreatModel(BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training points; columns that are not numbers get no bounds.
+            Training points; columns that are not numbers get no bounds. Those of a data frame
+            are kept by name.
 
         Examples
         --------
@@ -108,15 +110,22 @@ class ThreatModel(BaseEstimator):
         >>> ThreatModel().with_bounds_of([[0.0, 5.0], [1.0, 2.0]]).bounds
         (array([0., 2.]), array([1., 5.]))
         """
-        raw = numeric_values(X).reshape(len(X), -1)
-        if len(raw) == 0:
+        table = Table.of(X)
+        if len(table) == 0:
             raise ValueError("X must hold at least one point; got none.")
+        raw = np.where(table.numeric, table.values, np.nan).reshape(len(table), -1)
         known = ~np.isnan(raw).all(axis=0)
         lower, upper = np.full(raw.shape[1], -np.inf), np.full(raw.shape[1], np.inf)
         lower[known], upper[known] = np.nanmin(raw[:, known], 0), np.nanmax(raw[:, known], 0)
-        return clone(self).set_params(bounds=(lower, upper))
+        bounds: Any = (lower, upper)
+        if table.names is not None:
+            ends = zip(lower.tolist(), upper.tolist(), strict=True)
+            bounds = dict(zip(table.names, ends, strict=True))
+        return clone(self).set_params(bounds=bounds)
 
-    def resolve(self, n_features: int, feature_names: Any = None) -> FeatureBudget:
+    def resolve(
+        self, n_features: int, feature_names: Any = None, *, unused_names: Collection[str] = ()
+    ) -> FeatureBudget:
         """Check the parameters against the data and return arrays.
 
         Parameters
@@ -124,6 +133,8 @@ class ThreatModel(BaseEstimator):
         n_features : int
         feature_names : array-like of str of shape (n_features,), default=None
             Needed where parameters name features.
+        unused_names : collection of str, default=()
+            Columns that are none of the features; what the parameters say of them is left out.
 
         Returns
         -------
@@ -145,28 +156,30 @@ class ThreatModel(BaseEstimator):
         if self.outside not in ("error", "extend"):
             raise ValueError(f"outside must be 'error' or 'extend'; got {self.outside!r}.")
         names = None if feature_names is None else [str(name) for name in feature_names]
-        scale = self._scale(n_features, names)
-        lower, upper = self._bounds(n_features, names)
-        mutable = _mask(self.mutable, n_features, names, "mutable", everything=True)
+        where = _Features(n_features, names, frozenset(unused_names))
+        scale = self._scale(where)
+        lower, upper = self._bounds(where)
+        mutable = _mask(self.mutable, where, "mutable", everything=True)
         return FeatureBudget(
             norm=float(self.norm),
             scale=np.where(mutable, scale, 0.0),
             lower=lower,
             upper=upper,
-            increasing=_mask(self.increasing, n_features, names, "increasing"),
-            integer=_mask(self.integers, n_features, names, "integers"),
-            groups=self._groups(n_features, names, mutable),
+            increasing=_mask(self.increasing, where, "increasing"),
+            integer=_mask(self.integers, where, "integers"),
+            groups=self._groups(where, mutable),
             extend=self.outside == "extend",
         )
 
-    def _scale(self, n_features: int, names: list[str] | None) -> np.ndarray:
-        scale = np.ones(n_features)
+    def _scale(self, where: "_Features") -> np.ndarray:
+        scale = np.ones(where.n)
         if isinstance(self.feature_scale, Mapping):
             for name, value in self.feature_scale.items():
-                scale[_position(name, names, "feature_scale")] = value
+                if (at := where.position(name, "feature_scale")) is not None:
+                    scale[at] = value
         elif self.feature_scale is not None:
-            given = _in_order(self.feature_scale, names, "feature_scale")
-            scale = _vector(given, n_features, "feature_scale")
+            given = where.in_order(self.feature_scale, "feature_scale")
+            scale = _vector(given, where.n, "feature_scale")
         bad = np.flatnonzero(~((scale > 1e-100) & (scale < 1e100)))
         if len(bad):
             raise ValueError(
@@ -177,15 +190,14 @@ class ThreatModel(BaseEstimator):
             )
         return scale
 
-    def _groups(
-        self, n_features: int, names: list[str] | None, mutable: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
-        groups, taken = [], np.zeros(n_features, dtype=int)
+    def _groups(self, where: "_Features", mutable: np.ndarray) -> tuple[np.ndarray, ...]:
+        groups, taken = [], np.zeros(where.n, dtype=int)
         if self.one_hot is not None and not isinstance(self.one_hot, list | tuple):
             raise TypeError(f"one_hot must be a list of groups; got {self.one_hot!r}.")
         for given in [] if self.one_hot is None else self.one_hot:
-            mask = _mask(given, n_features, names, "one_hot")
-            group = np.flatnonzero(mask)
+            group = np.flatnonzero(_mask(given, where, "one_hot"))
+            if len(group) == 0 and where.unused and len(given):
+                continue  # none of these columns is a feature
             if len(group) < 2:
                 raise ValueError(f"one_hot must hold groups of two columns or more; got {given!r}.")
             if mutable[group].any() and not mutable[group].all():
@@ -201,8 +213,8 @@ class ThreatModel(BaseEstimator):
             )
         return tuple(groups)
 
-    def _bounds(self, n_features: int, names: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
-        lower, upper = np.full(n_features, -np.inf), np.full(n_features, np.inf)
+    def _bounds(self, where: "_Features") -> tuple[np.ndarray, np.ndarray]:
+        lower, upper = np.full(where.n, -np.inf), np.full(where.n, np.inf)
         if isinstance(self.bounds, str):
             what = "are read when an attack is fitted; elsewhere use with_bounds_of(X_train)."
             if self.bounds != "data":
@@ -210,17 +222,22 @@ class ThreatModel(BaseEstimator):
             raise ValueError(f"bounds={self.bounds!r} {what}")
         if isinstance(self.bounds, Mapping):
             for name, pair in self.bounds.items():
-                position = _position(name, names, "bounds")
                 if np.shape(pair) != (2,):
                     raise ValueError(
                         f"bounds[{name!r}] must be a pair (lower, upper); got {pair!r}."
                     )
-                lower[position], upper[position] = pair
+                if (at := where.position(name, "bounds")) is not None:
+                    lower[at], upper[at] = pair
         elif self.bounds is not None:
             if not isinstance(self.bounds, Sequence) or len(self.bounds) != 2:
-                raise ValueError(f"bounds must be a pair (lower, upper); got {self.bounds!r}.")
+                raise ValueError(
+                    f"bounds must be a pair (lower, upper); got {self.bounds!r}. Ends for each "
+                    "feature are two arrays, (lower, upper), or a mapping of names to pairs."
+                )
+            if where.n == 2:
+                _refuse_pairs(self.bounds)
             lower, upper = (
-                _vector(_in_order(end, names, f"bounds[{k}]"), n_features, f"bounds[{k}]")
+                _vector(where.in_order(end, f"bounds[{k}]"), where.n, f"bounds[{k}]")
                 for k, end in enumerate(self.bounds)
             )
         if not (lower <= upper).all():  # also where one is NaN
@@ -228,15 +245,81 @@ class ThreatModel(BaseEstimator):
         return lower, upper
 
 
-def _mask(
-    given: Any, n_features: int, names: list[str] | None, parameter: str, everything: bool = False
-) -> np.ndarray:
+def _refuse_pairs(bounds: Any) -> None:
+    """Raise where the bounds of two features read as well as a pair for each feature."""
+    if not all(isinstance(end, list | tuple) and np.shape(end) == (2,) for end in bounds):
+        return  # arrays are the ends of all features
+    (a, b), (c, d) = (_vector(end, 2, "bounds") for end in bounds)
+    # (lower, upper) as it is documented, and no feature that cannot move
+    lists = isinstance(bounds, tuple) and not any(isinstance(end, tuple) for end in bounds)
+    clear = lists and a < c and b < d
+    if b != c and a < b and c < d and not clear:
+        raise ValueError(
+            f"bounds={bounds!r} is ambiguous for two features: two pairs, or (lower, upper). Give "
+            f"two arrays, as in bounds=(np.array([{a:g}, {c:g}]), np.array([{b:g}, {d:g}])) for "
+            "two pairs, or a mapping of names to pairs."
+        )
+
+
+@dataclass(frozen=True)
+class _Features:
+    """The features that a threat model is resolved for.
+
+    Attributes
+    ----------
+    n : int
+    names : list of str or None
+    unused : frozenset of str
+        Names of columns that are none of the features.
+    """
+
+    n: int
+    names: list[str] | None
+    unused: frozenset[str]
+
+    def position(self, name: Any, parameter: str) -> int | None:
+        """Return the position of a feature, None for a column that is unused."""
+        if self.names is None:
+            raise ValueError(
+                f"{parameter} names the feature {name!r}, but the data have no feature names; fit "
+                "on a data frame, or give positions."
+            )
+        if name in self.names:
+            return self.names.index(name)
+        if name in self.unused:
+            return None
+        raise ValueError(
+            f"{parameter} names the feature {name!r}, which is not among {self.names}."
+        )
+
+    def in_order(self, given: Any, parameter: str) -> Any:
+        """Return a pandas Series in the order of the features that its index names.
+
+        One that is numbered, or whose features have no names, is in their order already.
+        """
+        if self.names is None or not hasattr(given, "reindex"):
+            return given
+        labels = [str(label) for label in given.index]
+        kept = [label for label in labels if label not in self.unused or label in self.names]
+        if sorted(kept) == sorted(self.names) and len({*labels}) == len(labels):
+            return given.to_numpy()[[labels.index(name) for name in self.names]]
+        if labels == [str(k) for k in range(len(labels))]:
+            return given
+        odd = sorted({*kept} ^ {*self.names}) or labels
+        raise ValueError(
+            f"{parameter} must have one value for each feature where its index has names; "
+            f"{odd[0]!r} is in one of them only, or twice. A dict may name some."
+        )
+
+
+def _mask(given: Any, where: _Features, parameter: str, everything: bool = False) -> np.ndarray:
     """Return a mask from a mask, positions or names; all or nothing for None."""
+    n_features = where.n
     if given is None:
         return np.full(n_features, everything)
     if np.asarray(given).dtype == bool:
-        given = _in_order(given, names, parameter)
-    given = np.atleast_1d(np.asarray(given))
+        given = where.in_order(given, parameter)
+    given = np.array(given, ndmin=1)  # a copy: what was given is never written to
     if given.dtype == bool:
         if given.shape != (n_features,):
             raise ValueError(
@@ -245,7 +328,8 @@ def _mask(
         return given
     mask = np.zeros(n_features, dtype=bool)
     if given.dtype.kind in "OUT":
-        mask[[_position(name, names, parameter) for name in given.tolist()]] = True
+        places = [where.position(name, parameter) for name in given.tolist()]
+        mask[[at for at in places if at is not None]] = True
     elif given.dtype.kind in "iu" or given.size == 0:
         positions = given.astype(int)
         if ((positions < -n_features) | (positions >= n_features)).any():
@@ -263,28 +347,10 @@ def _mask(
     return mask
 
 
-def _in_order(given: Any, names: list[str] | None, parameter: str) -> Any:
-    """Return a pandas Series in the order of the features that its index names.
-
-    One that is numbered, or whose features have no names, is in their order already.
-    """
-    if names is None or not hasattr(given, "reindex"):
-        return given
-    labels = [str(label) for label in given.index]
-    if sorted(labels) == sorted(names) and len({*labels}) == len(labels):
-        return given.to_numpy()[[labels.index(name) for name in names]]
-    if labels == [str(k) for k in range(len(labels))]:
-        return given
-    odd = sorted({*labels} ^ {*names}) or labels
-    raise ValueError(
-        f"{parameter} must have one value for each feature where its index has names; "
-        f"{odd[0]!r} is in one of them only, or twice. A dict may name some."
-    )
-
-
 def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
     try:
-        vector = np.asarray(value, dtype=np.float64)
+        # a copy: what was given is never written to
+        vector = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be made of numbers; got {value!r}.") from error
     if vector.ndim == 0:
@@ -294,12 +360,22 @@ def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
     return vector
 
 
-def _position(name: Any, names: list[str] | None, parameter: str) -> int:
-    if names is None:
+def resolve_table(model: ThreatModel, table: Table) -> FeatureBudget:
+    """Resolve a threat model for a table: what is no number does not move.
+
+    Raises
+    ------
+    ValueError
+        Also where a feature that can change is not finite in some row.
+    """
+    n_features = len(table.numeric)
+    budget = model.resolve(n_features, table.names, unused_names=table.unused_columns)
+    budget = budget.fixing(~table.numeric)
+    bad = np.flatnonzero(~table.finite & (budget.scale > 0))
+    if len(bad):
+        name = bad[0] if table.names is None else table.names[bad[0]]
         raise ValueError(
-            f"{parameter} names the feature {name!r}, but the data have no feature names; fit on "
-            "a data frame, or give positions."
+            f"X must not hold NaN or infinity in features that can change; feature {name!r} does. "
+            "Impute it first, or leave it out of `mutable`."
         )
-    if name not in names:
-        raise ValueError(f"{parameter} names the feature {name!r}, which is not among {names}.")
-    return names.index(name)
+    return budget

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import _fit_context as fit_context
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_selection import SelectorMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._array_api import device, get_namespace
@@ -32,6 +35,7 @@ __all__ = [
     "StrOptions",
     "array_namespace",
     "column_transformer_blocks",
+    "dropped_features",
     "fit_context",
     "knn_training_data",
     "safe_indexing",
@@ -73,6 +77,34 @@ def column_transformer_blocks(estimator: Any) -> Iterator[tuple[str, Any, np.nda
         if isinstance(step, str) and step == "drop":
             continue
         yield name, step, _positions(columns, positions, names), estimator.output_indices_[name]
+
+
+def dropped_features(estimator: Any) -> np.ndarray | None:
+    """Return the mask of the features that the first step of an estimator drops, if it is known.
+
+    Parameters
+    ----------
+    estimator : fitted estimator or None
+
+    Returns
+    -------
+    ndarray of shape (n_features,) of bool, or None
+    """
+    if isinstance(estimator, FrozenEstimator):
+        return dropped_features(estimator.estimator)
+    if isinstance(estimator, BaseSearchCV):
+        return dropped_features(getattr(estimator, "best_estimator_", None))
+    for _, step in getattr(estimator, "steps", None) or []:
+        if step is not None and not isinstance(step, str):
+            return dropped_features(step)
+    if isinstance(estimator, SelectorMixin):
+        return ~np.asarray(estimator.get_support())
+    if not isinstance(estimator, ColumnTransformer):
+        return None
+    dropped = np.ones(estimator.n_features_in_, dtype=bool)
+    for _, _, columns, _ in column_transformer_blocks(estimator):
+        dropped[columns] = False
+    return dropped
 
 
 def _positions(columns: Any, positions: np.ndarray, names: np.ndarray | None) -> np.ndarray:

@@ -84,8 +84,7 @@ class LipschitzVictim:
         """
         if not self.front.steps:
             Z = self.step.transform(X)
-            flat = np.asarray(X).reshape(len(Z), -1)
-            return self.front.embed(flat), Z
+            return self.front.embed(X), Z
         queries, current = self.front.embed(X), X
         for step in self.front.steps:
             current = step.transform(current)

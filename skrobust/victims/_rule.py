@@ -13,14 +13,16 @@ Both come from the standard model of floating point, with constants on the safe 
 """
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, Self
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.utils import check_array
+from sklearn.pipeline import FeatureUnion
 
+from skrobust.utils._frames import Table
 from skrobust.victims._affine import DOUBLE, SINGLE, AffineMap
 
 __all__ = ["EmbeddedQueries", "NearestNeighborRule", "check_size"]
@@ -134,16 +136,16 @@ class NearestNeighborRule:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features_in)
+        X : array-like of shape (n_samples, n_features_in), or the Table of :meth:`read`
 
         Raises
         ------
         ValueError
-            If X has NaN, infinities, text, float16, or another number of features, or a step does
-            not map it as is known of it.
+            As :meth:`read`; also if X has float16, or a step does not map it as is known of it.
         """
-        raw = self._raw(X)
-        current, unit = X, _unit(X)
+        table = X if isinstance(X, Table) else self.read(X)
+        raw = table.clean
+        current, unit = table.given, _unit_of_bits(table.bits[~self.ignored])
         before = raw
         for step, known in zip(self.steps, self.maps, strict=True):
             current = step.transform(current)
@@ -151,7 +153,7 @@ class NearestNeighborRule:
             after = np.asarray(current, dtype=np.float64)
             known.check(before, after, unit, type(step).__name__)
             before = after
-        points = np.asarray(current, dtype=np.float64)
+        points = np.asarray(current, dtype=np.float64) if self.steps else raw
         check_size(points)
         magnitudes = np.linalg.norm(points, axis=1) * self._metric_size
         if self.metric_root is not None:
@@ -219,7 +221,7 @@ class NearestNeighborRule:
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels from ``A x + b``; differs from the victim in numerical ties only."""
-        embedded = self._raw(X)
+        embedded = self.read(X).clean
         for step in self.maps:
             embedded = embedded @ step.matrix.T + step.offset
         if self.metric_root is not None:
@@ -227,33 +229,75 @@ class NearestNeighborRule:
         vote = KNeighborsClassifier(self.n_neighbors, algorithm="brute")
         return self.classes[vote.fit(self.points, self.labels).predict(embedded)]
 
-    def _raw(self, X: Any) -> np.ndarray:
-        if self.feature_names is not None and hasattr(X, "columns"):
-            names, given = list(self.feature_names), list(X.columns)
-            missing = sorted(set(names) - set(given))
-            if missing:
-                raise ValueError(f"X lacks the features {missing} that were seen in fit.")
-            by_name = bool(self.steps) and isinstance(self.steps[0], ColumnTransformer)
-            if given != names and not by_name:
-                raise ValueError(
-                    f"X must have the features of fit in their order, {names}; got {given}."
-                )
-            X = X[names]
-        try:
-            raw = check_array(X, dtype=np.float64, input_name="X")
-        except ValueError as error:
-            if "could not convert" not in str(error):
-                raise
+    @cached_property
+    def ignored(self) -> np.ndarray:
+        """Mask of the features that the first step drops."""
+        if not self.maps:
+            return np.zeros(self.n_features_in, dtype=bool)
+        return np.asarray((self.maps[0].absolute == 0).all(axis=0))
+
+    def read(self, X: Any) -> Table:
+        """Return queries as numbers; those of a frame whose columns go by name in any order.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features_in)
+
+        Raises
+        ------
+        ValueError
+            If X has another number of features, or its columns another order where that matters;
+            or NaN, infinities or text in a feature that is not dropped.
+        """
+        names = None if self.feature_names is None else [str(name) for name in self.feature_names]
+        table = Table.of(X, names)
+        if table.values.ndim != 2:
+            raise ValueError(f"Expected 2D array, X must be one; got {table.values.ndim}D array.")
+        if len(table) == 0:
+            raise ValueError("X must hold at least one point; got none, 0 sample(s).")
+        if table.values.shape[1] != self.n_features_in:
             raise ValueError(
-                "X must be numeric in every column, also in those that a step drops; got text: "
-                f"{error}."
-            ) from error
-        if raw.shape[1] != self.n_features_in:
-            raise ValueError(
-                f"X has {raw.shape[1]} features, but the estimator expects {self.n_features_in}."
+                f"X has {table.values.shape[1]} features, but the estimator expects "
+                f"{self.n_features_in}."
             )
-        check_size(raw)
-        return raw
+        if names is not None and table.places is not None:
+            self._check_columns(table, names)
+        wrong = ~table.finite & ~self.ignored
+        if (wrong & ~table.numeric).any():
+            name = (names or table.names or {})[int(np.argmax(wrong & ~table.numeric))]
+            raise ValueError(
+                f"X must be numeric in every column that is not dropped; column {name!r} is not."
+            )
+        if wrong.any():
+            raise ValueError(
+                "X must be finite in every column that is not dropped; Input X contains NaN or "
+                f"infinity in feature {int(np.argmax(wrong))}."
+            )
+        table = table.fixing(~table.finite)
+        check_size(table.clean)
+        return table
+
+    def _check_columns(self, table: Table, names: list[str]) -> None:
+        given = [str(name) for name in table.given.columns]
+        missing = sorted({*np.array(names)[~self.ignored].tolist()} - {*given})
+        if missing:
+            raise ValueError(f"X lacks the features {missing} that were seen in fit.")
+        if given != names and not (self.steps and _goes_by_name(self.steps[0])):
+            raise ValueError(
+                f"X must have the features of fit in their order, {names}; got {given}."
+            )
+
+
+def _goes_by_name(step: Any) -> bool:
+    """Whether a step takes the columns of a frame by their names, in whatever order."""
+    if isinstance(step, FrozenEstimator):
+        return _goes_by_name(step.estimator)
+    if isinstance(step, FeatureUnion):
+        return all(_goes_by_name(child) for _, child in step.transformer_list)
+    for _, child in getattr(step, "steps", []):
+        if child is not None and not isinstance(child, str):
+            return _goes_by_name(child)
+    return isinstance(step, ColumnTransformer)
 
 
 def check_size(values: np.ndarray) -> None:
@@ -281,9 +325,14 @@ def _unit(X: Any) -> float:
     """Return the unit roundoff of the data's floating type; float64's for other types."""
     dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
     names = {str(dtype).lower() for dtype in dtypes}
-    if "float16" in names:
+    return _unit_of_bits(np.array([16 * ("float16" in names), 32 * ("float32" in names)]))
+
+
+def _unit_of_bits(bits: np.ndarray) -> float:
+    """Return the unit roundoff of the least precise of some floating types, given by length."""
+    if (bits == 16).any():
         raise ValueError(
             "X must be float32 or float64 to be certified, in every step; got float16, whose "
             "rounding is larger than many radii. X.astype(np.float32) loses nothing."
         )
-    return SINGLE if "float32" in names else DOUBLE
+    return SINGLE if (bits == 32).any() else DOUBLE
