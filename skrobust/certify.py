@@ -20,6 +20,7 @@ from skrobust.certificates import (
 )
 from skrobust.certificates._lipschitz import certify_behind
 from skrobust.threat_model import ThreatModel
+from skrobust.threat_model._model import resolve_table
 from skrobust.victims import NearestNeighborRule, as_lipschitz_victim, as_nearest_neighbor_rule
 from skrobust.victims._lipschitz import split_at, unwrapped, without_wrappers
 
@@ -144,7 +145,7 @@ def certify(
             "smoothed (RandomizedSmoothingClassifier), and then certified."
         ) from error
     labels = predict(X) if y is None else y
-    searched = rule.n_neighbors == 1 and not _discrete(threat_model, rule)
+    searched = rule.n_neighbors == 1 and not _discrete(threat_model, rule, X)
     exact = method == "exact" or (method == "auto" and searched)
     prove = _prover(exact)
     _check_options(prove, options)
@@ -162,11 +163,11 @@ def check_method(method: Any) -> None:
         raise ValueError(f"method must be one of {list(METHODS)}; got {method!r}.")
 
 
-def _discrete(model: Any, rule: NearestNeighborRule) -> bool:
+def _discrete(model: Any, rule: NearestNeighborRule, X: Any) -> bool:
     """Return whether whole numbers or categories are asked for, which no exact search has."""
     if not isinstance(model, ThreatModel):
         return False
-    return bool(model.resolve(rule.n_features_in, rule.feature_names).discrete.any())
+    return bool(resolve_table(model, rule.read(X)).discrete.any())
 
 
 def _prover(exact: bool) -> Any:

@@ -31,7 +31,7 @@ def test_points_in_single_precision_satisfy_it_after_rounding(case):
     raw = raw.astype(np.float32).astype(float)
     model.set_params(outside="extend")
     budget = model.resolve(raw.shape[1])
-    found = budget.project(raw, wild, eps, np.float32)
+    found = budget.project(raw, wild, eps, True)
     np.testing.assert_array_equal(found.astype(np.float32), found)
     check_by_hand(model, raw, found, eps)
 

@@ -33,12 +33,13 @@ from sklearn.base import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skrobust.certificates._noisy_rows import NoisyInput, noise_scale, noisy_copies
+from skrobust.certificates._noisy_rows import NoisyInput, noisy_copies
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_one_eps
@@ -153,19 +154,17 @@ class CenterSmoothing(
         CenterSmoothing
             Itself, fitted.
         """
-        points = validate_data(self, X, dtype=[np.float64, np.float32], allow_nd=True)
-        self._scale = noise_scale(
-            self.threat_model, points, getattr(self, "feature_names_in_", None)
-        )
+        table = self._first_read(X)
         self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         base = FunctionTransformer() if self.estimator is None else self.estimator
         if isinstance(base, FrozenEstimator):
             check_is_fitted(base)
             self.estimator_ = base
         else:
-            given = (self._named(points),) if y is None else (self._named(points), y)
+            given = (table.given,) if y is None else (table.given, y)
             self.estimator_ = clone(base).fit(*given)
-        self._n_outputs = self._embed(points[:1, None]).shape[2]
+        one = np.zeros(1, dtype=int)
+        self._n_outputs = self._embed(table.rebuild(table.clean[one], one), 1, 1).shape[2]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -187,7 +186,7 @@ class CenterSmoothing(
         progress = Progress(len(points), self.verbose, "smoothed")
         found = np.empty((len(points), self._n_outputs))
         for rows in self._parts(len(points), self.n_samples):
-            drawn = self._draws(points[rows], self.n_samples, 0)
+            drawn = self._draws(points, rows, self.n_samples, 0)
             found[rows] = [_centre(outputs) for outputs in drawn]
             progress.advance(len(rows))
         return found
@@ -293,20 +292,21 @@ class CenterSmoothing(
         points = self._read(X)
         found = np.empty((len(points), self.n_certify))
         for rows in self._parts(len(points), self.n_certify):
-            drawn = self._draws(points[rows], self.n_certify, 1)
+            drawn = self._draws(points, rows, self.n_certify, 1)
             found[rows] = np.linalg.norm(drawn - centres[rows, None], axis=2)
         return found
 
-    def _draws(self, points: np.ndarray, n: int, stage: int) -> np.ndarray:
+    def _draws(self, table: Table, rows: np.ndarray, n: int, stage: int) -> np.ndarray:
         """Return noisy outputs, shape (n_points, n, n_outputs)."""
         scale = self.sigma * self._scale
-        parts = noisy_copies(points, scale, n, self._seed, stage, self.batch_size)
-        return np.concatenate([self._embed(noisy) for noisy in parts], axis=1)
+        parts = noisy_copies(table, rows, scale, n, self._seed, stage, self.batch_size)
+        embedded = [self._embed(noisy, len(rows), some) for some, noisy in parts]
+        return np.concatenate(embedded, axis=1)
 
-    def _embed(self, noisy: np.ndarray) -> np.ndarray:
-        rows = self._named(noisy.reshape(-1, *noisy.shape[2:]))
-        outputs = np.asarray(self.estimator_.transform(rows), dtype=np.float64)
-        return outputs.reshape(*noisy.shape[:2], -1)
+    def _embed(self, noisy: Any, n_points: int, some: int) -> np.ndarray:
+        """Return the outputs of `some` copies of each point, shape (n_points, some, n_outputs)."""
+        outputs = np.asarray(self.estimator_.transform(noisy), dtype=np.float64)
+        return outputs.reshape(n_points, some, -1)
 
     def _parts(self, n_points: int, n: int) -> list[np.ndarray]:
         """Return the rows that are looked at together."""

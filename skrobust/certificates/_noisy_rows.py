@@ -1,44 +1,84 @@
-"""Gaussian copies of rows, the same for a row in whatever batch it comes."""
+"""Gaussian copies of rows, the same for a row in whatever batch it comes.
+
+Noise is added to the features that a threat model lets change; the others, numbers or not, stay
+with their rows.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from skrobust.certificates._request import model_or_l2
-from skrobust.threat_model import ThreatModel
+from skrobust.threat_model._model import resolve_table
+from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 
-__all__ = ["NoisyInput", "noise_scale", "noisy_copies"]
+__all__ = ["NoisyInput", "noisy_copies"]
 
 
 class NoisyInput:
-    """Reading and naming of the points that an estimator adds noise to."""
+    """Reading of the points that an estimator adds noise to."""
 
-    def _read(self, X: Any) -> np.ndarray:
+    def _first_read(self, X: Any) -> Table:
+        """Read training points, and keep the scales of their noise."""
+        table = self._table(X, reset=True)
+        budget = resolve_table(model_or_l2(self.threat_model), table)  # type: ignore[attr-defined]
+        if budget.norm != 2:
+            raise ValueError(
+                f"threat_model must have norm=2 for smoothing; got norm={budget.norm:g}."
+            )
+        self._scale = budget.scale
+        return table
+
+    def _read(self, X: Any) -> Table:
+        """Read points to predict; what gets noise has to be finite."""
         self._validate_params()  # type: ignore[attr-defined]
-        kinds = [np.float64, np.float32]
-        return validate_data(self, X, dtype=kinds, allow_nd=True, reset=False)
+        table = self._table(X, reset=False)
+        wrong = ~table.finite & (self._scale > 0)
+        if wrong.any():
+            raise ValueError(
+                "X must hold finite numbers in features that get noise, no text, NaN or infinity; "
+                f"feature {int(np.argmax(wrong))} does not."
+            )
+        return table
 
-    def _named(self, points: np.ndarray) -> Any:
-        """Return points as the inner estimator takes them: with names where it knows some."""
+    def _table(self, X: Any, reset: bool) -> Table:
         names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            return points
-        import pandas as pd
+        if not hasattr(X, "columns"):
+            kinds = [np.float64, np.float32]
+            X = validate_data(
+                self, X, dtype=kinds, allow_nd=True, reset=reset, ensure_all_finite=False
+            )
+            if not reset and names is not None:
+                import pandas as pd
 
-        return pd.DataFrame(points, columns=names)
+                X = pd.DataFrame(X, columns=names)  # as the inner estimator knows them
+            return Table.of(X)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        table = Table.of(X)
+        check_array(table.clean, input_name="X")  # not empty
+        return table
 
 
 def noisy_copies(
-    points: np.ndarray, scale: np.ndarray, n: int, seed: int, stage: int, batch_size: int
-) -> Iterator[np.ndarray]:
-    """Yield copies of all points with noise, some at a time, n of each in the end.
+    table: Table,
+    rows: np.ndarray,
+    scale: np.ndarray,
+    n: int,
+    seed: int,
+    stage: int,
+    batch_size: int,
+) -> Iterator[tuple[int, Any]]:
+    """Yield copies of some points with noise, some at a time, n of each in the end.
 
     Parameters
     ----------
-    points : ndarray of shape (n_points, ...), float
+    table : Table
+    rows : ndarray of shape (n_points,)
+        Positions of the points.
     scale : ndarray of shape (n_values,)
         Standard deviations of the noise.
     n : int
@@ -50,38 +90,23 @@ def noisy_copies(
 
     Yields
     ------
-    ndarray of shape (n_points, n_some, ...)
+    n_some : int
+    copies : array or data frame of n_points · n_some rows
+        All of the first point, then those of the next.
     """
-    flat = points.reshape(len(points), -1)
-    keys = RowNoise(seed, flat.astype(np.float64)).uniform(2, stage)
+    flat = table.clean[rows]
+    single = bool(table.single.all())
+    keys = RowNoise(seed, flat).uniform(2, stage)
     streams = [
         np.random.Generator(np.random.SFC64((key * 2.0**52).astype(np.uint64).tolist()))
         for key in keys
     ]
     done = 0
     while done < n:
-        some = min(n - done, max(1, batch_size // len(points)))
-        noise = np.stack([s.standard_normal((some, flat.shape[1]), flat.dtype) for s in streams])
+        some = min(n - done, max(1, batch_size // len(flat)))
+        kind = np.float32 if single else np.float64
+        noise = np.stack([s.standard_normal((some, flat.shape[1]), kind) for s in streams])
         # in float64: in float32 a large value would swallow its noise before it is rounded
-        noisy = flat[:, None].astype(np.float64) + noise * scale
-        yield noisy.astype(flat.dtype).reshape(len(points), some, *points.shape[1:])
+        noisy = flat[:, None] + noise * scale
+        yield some, table.rebuild(noisy.reshape(-1, flat.shape[1]), np.repeat(rows, some))
         done += some
-
-
-def noise_scale(
-    model: ThreatModel | None, points: np.ndarray, names: np.ndarray | None
-) -> np.ndarray:
-    """Return the scales of an ℓ₂ adversary, of shape (n_values,).
-
-    Parameters
-    ----------
-    model : ThreatModel or None
-        None moves all features alike.
-    points : ndarray of shape (n_points, ...)
-    names : ndarray or None
-        Of the features.
-    """
-    budget = model_or_l2(model).resolve(int(np.prod(points.shape[1:])), names)
-    if budget.norm != 2:
-        raise ValueError(f"threat_model must have norm=2 for smoothing; got norm={budget.norm:g}.")
-    return budget.scale

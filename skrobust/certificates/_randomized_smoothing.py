@@ -28,14 +28,15 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skrobust.certificates._noisy_rows import NoisyInput, noise_scale, noisy_copies
+from skrobust.certificates._noisy_rows import NoisyInput, noisy_copies
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress, check_n_jobs, deal, run_parts
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_abstain_label, check_labels
@@ -147,7 +148,9 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Numbers: noise is added to them.
+            Noise is added to the numbers that the threat model lets change. Columns of text
+            and the like stay as they are, and so do those left out of `mutable`, where NaN is
+            for the classifier to take.
         y : array-like of shape (n_samples,)
 
         Returns
@@ -162,27 +165,31 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
                 f"estimator must be a classifier, whose predictions can be counted; got "
                 f"{type(base).__name__}."
             )
-        kinds = [np.float64, np.float32]
-        points, labels = validate_data(self, X, y, dtype=kinds, allow_nd=True)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        table = self._first_read(X)
+        labels = column_or_1d(y, warn=True)
+        check_consistent_length(table, labels)
+        assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
-        scale = noise_scale(self.threat_model, points, getattr(self, "feature_names_in_", None))
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         if isinstance(base, FrozenEstimator):
             check_is_fitted(base)
             self.estimator_ = base
         else:
-            flat = points.reshape(len(points), -1)
+            flat = table.clean
             rng = np.random.default_rng(seed)
             copies = [flat] + [
-                flat + (self.sigma * scale * rng.standard_normal(flat.shape)).astype(flat.dtype)
+                flat + self.sigma * self._scale * rng.standard_normal(flat.shape)
                 for _ in range(self.n_augment)
             ]
-            noisy = np.concatenate(copies).reshape(-1, *points.shape[1:])
-            self.estimator_ = clone(base).fit(
-                self._named(noisy), np.tile(labels, 1 + self.n_augment)
-            )
+            rows = np.tile(np.arange(len(flat)), 1 + self.n_augment)
+            noisy = table.rebuild(np.concatenate(copies), rows)
+            self.estimator_ = clone(base).fit(noisy, labels[rows])
         self.classes_ = np.unique(getattr(self.estimator_, "classes_", labels))
-        self._scale, self._seed = scale, seed
+        self._seed = seed
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -303,30 +310,30 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
         kind = np.result_type(labels.dtype, np.asarray(abstain_label).dtype)
         return np.where(known, labels.astype(kind), abstain_label)
 
-    def _certify_rows(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _certify_rows(self, table: Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return chosen classes, and radii that hold with probability 1 − α; 0 is none."""
-        chosen = self._votes(points, self.n_selection, 0).argmax(axis=1)
-        votes = self._votes(points, self.n_samples, 1)[np.arange(len(points)), chosen]
+        chosen = self._votes(table, rows, self.n_selection, 0).argmax(axis=1)
+        votes = self._votes(table, rows, self.n_samples, 1)[np.arange(len(rows)), chosen]
         return chosen, smoothed_radius(votes, self.n_samples, self.alpha, self.sigma)
 
-    def _selection(self, points: np.ndarray) -> np.ndarray:
+    def _selection(self, points: Table) -> np.ndarray:
         """Return the votes that choose classes, shape (n_points, n_classes)."""
         return np.concatenate(
-            [self._votes(points[rows], self.n_selection, 0) for rows in self._parts(points)]
+            [self._votes(points, rows, self.n_selection, 0) for rows in self._parts(points)]
         )
 
-    def _votes(self, points: np.ndarray, n: int, stage: int) -> np.ndarray:
+    def _votes(self, table: Table, rows: np.ndarray, n: int, stage: int) -> np.ndarray:
         """Return how often each class is said of n noisy copies, shape (n_points, n_classes)."""
-        votes = np.zeros((len(points), len(self.classes_)), dtype=np.int64)
+        votes = np.zeros((len(rows), len(self.classes_)), dtype=np.int64)
         scale = self.sigma * self._scale
-        for noisy in noisy_copies(points, scale, n, self._seed, stage, self.batch_size):
-            said = self.estimator_.predict(self._named(noisy.reshape(-1, *points.shape[1:])))
-            said = np.asarray(said).reshape(noisy.shape[:2])
+        parts = noisy_copies(table, rows, scale, n, self._seed, stage, self.batch_size)
+        for some, noisy in parts:
+            said = np.asarray(self.estimator_.predict(noisy)).reshape(len(rows), some)
             for c, name in enumerate(self.classes_):  # what is none of them does not count
                 votes[:, c] += (said == name).sum(axis=1)
         return votes
 
-    def _parts(self, points: np.ndarray) -> list[np.ndarray]:
+    def _parts(self, points: Table) -> list[np.ndarray]:
         """Return the rows that are looked at together."""
         most = max(1, self.batch_size // self.n_selection)
         return np.split(np.arange(len(points)), range(most, len(points), most))
@@ -335,11 +342,11 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
 class _Certifier:
     """Certifies parts; picklable."""
 
-    def __init__(self, smoothed: RandomizedSmoothingClassifier, points: np.ndarray):
+    def __init__(self, smoothed: RandomizedSmoothingClassifier, points: Table):
         self.smoothed, self.points = smoothed, points
 
     def __call__(self, parts: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        return [(rows, *self.smoothed._certify_rows(self.points[rows])) for rows in parts]
+        return [(rows, *self.smoothed._certify_rows(self.points, rows)) for rows in parts]
 
 
 def smoothed_radius(votes: np.ndarray, n: int, alpha: float, sigma: float) -> np.ndarray:

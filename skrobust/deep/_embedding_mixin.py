@@ -175,7 +175,8 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 if n < size:
                     chunk = np.concatenate([chunk, np.repeat(chunk[-1:], size - n, axis=0)])
                 x = self.layout_.to_module(torch.from_numpy(chunk))
-                z = self.module_(x.to(device))[:n]
+                # a copy: a module that works in place would change X
+                z = self.module_(x.to(device, copy=True))[:n]
                 found[start : start + n] = (z if wide else z.float()).cpu().numpy()
         return found
 
@@ -205,7 +206,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         module, layout, device, dtype = self.module_, self.layout_, self._device, self._dtype
 
         def embed(x: torch.Tensor) -> torch.Tensor:
-            rows = layout.to_module(x.to(device, dtype))
+            rows = layout.to_module(x.to(device, dtype, copy=True))
             with frozen(module):
                 return module(rows).to(x)
 

@@ -53,7 +53,7 @@ class TrainingStep:
     def embed(self, x: torch.Tensor, branches: Any = CLEAN) -> torch.Tensor:
         """Return embeddings in training mode, through branches of batch norms (see `route`)."""
         with route(self.module, branches):
-            return self.model(x)
+            return self.model(x.clone())  # the module may work in place
 
     def attack(
         self,
@@ -72,7 +72,7 @@ class TrainingStep:
         with frozen(self.module), route(self.module, branches):
             return adversary.ascend(
                 x,
-                lambda moved: value(self.module(moved)),
+                lambda moved: value(self.module(moved.clone())),
                 max_iter=strategy.max_iter,
                 step_size=strategy.rate,
                 start=strategy.start,

@@ -195,7 +195,7 @@ def robustness_report(
     budgets = np.unique(check_eps(eps))
     y = column_or_1d(y)
     model = _by_position(threat_model, X, estimator)
-    notes = _columns_that_stay(X)
+    notes = _columns_that_stay(estimator, X)
     if attacks is not None and not isinstance(attacks, Mapping):
         raise TypeError(f"attacks must be a mapping of names to attacks; got {attacks!r}.")
     chosen = (
@@ -244,13 +244,13 @@ def robustness_report(
     )
 
 
-def _columns_that_stay(X: Any) -> list[str]:
-    """Return a note on the columns that no attack moves because they are not numbers, if any."""
-    table = read_table(X)
-    if table.names is None or table.numeric.all():
+def _columns_that_stay(estimator: Any, X: Any) -> list[str]:
+    """Return a note on the columns that no attack moves, if any."""
+    named = [repr(name) for name in read_table(X, estimator).fixed_columns]
+    if not named:
         return []
-    named = [repr(name) for name, n in zip(table.names, table.numeric, strict=True) if not n]
-    return [f"columns that are not numbers do not move in any attack: {', '.join(named)}."]
+    what = "columns that are not numbers, or that the estimator does not use, do not move"
+    return [f"{what} in any attack: {', '.join(named)}."]
 
 
 def _by_position(threat_model: Any, X: Any, estimator: Any) -> ThreatModel:

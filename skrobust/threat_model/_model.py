@@ -34,6 +34,10 @@ class ThreatModel(BaseEstimator):
     allow more: they leave out bounds, whole numbers and groups. The exact search honours bounds
     and growth, and refuses whole numbers and groups.
 
+    Positions, masks and arrays follow the features of the model, in the order in which it was
+    fitted, and names mean the same features, whatever the order of the columns of X. Columns that
+    are not numbers, or that the model does not use, do not move.
+
     Parameters
     ----------
     norm : 1, 2 or inf, default=2

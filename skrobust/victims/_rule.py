@@ -264,9 +264,10 @@ class NearestNeighborRule:
             self._check_columns(table, names)
         wrong = ~table.finite & ~self.ignored
         if (wrong & ~table.numeric).any():
-            name = (names or table.names or {})[int(np.argmax(wrong & ~table.numeric))]
+            others = np.array(table.names, dtype=object)[wrong & ~table.numeric]
             raise ValueError(
-                f"X must be numeric in every column that is not dropped; column {name!r} is not."
+                "X must be numeric in every column that is not dropped; got others in "
+                f"{others.tolist()}."
             )
         if wrong.any():
             raise ValueError(

@@ -229,7 +229,8 @@ class ModuleScores(Scores):
         was_training = self.module.training
         self.module.eval()
         try:
-            found = self.module(given.to(self.device))
+            # a copy: a module that works in place would change what it is given
+            found = self.module(given.to(self.device, copy=True))
         finally:
             self.module.train(was_training)
         return (found[0] if isinstance(found, tuple) else found).to(x.device)

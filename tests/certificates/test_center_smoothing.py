@@ -18,6 +18,7 @@ from skrobust.certificates import CenterSmoothing, certify_retrieval
 from skrobust.certificates._center_smoothing import needed_share
 from skrobust.certificates._noisy_rows import noisy_copies
 from skrobust.certify import certify
+from skrobust.utils._frames import Table
 
 X, y = load_iris(return_X_y=True)
 
@@ -178,9 +179,8 @@ def test_noise_is_not_swallowed_by_large_values_in_float32():
     smooth = CenterSmoothing(FunctionTransformer(step), **params).fit(far)
     wide = smooth.certified_radius(far.astype(float), [1.0])
     np.testing.assert_allclose(smooth.certified_radius(far, [1.0]), wide, atol=2.0)
-    spread = np.concatenate(
-        [part.ravel() for part in noisy_copies(far, np.array([4.0]), 500, 0, 0, 100)]
-    )
+    parts = noisy_copies(Table.of(far), np.zeros(1, int), np.array([4.0]), 500, 0, 0, 100)
+    spread = np.concatenate([part.ravel() for _, part in parts])
     assert len(np.unique(spread)) > 1
 
 

@@ -228,12 +228,14 @@ def needs_a_frame(X):
     return X[["a"]]
 
 
-def test_failing_probes_and_dropped_text_are_told():
+def test_failing_probes_are_told_and_dropped_text_is_no_matter():
     frame = pd.DataFrame({"a": [0.0, 1, 2, 3], "b": list("xyxy")})
     drops = ColumnTransformer([("keep", StandardScaler(), ["a"])])
     model = make_pipeline(drops, KNeighborsClassifier(1)).fit(frame, [0, 0, 1, 1])
-    with pytest.raises(ValueError, match="numeric in every column"):
-        as_nearest_neighbor_rule(model).embed(frame)
+    rule = as_nearest_neighbor_rule(model)
+    np.testing.assert_array_equal(rule.embed(frame).raw, [[0, 0], [1, 0], [2, 0], [3, 0]])
+    with pytest.raises(ValueError, match="numeric in every column that is not dropped"):
+        rule.embed(frame[["b", "a"]].set_axis(["a", "b"], axis=1))
     step = FunctionTransformer(AffineFunction(needs_a_frame))
     model = Pipeline([("culprit", step), ("knn", KNeighborsClassifier(1))])
     model.fit(frame[["a"]].rename(columns={"a": "a"}), [0, 0, 1, 1])
