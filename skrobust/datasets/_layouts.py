@@ -59,10 +59,25 @@ def _folders(root: Path) -> ImageList:
             if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")
         )
         if not images:
-            raise ValueError(f"{root / name} holds no images; expected one folder a class.")
+            raise ValueError(
+                f"{root / name} holds no images; expected one folder a class.{_deeper(root)}"
+            )
         files += images
         target += [i] * len(images)
     return ImageList(files, np.array(target, dtype=np.int64), names)
+
+
+def _deeper(root: Path) -> str:
+    """Return a hint at the folders inside that have the classes, as train and test often do."""
+    inside = [
+        folder
+        for folder in sorted(p for p in root.iterdir() if p.is_dir())
+        if any(path.suffix.lower() in _SUFFIXES for path in folder.glob("*/*"))
+    ]
+    if not inside:
+        return ""
+    names = " or ".join(repr(str(folder)) for folder in inside[:3])
+    return f" There are such folders one level down: give path={names}."
 
 
 def _cub200(root: Path) -> ImageList:

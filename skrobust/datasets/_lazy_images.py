@@ -11,6 +11,8 @@ from skrobust.datasets._checks import check_choice, check_image_size, check_inte
 
 __all__ = ["LazyImages", "pillow"]
 
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
+
 
 def pillow(module: str = "Image") -> Any:
     """Return a module of Pillow.
@@ -36,7 +38,9 @@ class LazyImages:
     Parameters
     ----------
     filenames : sequence of str or path-like
-        The files, in any format that Pillow reads; all become RGB.
+        The files, in any format that Pillow reads; all become RGB of 8 bits, upright where their
+        Exif data say how the camera was held. Grey levels of 16 bits are scaled; transparency is
+        dropped.
     image_size : int, tuple (h, w) or None, default=None
         Size in pixels. None is the size of the first image, which all others must have.
     resize : int, "stretch" or None, default=None
@@ -57,7 +61,8 @@ class LazyImages:
     ------
     ValueError
         If a parameter is not as described; when indexed, if a file cannot be read, or
-        `image_size` is None and it has another size than the first. The message names the file.
+        holds numbers whose range is not known (32 bits, or floats), or `image_size` is None and it
+        has another size than the first. The message names the file.
     ImportError
         If Pillow is not installed, when the first file is read.
 
@@ -158,10 +163,9 @@ class LazyImages:
     def _decode(self, filename: str, size: tuple[int, int] | None) -> np.ndarray:
         Image = pillow()
         try:
-            with Image.open(filename) as opened:
-                # a palette with transparency becomes RGB with a warning, and RGBA without
-                image = opened.convert("RGBA") if "transparency" in opened.info else opened
-                image = image.convert("RGB")
+            # opened here: Pillow maps what it opens itself into memory, and turns some TIFFs twice
+            with open(filename, "rb") as file, Image.open(file) as opened:
+                image = _rgb(opened)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{filename} cannot be read as an image: {error}") from error
         if size is not None and self.image_size is not None:
@@ -172,6 +176,32 @@ class LazyImages:
                 f"{size[0]} x {size[1]}. image_size= makes all images of one size."
             )
         return np.asarray(image, dtype=np.uint8)
+
+
+def _rgb(image: Any) -> Any:
+    """Return an image upright, in RGB of 8 bits."""
+    largest = _largest_value(image)
+    image = pillow("ImageOps").exif_transpose(image)
+    if largest > 255:
+        # Pillow itself would clip these values, and make them white
+        values = np.asarray(image).astype(np.float64) * (255 / largest)
+        return pillow().fromarray(np.round(values).clip(0, 255).astype(np.uint8)).convert("RGB")
+    # a palette with transparency becomes RGB with a warning, and RGBA without
+    image = image.convert("RGBA") if "transparency" in image.info else image
+    return image.convert("RGB")
+
+
+def _largest_value(image: Any) -> int:
+    """Return the value that is white; raise a ValueError where the mode does not say it."""
+    if image.mode.startswith("I;16"):
+        tags = getattr(image, "tag_v2", {})
+        return int(2 ** max(tags.get(_BITS_PER_SAMPLE, (16,))) - 1)
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in a mode of 32
+        return 2**16 - 1
+    if image.mode in ("I", "F"):
+        kind = "integers of 32 bits" if image.mode == "I" else "floats"
+        raise ValueError(f"its values are {kind} of unknown range; save them with 8 or 16 bits.")
+    return 255
 
 
 def _everything(key: Any) -> bool:

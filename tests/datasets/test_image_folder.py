@@ -114,6 +114,84 @@ class TestLazyImages:
         found = np.asarray(LazyImages([tmp_path / name for name in names], image_size=4))
         assert (np.abs(found.astype(int) - 7) <= 1).all()
 
+    @pytest.mark.parametrize(
+        ("mode", "suffix"),
+        [
+            *(("1", suffix) for suffix in ("png", "tif", "bmp", "gif")),
+            *(("L", suffix) for suffix in ("png", "tif", "jpg", "bmp", "gif", "webp", "pgm")),
+            *(("LA", suffix) for suffix in ("png", "tif")),
+            *(("P", suffix) for suffix in ("png", "tif", "bmp", "gif")),
+            *(("RGB", suffix) for suffix in ("png", "tif", "jpg", "webp", "ppm")),
+            *(("RGBA", suffix) for suffix in ("png", "tif", "webp")),
+            *(("CMYK", suffix) for suffix in ("tif", "jpg")),
+            ("YCbCr", "tif"),
+            *(("I;16", suffix) for suffix in ("png", "tif", "pgm")),
+            ("I;16B", "tif"),
+        ],
+        ids=str,
+    )
+    def test_grey_levels_in_every_mode(self, tmp_path, mode, suffix):
+        """Black to white stays black to white, with the levels of 8 bits between them."""
+        levels = np.array([0, 255] if mode == "1" else np.arange(256), dtype=np.uint8)
+        pixels = np.repeat(np.repeat(levels[None], 4, axis=0), 4, axis=1)
+        if mode.startswith("I;16"):
+            wide = (pixels.astype(np.uint16) * 257).astype(">u2" if mode[-1] == "B" else "<u2")
+            image = Image.fromarray(wide)
+        else:
+            image = Image.fromarray(pixels).convert(mode)
+        path = tmp_path / f"levels.{suffix}"
+        image.save(path, **({"lossless": True} if suffix == "webp" else {}))
+        found = LazyImages([path])[0]
+        apart = np.abs(found.astype(int) - pixels[..., None]).max()
+        assert apart <= (4 if suffix == "jpg" else 1)
+
+    @pytest.mark.parametrize("mode", ["I", "F"])
+    def test_modes_of_unknown_range_are_refused(self, tmp_path, mode):
+        Image.new(mode, (4, 4)).save(tmp_path / "a.tif")
+        with pytest.raises(ValueError, match=r"a\.tif cannot be read as an image: .*range"):
+            LazyImages([tmp_path / "a.tif"])
+
+    def test_twelve_bits(self, tmp_path):
+        image = Image.fromarray(np.array([[0, 4095]], dtype=np.uint16))
+        image.save(tmp_path / "a.tif", tiffinfo={258: 16})
+        with Image.open(tmp_path / "a.tif") as opened:
+            opened.tag_v2[258] = (12,)
+            found = np.asarray(_lazy_images._rgb(opened))
+        np.testing.assert_array_equal(found[0, :, 0], [0, 255])
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+    def test_pictures_are_upright(self, tmp_path, suffix, orientation, mode):
+        if mode == "I;16" and suffix in ("jpg", "webp"):
+            pytest.skip("has no 16 bits")
+        upright = np.zeros((16, 32), dtype=np.uint8)
+        upright[:8, :16] = 255  # only one corner is white
+        # what the camera stores, so that the flag turns it back
+        stored = {
+            1: upright,
+            2: upright[:, ::-1],
+            3: upright[::-1, ::-1],
+            4: upright[::-1],
+            5: upright.T,
+            6: np.rot90(upright),
+            7: upright[::-1, ::-1].T,
+            8: np.rot90(upright, -1),
+        }[orientation]
+        exif = Image.Exif()
+        exif[274] = orientation
+        wide = np.ascontiguousarray(stored)
+        if mode != "I;16":
+            image = Image.fromarray(wide).convert(mode)
+        else:
+            image = Image.fromarray(wide.astype(np.uint16) * 257)
+        path = tmp_path / f"a.{suffix}"
+        image.save(path, exif=exif)
+        images = LazyImages([path])
+        assert images.shape == (1, 16, 32, 3)
+        apart = np.abs(images[0].astype(int) - upright[..., None])
+        assert apart.mean() < 4
+
     def test_scale_and_cut(self, tmp_path):
         pixels = np.zeros((4, 8, 3), np.uint8)
         pixels[:, 2:6] = 200
@@ -281,6 +359,16 @@ class TestLayouts:
         (tmp_path / "empty").mkdir()
         with pytest.raises(ValueError, match="empty holds no images"):
             load_image_folder(tmp_path)
+
+    @pytest.mark.parametrize("parts", [["train", "test"], ["train", "test", "val"], ["only"]])
+    def test_parts_are_suggested(self, tmp_path, parts):
+        for part in parts:
+            folders(tmp_path / part)
+        with pytest.raises(ValueError, match="one level down: give path=") as error:
+            load_image_folder(tmp_path)
+        for part in parts:
+            assert repr(str(tmp_path / part)) in str(error.value)
+            assert len(load_image_folder(tmp_path / part).data) == 8
 
     def test_lists_that_do_not_fit(self, tmp_path):
         root = cub200(tmp_path)
