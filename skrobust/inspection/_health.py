@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binom
 from sklearn.base import clone
 
-from skrobust.attacks import AttackResult, BaseAttack, WorstCase
+from skrobust.attacks import AttackResult, BaseAttack, NoiseAttack, WorstCase
 from skrobust.attacks._base import read_table, resolve_budget
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import safe_indexing
@@ -25,7 +25,7 @@ _FEW = 0.01  # share of points that may disagree by ties and rounding
 _MANY = 0.05
 _MOST = 0.25
 _SAMPLE = 100
-_CHANCE = 0.01  # of a false alarm
+_CHANCE = 0.01  # of a false alarm, for one check
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def evaluation_health(
     threat_model: ThreatModel,
     attacks: Mapping[str, BaseAttack],
     results: Mapping[str, AttackResult],
-    eps: float,
+    eps: Any,
 ) -> list[HealthFinding]:
     """Check an evaluation.
 
@@ -85,8 +85,8 @@ def evaluation_health(
     attacks : mapping of str to attack
     results : mapping of str to AttackResult
         Of these attacks, on all points.
-    eps : float
-        The largest budget.
+    eps : float or array-like of shape (n_eps,)
+        The budgets.
 
     Returns
     -------
@@ -94,13 +94,18 @@ def evaluation_health(
     """
     white = [name for name, attack in attacks.items() if _is_white(attack)]
     white.sort(key=lambda name: not attacks[name].uses_gradients)
-    findings = [_randomness(estimator, X, results)]
-    findings.append(_audit(estimator, X, threat_model, attacks, results, eps))
+    budgets = np.atleast_1d(eps)
+    largest = float(budgets.max())
+    findings = [
+        _randomness(estimator, X, results),
+        _audit(estimator, X, threat_model, attacks, results, largest),
+        _control(attacks, results, budgets),
+    ]
     if white:
         findings.append(_gradients(results, white))
-        findings.append(_black_box(results, white, eps))
+        findings.append(_black_box(results, white, budgets))
         findings.append(_surrogate(estimator, X))
-        findings.append(_reaches_zero(estimator, X, y, threat_model, attacks[white[0]], eps))
+        findings.append(_reaches_zero(estimator, X, y, threat_model, attacks[white[0]], largest))
     else:
         findings.append(_no_white_box(estimator))
     return findings
@@ -182,40 +187,71 @@ def _gradients(results: Mapping[str, AttackResult], white: list[str]) -> HealthF
     return HealthFinding("zero gradients", share > _MANY, message)
 
 
-def _black_box(results: Mapping[str, AttackResult], white: list[str], eps: float) -> HealthFinding:
-    name = "black box against white box"
+def _control(
+    attacks: Mapping[str, BaseAttack], results: Mapping[str, AttackResult], budgets: np.ndarray
+) -> HealthFinding:
+    """Compare each attack with noise, which chooses nothing and has to lose."""
+    noise = [name for name, attack in attacks.items() if isinstance(attack, NoiseAttack)]
+    others = [name for name in attacks if name not in noise]
+    if not noise or not others or not results[noise[0]].correct.any():
+        return _not_checked("noise against attacks", "There was nothing to compare with noise.")
+    chance = _CHANCE / len(others)
+    beaten = [name for name in others if _beaten(results, noise, [name], budgets, chance)]
+    message = "No attack is beaten by random noise."
+    if beaten:
+        message = (
+            f"Random noise fools more points than {beaten}: an attack that is weaker than its "
+            "control says nothing of robustness."
+        )
+    return HealthFinding("noise against attacks", bool(beaten), message)
+
+
+def _black_box(
+    results: Mapping[str, AttackResult], white: list[str], budgets: np.ndarray
+) -> HealthFinding:
+    check = "black box against white box"
     black = [name for name in results if name not in white]
     correct = next(iter(results.values())).correct
     if not black or not correct.any():
-        return _not_checked(name, "No black-box attack had a point to move.")
-    alone, others = _alone(results, black, white, eps)
-    message = f"Attacks without gradients alone fool {alone / len(correct):.1%} of the points"
-    message += f", the others alone {others / len(correct):.1%}."
-    flagged = _beaten(alone, others)
-    if flagged:
-        message += " Gradients mislead here: the true robustness is lower than they suggest."
-    return HealthFinding(name, flagged, message)
+        return _not_checked(check, "No black-box attack had a point to move.")
+    flagged = _beaten(results, black, white, budgets, _CHANCE)
+    alone = max(wins for wins, _ in _alone(results, black, white, budgets)) / len(correct)
+    message = f"Attacks by predictions alone fool up to {alone:.1%} of points that others miss"
+    message += (
+        ", more than the reverse. Gradients mislead here: believe the worst attack, not one alone."
+        if flagged
+        else ", as chance may have it."
+    )
+    return HealthFinding(check, flagged, message)
 
 
 def _alone(
-    results: Mapping[str, AttackResult], some: list[str], others: list[str], eps: float
-) -> tuple[int, int]:
-    """Return how many points only the ones fool within a budget, and how many only the others."""
+    results: Mapping[str, AttackResult], some: list[str], others: list[str], budgets: np.ndarray
+) -> list[tuple[int, int]]:
+    """Return, for each budget, how many points only the ones fool, and how many only the others."""
+    mine, theirs = (
+        np.min([results[name].minimal_norm for name in names], axis=0) <= budgets[:, None]
+        for names in (some, others)
+    )
+    wins, losses = (mine & ~theirs).sum(axis=1), (theirs & ~mine).sum(axis=1)
+    return list(zip(wins.tolist(), losses.tolist(), strict=True))
 
-    def fooled(names: list[str]) -> np.ndarray:
-        norms = [results[name].minimal_norm for name in names]
-        return np.asarray((np.array(norms) <= eps).any(axis=0))
 
-    mine, theirs = fooled(some), fooled(others)
-    return int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+def _beaten(
+    results: Mapping[str, AttackResult],
+    some: list[str],
+    others: list[str],
+    budgets: np.ndarray,
+    chance: float,
+) -> bool:
+    """Whether the ones are stronger than the others at some budget, beyond chance.
 
-
-def _beaten(wins: int, losses: int) -> bool:
-    """Whether one side fools more points that the other misses than chance makes of equals.
-
-    A sign test: of points that only one of two equal attacks fools, each has half.
+    A sign test: of the points that only one of two equally strong attacks fools, each has half.
     """
-    return wins > 0 and float(binom.sf(wins - 1, wins + losses, 0.5)) < _CHANCE
+    return any(
+        wins > 0 and float(binom.sf(wins - 1, wins + losses, 0.5)) < chance / len(budgets)
+        for wins, losses in _alone(results, some, others, budgets)
+    )
 
 
 def _surrogate(estimator: Any, X: Any) -> HealthFinding:

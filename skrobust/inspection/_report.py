@@ -238,7 +238,7 @@ def robustness_report(
         else np.array([certificate.certified(value).mean() for value in budgets]),
         certificate=certificate,
         results=results,
-        health=evaluation_health(estimator, X, y, model, chosen, results, float(budgets[-1])),
+        health=evaluation_health(estimator, X, y, model, chosen, results, budgets),
         n_samples=len(y),
         notes=notes,
     )
