@@ -22,10 +22,12 @@ from skrobust.certificates._lipschitz import certify_behind
 from skrobust.threat_model import ThreatModel
 from skrobust.threat_model._model import resolve_table
 from skrobust.victims import NearestNeighborRule, as_lipschitz_victim, as_nearest_neighbor_rule
+from skrobust.victims._guard import refuse_overrides
 from skrobust.victims._lipschitz import split_at, unwrapped, without_wrappers
 
 __all__ = ["certify", "certify_batches"]
 
+_USE_PARENT = "certify one that has the methods of its parent"
 METHODS = ("auto", "fast", "exact", "bound", "smoothing")
 
 
@@ -106,15 +108,17 @@ def certify(
             f"estimator must be a fitted classifier or clusterer, with predict; got {named}. "
             "Retrieval by a metric is certified by skrobust.certificates.certify_retrieval."
         )
-    predict, estimator = inside.predict, unwrapped(inside)
-    if isinstance(estimator, RandomizedSmoothingClassifier):
-        return _smoothing(estimator, X, y, threat_model, method, options)
-    parts = split_at(estimator, lambda step: isinstance(step, CenterSmoothing))
+    opened = unwrapped(inside)
+    if isinstance(opened, RandomizedSmoothingClassifier):
+        refuse_overrides(opened, RandomizedSmoothingClassifier, ("predict",), _USE_PARENT)
+        return _smoothing(opened, X, y, threat_model, method, options)
+    parts = split_at(opened, lambda step: isinstance(step, CenterSmoothing))
     if parts is not None:
-        labels = predict(X) if y is None else y
+        refuse_overrides(parts[1], CenterSmoothing, ("transform",), _USE_PARENT)
+        labels = inside.predict(X) if y is None else y
         return _center_smoothing(parts, X, labels, threat_model, method, options)
-    if isinstance(estimator, Pipeline) and isinstance(
-        estimator.steps[-1][1], RandomizedSmoothingClassifier
+    if isinstance(opened, Pipeline) and isinstance(
+        opened.steps[-1][1], RandomizedSmoothingClassifier
     ):
         raise ValueError(
             "a Pipeline that ends with RandomizedSmoothingClassifier has its noise, and its radii, "
@@ -132,7 +136,7 @@ def certify(
                 "method='exact' does not apply behind a network, whose bound may be larger than "
                 "what it does near a point; use 'auto', 'fast' or 'bound'."
             )
-        labels = predict(X) if y is None else y
+        labels = inside.predict(X) if y is None else y
         exact = method == "auto"
         one = as_nearest_neighbor_rule(network.tail).n_neighbors == 1
         _check_options(_prover(exact and one), options)
@@ -144,12 +148,11 @@ def certify(
             f"no certificate applies to {named}: {error} Any classifier can be "
             "smoothed (RandomizedSmoothingClassifier), and then certified."
         ) from error
-    labels = predict(X) if y is None else y
     searched = rule.n_neighbors == 1 and not _discrete(threat_model, rule, X)
     exact = method == "exact" or (method == "auto" and searched)
     prove = _prover(exact)
     _check_options(prove, options)
-    return prove(estimator, X, labels, threat_model=threat_model, **options)
+    return prove(estimator, X, y, threat_model=threat_model, **options)
 
 
 def check_method(method: Any) -> None:

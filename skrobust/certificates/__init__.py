@@ -5,13 +5,14 @@ from skrobust.certificates._exact_knn import exact_nearest_neighbor_radius
 from skrobust.certificates._knn import certify_nearest_neighbors, nearest_neighbor_lower_bound
 from skrobust.certificates._lipschitz import certify_lipschitz
 from skrobust.certificates._randomized_smoothing import RandomizedSmoothingClassifier
-from skrobust.certificates._result import Certificate
+from skrobust.certificates._result import Certificate, SoundnessError
 from skrobust.certificates._retrieval import certify_retrieval
 
 __all__ = [
     "CenterSmoothing",
     "Certificate",
     "RandomizedSmoothingClassifier",
+    "SoundnessError",
     "certify_lipschitz",
     "certify_nearest_neighbors",
     "certify_retrieval",

@@ -17,6 +17,7 @@ from skrobust.certificates._cells import Cells, Pair
 from skrobust.certificates._class_batch import ClassBatch
 from skrobust.certificates._lower_bound import BoundJob, down
 from skrobust.certificates._request import Attack
+from skrobust.certificates._result import SoundnessError
 from skrobust.utils._torch import exact_matmul, to_numpy
 
 __all__ = ["CellJob", "ExactRadii"]
@@ -59,6 +60,25 @@ class ExactRadii:
         """Keep an adversarial example if it is smaller than what is there."""
         if size < self.upper[t]:
             self.upper[t], self.perturbation[t], self.attained[t] = size, delta, predicted
+
+    def settle(self, rows: np.ndarray) -> None:
+        """Compare both sides; `rows` are the points' names.
+
+        Raises
+        ------
+        SoundnessError
+            If an example is smaller than what is proved, by more than the rounding of a norm.
+        """
+        growth = (self.perturbation.shape[1] + 16) * 2.0**-52
+        crossed = self.lower > self.upper * (1 + growth)
+        if crossed.any():
+            t = int(np.flatnonzero(crossed)[0])
+            raise SoundnessError(
+                f"point {rows[t]} is proved up to {self.lower[t]:.17g}, but a perturbation of norm "
+                f"{self.upper[t]:.17g} changes its prediction; {int(crossed.sum())} points cross. "
+                "Please report this with the data."
+            )
+        self.lower[:] = np.minimum(self.lower, self.upper)
 
     def put(self, rows: np.ndarray, other: "ExactRadii") -> None:
         """Put the radii of some rows."""
@@ -107,7 +127,8 @@ class CellJob:
                 batch = batch.subset(again, 4 * search.cap[again])
                 batch.solve()
                 at, settled = at[again], np.ones(again.sum(), dtype=bool)
-        lower[:] = np.minimum(down(lower), radii.upper)
+        lower[:] = down(lower)
+        radii.settle(rows)
         return radii
 
 

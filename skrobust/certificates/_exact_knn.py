@@ -45,8 +45,8 @@ def exact_nearest_neighbor_radius(
         See :func:`skrobust.victims.as_nearest_neighbor_rule`.
     X : array-like of shape (n_samples, n_features)
         Points to certify, as the estimator's `predict` takes them.
-    y : array-like of shape (n_samples,)
-        True labels.
+    y : array-like of shape (n_samples,) or None
+        True labels; None certifies the predictions themselves.
     threat_model : ThreatModel, default=None
         Norm, scales, mutable features and bounds of the adversary, all honoured; None is ℓ₂
         on all features.
@@ -84,7 +84,10 @@ def exact_nearest_neighbor_radius(
     TypeError
         If the estimator is no nearest-neighbour classifier.
     ValueError
-        If a step is not affine, or a parameter or the data are not supported.
+        If a step is not affine, a parameter or the data are not supported, or the estimator's
+        `predict` is not what is known of it: it is asked about points and perturbations.
+    skrobust.inspection.SoundnessError
+        If an adversarial example is smaller than what is proved: a fault of this package.
 
     Examples
     --------
@@ -100,7 +103,7 @@ def exact_nearest_neighbor_radius(
     rtol = check_one_eps(rtol, name="rtol")
     if type(max_nodes) is bool or not isinstance(max_nodes, (int, np.integer)) or max_nodes < 0:
         raise ValueError(f"max_nodes must be an integer >= 0; got {max_nodes!r}.")
-    request = Request.of(rule, estimator.predict, X, y, threat_model, device, target)
+    request = Request.of(rule, estimator, X, y, threat_model, device, target)
     if request.budget.discrete.any():
         raise ValueError(
             "integers and one_hot of the threat model are not searched exactly; "

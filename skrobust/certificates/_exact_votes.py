@@ -101,7 +101,7 @@ class VoteJob:
                 if leaf is not None:
                     leaves[t] = leaf.deltas
             self._try(rows, leaves, found)
-        lower[:] = np.minimum(lower, upper)
+        found.settle(rows)
         return found
 
     def _comparisons(self, queries: EmbeddedQueries, radius: np.ndarray) -> Comparisons:

@@ -14,6 +14,7 @@ Source: Wang et al., *Provably Robust Metric Learning*, NeurIPS 2020, arXiv:2006
 (odd K); the two orders a ≠ b for even K are ours.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,17 @@ from skrobust.utils._parallel import check_n_jobs
 from skrobust.victims import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
 
 __all__ = ["certify_nearest_neighbors", "nearest_neighbor_lower_bound"]
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """A classifier behind steps."""
+
+    steps: tuple[Any, ...]
+    classifier: KNeighborsClassifier
+
+    def predict(self, X: Any) -> np.ndarray:
+        return self.classifier.predict(_embed(X, self.steps))
 
 
 class _Linear:
@@ -120,11 +132,8 @@ def nearest_neighbor_lower_bound(
         steps=steps,
         maps=maps,
     )
-
-    def predict(rows: Any) -> np.ndarray:
-        return classifier.predict(_embed(rows, steps))
-
-    return _certify(Request.of(rule, predict, X, y, threat_model, device), None, 0)
+    victim = _Behind(steps, classifier)
+    return _certify(Request.of(rule, victim, X, y, threat_model, device), None, 0)
 
 
 def certify_nearest_neighbors(
@@ -146,8 +155,8 @@ def certify_nearest_neighbors(
         See :func:`skrobust.victims.as_nearest_neighbor_rule`.
     X : array-like of shape (n_samples, n_features)
         Points to certify, as the estimator's `predict` takes them.
-    y : array-like of shape (n_samples,)
-        True labels.
+    y : array-like of shape (n_samples,) or None
+        True labels; None certifies the predictions themselves.
     threat_model : ThreatModel, default=None
         Norm, scales and mutable features of the adversary; None is ℓ₂ on all features. Its
         bounds are not used here, which can only make the radius smaller.
@@ -174,7 +183,8 @@ def certify_nearest_neighbors(
     TypeError
         If the estimator is no nearest-neighbour classifier.
     ValueError
-        If a step is not affine, or a parameter or the data are not supported.
+        If a step is not affine, a parameter or the data are not supported, or the estimator's
+        `predict` is not what is known of it: it is asked about points and perturbations.
 
     Examples
     --------
@@ -186,7 +196,7 @@ def certify_nearest_neighbors(
     """
     rule = as_nearest_neighbor_rule(estimator)
     check_n_jobs(n_jobs)
-    request = Request.of(rule, estimator.predict, X, y, threat_model, device, target)
+    request = Request.of(rule, estimator, X, y, threat_model, device, target)
     return _certify(request, n_jobs, verbose)
 
 

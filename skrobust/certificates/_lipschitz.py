@@ -13,6 +13,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from skrobust.certificates._exact_knn import exact_nearest_neighbor_radius
 from skrobust.certificates._knn import certify_nearest_neighbors
 from skrobust.certificates._lower_bound import down
+from skrobust.certificates._region import Region, refuse_difference
 from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
@@ -82,7 +83,8 @@ def certify_behind(
     """Certify a pipeline that was taken apart; see :func:`certify_lipschitz`."""
     y = column_or_1d(y)
     front = victim.front
-    budget = resolve_table(model_or_l2(threat_model), front.read(X))
+    table = front.read(X)
+    budget = resolve_table(model_or_l2(threat_model), table)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)
@@ -90,6 +92,7 @@ def certify_behind(
     prove = exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
     inner = prove(victim.tail, Z, y, **options)
     radius = _pulled_back(victim, inner, queries, budget)
+    _confirm(victim, Region(front, table, budget), y, inner.target, radius)
     status = inner.status.copy()
     status[np.isin(status, ("exact", "numerical_tie"))] = "certified"
     status[(status == "certified") & (radius == 0)] = "uncertified"
@@ -103,6 +106,24 @@ def certify_behind(
         feature_names=front.feature_names,
         target=inner.target,
     )
+
+
+def _confirm(
+    victim: LipschitzVictim, region: Region, y: np.ndarray, target: Any, radius: np.ndarray
+) -> None:
+    """Raise where the whole does not do what is proved of its parts, near the points too."""
+    region.check_maps(radius)
+    rows = np.flatnonzero(radius > 0)
+    if not len(rows):
+        return
+
+    stays = np.zeros((len(rows), region.raw.shape[1]))
+    for deltas in (stays, *region.samples(rows, np.zeros(len(rows), dtype=int), radius, 2)):
+        points, moved = region.move(rows, deltas)
+        predicted = np.asarray(victim.estimator.predict(points))
+        changed = predicted == target if target is not None else predicted != y[rows]
+        inside = region.budget.size(moved) <= radius[rows]
+        refuse_difference(victim.estimator, rows, changed & inside, moved)
 
 
 def _pulled_back(

@@ -195,6 +195,9 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
     def predict(self, X: Any) -> np.ndarray:
         """Return what the base classifier says most often of noisy copies, of `n_selection`.
 
+        A certificate is not about this prediction, but about the vote of all noisy copies, of which
+        these draws are a sample: near a tie they may elect another class.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
@@ -227,7 +230,10 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
         return votes / votes.sum(axis=1, keepdims=True)
 
     def certify(self, X: Any, y: Any = None) -> Certificate:
-        """Certify what the smoothed classifier says.
+        """Certify the vote of all noisy copies: the class that more than half of the noise gives.
+
+        Inside the radius this vote stays, with probability 1 − α over the draws. A single
+        :meth:`predict`, of `n_selection` draws, may differ from it.
 
         Parameters
         ----------

@@ -9,17 +9,22 @@ import numpy as np
 import torch
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from skrobust.certificates._region import Region, refuse_difference
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import FeatureBudget, ThreatModel
-from skrobust.threat_model._budget import stored_inside
 from skrobust.threat_model._model import resolve_table
 from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_labels
 from skrobust.victims import EmbeddedQueries, NearestNeighborRule
+from skrobust.victims._guard import is_exactly_known
 
 __all__ = ["Attack", "Attempt", "Request", "model_or_l2"]
+
+# predictions times training points up to which every point is confirmed, in several ways
+_ALL, _ROUNDS = 4_000_000, 4
+_FEWEST = 64  # points that are confirmed in any case
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +55,13 @@ class Request:
     Attributes
     ----------
     rule : NearestNeighborRule
-    predict : callable
-        The victim's own `predict`.
+    estimator : object
+        The victim, with its own `predict`.
     table : Table
         The points, in the container in which they were given.
     y : ndarray of shape (n_samples,)
+    own : bool
+        `y` is what the victim predicts.
     labels : ndarray of shape (n_samples,), int64
         `y` as indices into ``rule.classes``; -1 for a label that was not seen in fit.
     queries : EmbeddedQueries
@@ -65,9 +72,10 @@ class Request:
     """
 
     rule: NearestNeighborRule
-    predict: Callable[[Any], np.ndarray]
+    estimator: Any
     table: Table
     y: np.ndarray
+    own: bool
     labels: np.ndarray
     queries: EmbeddedQueries
     budget: FeatureBudget
@@ -78,7 +86,7 @@ class Request:
     def of(
         cls,
         rule: NearestNeighborRule,
-        predict: Callable[[Any], np.ndarray],
+        estimator: Any,
         X: Any,
         y: Any,
         threat_model: ThreatModel | None,
@@ -86,16 +94,11 @@ class Request:
         target: Any = None,
     ) -> Self:
         """Check what was given; the errors name the parameter."""
-        if rule.n_neighbors > len(rule.points):
-            raise ValueError(
-                f"n_neighbors={rule.n_neighbors} must be at most the number of training points, "
-                f"{len(rule.points)}."
-            )
         resolved = resolve_device(device)
-        y = column_or_1d(y)
         table = rule.read(X)
         budget = resolve_table(model_or_l2(threat_model), table)
-        queries = rule.embed(table)
+        queries, own = rule.embed(table), y is None
+        y = column_or_1d(estimator.predict(X) if own else y)
         budget.check_inside(queries.raw)
         check_consistent_length(queries.points, y)
         check_labels(y, rule.classes)
@@ -109,7 +112,7 @@ class Request:
                 raise ValueError(
                     f"target={target!r} must not be the label of a point to certify; y[{row}] is."
                 )
-        return cls(rule, predict, table, y, labels, queries, budget, resolved, wanted)
+        return cls(rule, estimator, table, y, own, labels, queries, budget, resolved, wanted)
 
     def compared(self) -> tuple[NearestNeighborRule, np.ndarray, int, int]:
         """Return the rule and labels whose bound is asked for, with its orders a and b.
@@ -135,41 +138,56 @@ class Request:
         moves = ((self.budget.scale > 0) & (lower < upper)).any(axis=1)
         return np.asarray(~moves | (self.rule.n_neighbors == len(self.rule.points)))
 
+    def predict(self, X: Any) -> np.ndarray:
+        """Ask the victim."""
+        return self.estimator.predict(X)
+
     def right(self) -> np.ndarray:
         """Return the mask of points that the victim predicts right."""
+        if self.own:  # asked again in another batch, it may decide a tie otherwise
+            return np.ones(len(self.y), dtype=bool)
         return np.asarray(self.predict(self.table.given) == self.y)
 
-    def status(self, radius: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
-        """Return the status of each point from its proved radius.
-
-        Parameters
-        ----------
-        radius : ndarray of shape (n_samples,)
-        right : ndarray of shape (n_samples,) of bool, default=None
-            Which predictions are right. None: a positive radius proves it, the victim is
-            asked about the others.
-        """
-        status = np.full(len(radius), "certified", dtype="<U13")
-        status[np.isinf(radius)] = "unreachable"
-        rows = np.flatnonzero(radius == 0)
-        if right is None:
-            right = radius > 0
-            if len(rows):
-                right[rows] = self.predict(safe_indexing(self.table.given, rows)) == self.y[rows]
-        status[rows] = "numerical_tie" if self.rule.n_neighbors == 1 else "uncertified"
-        status[~right] = "misclassified"
-        return status
+    @property
+    def region(self) -> Region:
+        """The points with what may be changed of them."""
+        return Region(self.rule, self.table, self.budget)
 
     def certificate(
         self, radius: np.ndarray, done: np.ndarray, right: np.ndarray | None = None, **more: Any
     ) -> Certificate:
-        """Return a certificate of proved radii; `done` masks the points that were reached."""
+        """Return a certificate of proved radii, confirmed by the victim.
+
+        Parameters
+        ----------
+        radius : ndarray of shape (n_samples,)
+        done : ndarray of shape (n_samples,) of bool
+            Which points were reached.
+        right : ndarray of shape (n_samples,) of bool, default=None
+            Which predictions are right. None asks the victim; where that takes long, and it is
+            scikit-learn's or ours to the last part, about points without a radius and a sample of
+            the others.
+        **more : dict
+            Of the certificate.
+
+        Raises
+        ------
+        ValueError
+            If the victim predicts anything else than what is proved.
+        """
         if right is None and (self.target is not None or self.constant.any()):
             # a radius proves that the target is not predicted, not that the label is
             right = self.right()
         if right is not None:
             radius = np.where(self.constant & right, np.inf, radius)
-        status = self.status(radius, right)
+        proved = np.where(done, radius, 0.0)
+        if right is None:
+            right = self._confirmed_right(proved)
+        elif self.target is None:
+            self._refuse((proved > 0) & ~right)
+        self.region.check_maps(np.where(right, proved, 0.0))
+        self._confirm_around(np.where(right, proved, 0.0))
+        status = self._status(radius, right)
         status[~done] = "interrupted"
         return Certificate(
             radius=np.where(done & (status != "misclassified"), radius, 0.0),
@@ -181,6 +199,53 @@ class Request:
             **more,
         )
 
+    def _status(self, radius: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Return the status of each point from its proved radius."""
+        status = np.full(len(radius), "certified", dtype="<U13")
+        status[np.isinf(radius)] = "unreachable"
+        unproved = "numerical_tie" if self.rule.n_neighbors == 1 else "uncertified"
+        status[radius == 0] = unproved
+        status[~right] = "misclassified"
+        return status
+
+    def _sample(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows to confirm: all, or some where that would take long."""
+        most = max(_FEWEST, _ALL // len(self.rule.points))
+        if len(rows) <= most or not is_exactly_known(self.estimator):
+            return rows
+        return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+
+    def _confirmed_right(self, radius: np.ndarray) -> np.ndarray:
+        """Return which points are right; raise where a point that is proved right is not."""
+        if self.own:
+            return self.right()
+        proved = radius > 0
+        rows = np.union1d(np.flatnonzero(~proved), self._sample(np.flatnonzero(proved)))
+        right = proved.copy()
+        if len(rows):
+            X = self.table.given
+            some = X if len(rows) == len(self.y) else safe_indexing(X, rows)
+            right[rows] = self.predict(some) == self.y[rows]
+        self._refuse(proved & ~right)
+        return right
+
+    def _confirm_around(self, radius: np.ndarray) -> None:
+        """Raise where the victim changes a prediction within a proved radius."""
+        rows = self._sample(np.flatnonzero(radius > 0))
+        if not len(rows):
+            return
+        n_asked = max(1, len(rows) * len(self.rule.points))
+        rounds = int(np.clip(_ALL // n_asked, 1, _ROUNDS))
+        region, labels = self.region, self.labels[rows]
+        for deltas in region.samples(rows, labels, radius, rounds):
+            found = self.attack(rows, deltas)
+            inside = self.budget.size(found.moved) <= radius[rows]
+            refuse_difference(self.estimator, rows, found.success & inside, found.moved)
+
+    def _refuse(self, wrong: np.ndarray) -> None:
+        moved = np.zeros((len(wrong), 1))
+        refuse_difference(self.estimator, np.arange(len(wrong)), wrong, moved)
+
     def attack(self, rows: np.ndarray, deltas: np.ndarray) -> Attempt:
         """Perturb some points and ask the victim.
 
@@ -189,16 +254,8 @@ class Request:
         rows : ndarray of shape (n,)
         deltas : ndarray of shape (n, n_features)
         """
-        raw = self.queries.raw[rows]
-        lower, upper = self.budget.box(raw)
-        points = np.clip(raw + deltas, lower, upper)
-        points = np.where(deltas == 0, raw, stored_inside(points, lower, upper, self.table.single))
-        moved = points - raw
-        # to the last bit: X + moved stays inside the bounds
-        for _ in range(4):
-            outside = (raw + moved < lower) | (raw + moved > upper)
-            moved[outside] = np.nextafter(moved[outside], 0.0)
-        predicted = self.predict(self.table.rebuild(points, rows))
+        points, moved = self.region.move(rows, deltas)
+        predicted = self.predict(points)
         if self.target is None:
             return Attempt(predicted != self.y[rows], moved, predicted)
         return Attempt(predicted == self.rule.classes[self.target], moved, predicted)

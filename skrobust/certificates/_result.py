@@ -7,7 +7,11 @@ import numpy as np
 
 from skrobust.utils._validation import check_one_eps
 
-__all__ = ["Certificate"]
+__all__ = ["Certificate", "SoundnessError"]
+
+
+class SoundnessError(RuntimeError):
+    """A certificate is larger than a perturbation that was found: one of them is wrong."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

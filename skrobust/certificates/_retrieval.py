@@ -25,6 +25,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.certificates._center_smoothing import CenterSmoothing
 from skrobust.certificates._lower_bound import down
+from skrobust.certificates._region import Region
 from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
@@ -37,6 +38,7 @@ from skrobust.victims import (
     as_lipschitz_victim,
     as_nearest_neighbor_rule,
 )
+from skrobust.victims._guard import refuse_overrides
 from skrobust.victims._lipschitz import unwrapped
 
 __all__ = ["certify_retrieval"]
@@ -84,7 +86,8 @@ def certify_retrieval(
     Raises
     ------
     TypeError, ValueError
-        If nothing is proved of such a metric, or the gallery of a smoothed one may change.
+        If nothing is proved of such a metric, the gallery of a smoothed one may change, or all
+        labels are different.
 
     Examples
     --------
@@ -100,12 +103,19 @@ def certify_retrieval(
     if not hasattr(metric, "transform"):
         raise TypeError(f"metric must be a fitted transformer; got {metric!r}.")
     y = column_or_1d(y)
+    if len(y) > 1 and len(np.unique(y)) == len(y):
+        raise ValueError(
+            f"y must hold classes that items share; its {len(y)} labels are all different, so that "
+            "no query has an item of its class."
+        )
     inside = unwrapped(metric)
     if isinstance(inside, CenterSmoothing):
+        refuse_overrides(inside, CenterSmoothing, ("transform",), "certify its parent")
         return _smoothed(inside, X, y, threat_model, gallery_eps)
     victim = _victim(metric, X, y)
     front = victim.front
-    budget = resolve_table(model_or_l2(threat_model), front.read(X))
+    table = front.read(X)
+    budget = resolve_table(model_or_l2(threat_model), table)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)
@@ -127,6 +137,7 @@ def certify_retrieval(
         radius, right = _bounds(Z, y, slack, _Images(Z * stretch, 2.0, 0.0, stretch))
     else:
         radius, right = np.zeros(len(Z)), _to_other_class(Z, y)[1]
+    Region(front, table, budget).check_maps(np.where(right, radius, 0.0))
     # where the gallery moves, even a query that stays is proved right by a radius alone
     unproved = "abstained" if gallery_eps > 0 else "uncertified"
     status = np.where(radius > 0, "certified", unproved).astype("<U13")

@@ -305,9 +305,7 @@ class AdversarialClustering(
         ValueError
             If the metric is not an affine map of X, or the algorithm is not "kmeans".
         """
-        found = certify_nearest_neighbors(
-            self, X, self.predict(X), threat_model=threat_model, **kwargs
-        )
+        found = certify_nearest_neighbors(self, X, None, threat_model=threat_model, **kwargs)
         return found.radius
 
     def _as_victim(self) -> NearestNeighborRule:

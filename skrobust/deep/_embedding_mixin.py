@@ -1,6 +1,5 @@
 """What a fitted deep metric offers: embeddings, distances, gradients."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,24 +25,12 @@ __all__ = ["Branch", "EmbeddingMixin"]
 _CHUNK_CPU, _CHUNK_CUDA = 64, 512
 
 
-def _digest(module: nn.Module) -> str:
-    """Return a fingerprint of a module's layers and weights."""
-    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()]
-    own = ["forward" in vars(part) for part in module.modules()]
-    text = repr((module, hooks, own))
-    found = hashlib.sha1(text.encode(), usedforsecurity=False)
-    for value in module.state_dict().values():
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
 class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Methods of an estimator whose ``module_`` embeds what ``layout_`` hands it."""
 
     module_: nn.Module
     layout_: InputLayout
     embedding_dim_: int
-    _bounded: tuple[str, LipschitzBound]
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed points.
@@ -194,11 +181,11 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return LipschitzMap(bound.lipschitz, bound.rounding)
 
     def _bound(self) -> LipschitzBound:
-        """Return the bound of the weights that are there, whoever changed them since."""
-        digest = _digest(self.module_)
-        if self.__dict__.get("_bounded", (None, None))[0] != digest:
-            self._bounded = digest, lipschitz_bound(self.module_, self.layout_.input_shape)
-        return self._bounded[1]
+        """Return the bound of the network as it is now: weights, layers and their attributes.
+
+        Nothing is stored: what changed since, be it no tensor, would not be noticed.
+        """
+        return lipschitz_bound(self.module_, self.layout_.input_shape)
 
     def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Tell the victims package how a point becomes an embedding."""

@@ -19,7 +19,12 @@ from skrobust.attacks import (
     NoiseAttack,
 )
 from skrobust.attacks._base import check_same_model, read_table, resolve_budget
-from skrobust.certificates import CenterSmoothing, Certificate, RandomizedSmoothingClassifier
+from skrobust.certificates import (
+    CenterSmoothing,
+    Certificate,
+    RandomizedSmoothingClassifier,
+    SoundnessError,
+)
 from skrobust.certify import certify
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._report_html import report_html
@@ -36,10 +41,6 @@ __all__ = ["RobustnessReport", "SoundnessError", "robustness_report"]
 
 
 _COLUMNS = ("clean", "worst attack (upper bound)", "certified (lower bound)")
-
-
-class SoundnessError(RuntimeError):
-    """A certificate is larger than a perturbation that was found: one of them is wrong."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -175,14 +175,13 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
         Certificate
         """
         check_is_fitted(self)
-        labels = self.predict(X) if y is None else y
         certify = (
             certify_nearest_neighbors if self.method == "bound" else exact_nearest_neighbor_radius
         )
         return certify(
             self,
             X,
-            labels,
+            y,
             threat_model=self.threat_model,
             target=target,
             device=self.device,

@@ -73,7 +73,7 @@ def differentiable_scores(estimator: Any) -> Scores:
     if hasattr(estimator, "_differentiable_scores"):
         return estimator._differentiable_scores()
     if hasattr(estimator, "_as_victim"):
-        return NeighborScores(as_nearest_neighbor_rule(estimator))
+        return _neighbor_scores(estimator)
     if isinstance(getattr(estimator, "module_", None), torch.nn.Module):  # a skorch net
         return ModuleScores(estimator.module_, estimator.classes_)
     raise NotDifferentiableError(
@@ -118,7 +118,16 @@ def _(estimator: NearestCentroid) -> Scores:
 
 @differentiable_scores.register
 def _(estimator: KNeighborsClassifier) -> Scores:
-    return NeighborScores(as_nearest_neighbor_rule(estimator))
+    return _neighbor_scores(estimator)
+
+
+def _neighbor_scores(estimator: Any) -> Scores:
+    try:
+        return NeighborScores(as_nearest_neighbor_rule(estimator))
+    except TypeError as error:  # it predicts in its own way
+        raise NotDifferentiableError(
+            f"{error} Without gradients, use a black-box attack such as HopSkipJump."
+        ) from error
 
 
 @differentiable_scores.register

@@ -1,8 +1,6 @@
 """From a fitted scikit-learn object to one nearest-neighbour rule."""
 
 from dataclasses import replace
-from functools import singledispatch
-from inspect import getattr_static
 from typing import Any
 
 import numpy as np
@@ -14,15 +12,40 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.utils._sklearn import BaseSearchCV, knn_training_data
+from skrobust.victims._guard import guarded_dispatch
 from skrobust.victims._rule import NearestNeighborRule, check_size
 from skrobust.victims._steps import active_steps, step_map
 
 __all__ = ["as_nearest_neighbor_rule"]
 
 _EUCLIDEAN = ("euclidean", "l2", "sqeuclidean")
+_TRIED = 8  # training points whose distances a search tree is asked for
 
 
-@singledispatch
+def _check_rule(rule: Any, estimator: Any) -> None:
+    """Raise where a rule makes no sense, as it may where attributes were set after fit."""
+    name = type(estimator).__name__
+    if not isinstance(rule, NearestNeighborRule):
+        raise TypeError(f"{name} must give a NearestNeighborRule; got {type(rule).__name__}.")
+    K: Any = rule.n_neighbors
+    n, classes = len(rule.points), rule.classes
+    if not isinstance(K, (int, np.integer)) or K < 1:
+        raise ValueError(f"n_neighbors of {name} must be an integer >= 1; got {K!r}.")
+    if n < K:
+        raise ValueError(f"n_neighbors={K} must be at most the number of training points, {n}.")
+    used = np.isin(rule.labels, np.arange(len(classes)))
+    if len(rule.labels) != n or not used.all():
+        raise ValueError(
+            f"{name} holds {n} points, {len(rule.labels)} labels and {len(classes)} classes that "
+            "do not fit together; fit it again."
+        )
+    if not (classes[:-1] < classes[1:]).all():
+        raise ValueError(
+            f"classes_ of {name} must be sorted and different, as fit leaves them; got {classes!r}."
+        )
+
+
+@guarded_dispatch("_as_victim", "predict", check=_check_rule)
 def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
     """Fold a fitted classifier into one nearest-neighbour rule in raw feature space.
 
@@ -41,7 +64,8 @@ def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
     Raises
     ------
     TypeError
-        If the object is no nearest-neighbour classifier.
+        If the object is no nearest-neighbour classifier, or replaces a method of the one that it
+        inherits from, so that nothing is known of its predictions.
     ValueError
         If its metric, weights or data are not supported, or a step is not affine
         (``NotAffineError``, naming the step).
@@ -74,7 +98,6 @@ def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register
 def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
     check_is_fitted(estimator)
-    _refuse_overrides(estimator, KNeighborsClassifier, ("predict", "kneighbors"))
     if estimator.weights not in ("uniform", None):
         raise ValueError(
             f"KNeighborsClassifier(weights={estimator.weights!r}) cannot be certified: a vote "
@@ -85,6 +108,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
         raise ValueError("KNeighborsClassifier was fitted on sparse data; fit it on a dense array.")
     if y.ndim != 1:
         raise ValueError("KNeighborsClassifier has several outputs; only one is supported.")
+    single = np.asarray(X).dtype == np.float32  # or a tree's own points, of no dtype
     points, root = np.asarray(X, dtype=np.float64), _metric_root(estimator)
     if not _still_fitted(estimator):
         raise ValueError(
@@ -92,6 +116,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
             f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
             "and its predictions follow now one, now the other; fit it again."
         )
+    _check_tree(estimator, points, root)
     check_size(points)
     return NearestNeighborRule(
         points=points if root is None else points @ root.T,
@@ -99,8 +124,8 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
         labels=np.asarray(y, dtype=np.int64),
         classes=estimator.classes_,
         n_neighbors=estimator.n_neighbors,
-        n_features_in=estimator.n_features_in_,
-        single=X.dtype == np.float32,
+        n_features_in=points.shape[1],  # also of a tree that fit was given
+        single=single,
         metric_root=root,
         feature_names=getattr(estimator, "feature_names_in_", None),
     )
@@ -109,7 +134,6 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register
 def _(estimator: NearestCentroid) -> NearestNeighborRule:
     check_is_fitted(estimator)
-    _refuse_overrides(estimator, NearestCentroid, ("predict",))
     if estimator.metric not in _EUCLIDEAN:
         raise ValueError(
             f"NearestCentroid(metric={estimator.metric!r}) cannot be certified; use 'euclidean'."
@@ -127,8 +151,6 @@ def _(estimator: NearestCentroid) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register(MiniBatchKMeans)
 def _(estimator: Any) -> NearestNeighborRule:
     check_is_fitted(estimator)
-    base = KMeans if isinstance(estimator, KMeans) else MiniBatchKMeans
-    _refuse_overrides(estimator, base, ("predict",))
     centers = estimator.cluster_centers_
     return _nearest(estimator, centers, np.arange(len(centers)), expands=True)
 
@@ -136,7 +158,6 @@ def _(estimator: Any) -> NearestNeighborRule:
 @as_nearest_neighbor_rule.register
 def _(estimator: Pipeline) -> NearestNeighborRule:
     check_is_fitted(estimator)
-    _refuse_overrides(estimator, Pipeline, ("predict",))
     rule = as_nearest_neighbor_rule(estimator.steps[-1][1])
     steps = active_steps(estimator.steps[:-1])
     maps = [step_map(name, step) for name, step in steps]
@@ -181,15 +202,30 @@ def _nearest(
     )
 
 
-def _refuse_overrides(estimator: Any, base: type, methods: tuple[str, ...]) -> None:
-    """Refuse a subclass that predicts in its own way and does not say how."""
-    for method in methods:
-        if getattr_static(type(estimator), method) is not getattr_static(base, method):
-            raise TypeError(
-                f"{type(estimator).__name__} overrides {base.__name__}.{method}, so nothing is "
-                "known of its predictions; give it a method _as_victim(), or register it with "
-                "skrobust.victims.as_nearest_neighbor_rule.register."
-            )
+def _check_tree(estimator: KNeighborsClassifier, points: np.ndarray, root: Any) -> None:
+    """Raise where a search tree does not hold the training points, or measures otherwise.
+
+    A tree has its own copy of the points, or is one that was given to `fit`, with its metric.
+    """
+    tree = getattr(estimator, "_tree", None)
+    if tree is None:
+        return
+    if not np.array_equal(np.asarray(tree.data), points):
+        raise ValueError(
+            f"the training points of {type(estimator).__name__} were changed in place after fit, "
+            "and its search tree holds the old ones; fit it again, on a copy."
+        )
+    few = points[:: max(1, len(points) // _TRIED)][:_TRIED]
+    found, rows = tree.query(few, k=min(len(points), _TRIED**2))
+    apart = few[:, None] - points[rows]
+    if root is not None:
+        apart = apart @ root.T
+    expected = np.linalg.norm(apart, axis=2)
+    if not np.allclose(found, expected, rtol=1e-5, atol=1e-5 * float(expected.max())):
+        raise ValueError(
+            f"{type(estimator).__name__} was fitted on a search tree with another metric than "
+            f"metric={estimator.metric!r}; fit it on the points."
+        )
 
 
 def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.threat_model import FeatureBudget
 from skrobust.utils._sklearn import BaseSearchCV
 from skrobust.victims._affine import AffineMap
+from skrobust.victims._guard import ask, refuse_overrides
 from skrobust.victims._rule import EmbeddedQueries, NearestNeighborRule
 from skrobust.victims._steps import active_steps, step_map
 
@@ -65,12 +66,15 @@ class LipschitzVictim:
         Of the step.
     tail : fitted estimator
         A nearest-neighbour classifier or clusterer on the outputs of the step.
+    estimator : fitted estimator
+        The whole that was taken apart.
     """
 
     front: NearestNeighborRule
     step: Any
     map: LipschitzMap
     tail: Any
+    estimator: Any = None
 
     def embed(self, X: Any) -> tuple[EmbeddedQueries, Any]:
         """Return what the step gets, and what the tail gets, of shape (n_samples, n_outputs).
@@ -131,7 +135,14 @@ def as_lipschitz_victim(estimator: Any) -> LipschitzVictim | None:
     NotAffineError
         If a step in front of the network is not affine.
     """
-    parts = split_at(estimator, lambda step: getattr(step, "_lipschitz_map", _none)() is not None)
+    bounds: list[LipschitzMap] = []
+
+    def bounded(step: Any) -> bool:
+        known = ask(step, "_lipschitz_map", "transform")
+        bounds.extend([] if known is None else [known])
+        return known is not None
+
+    parts = split_at(estimator, bounded)
     if parts is None:
         return None
     steps, step, tail = parts
@@ -153,11 +164,7 @@ def as_lipschitz_victim(estimator: Any) -> LipschitzVictim | None:
         maps=maps,
         feature_names=getattr(first, "feature_names_in_", None),
     )
-    return LipschitzVictim(front, step, step._lipschitz_map(), tail)
-
-
-def _none() -> None:
-    return None
+    return LipschitzVictim(front, step, bounds[0], tail, estimator)
 
 
 def without_wrappers(estimator: Any) -> Any:
@@ -166,8 +173,15 @@ def without_wrappers(estimator: Any) -> Any:
     Parameters
     ----------
     estimator : fitted estimator
+
+    Raises
+    ------
+    TypeError
+        If one of them predicts or transforms in its own way.
     """
     while isinstance(estimator, (FrozenEstimator, BaseSearchCV)):
+        known = FrozenEstimator if isinstance(estimator, FrozenEstimator) else BaseSearchCV
+        refuse_overrides(estimator, known, ("predict", "transform"), "use what is inside")
         inner = "estimator" if isinstance(estimator, FrozenEstimator) else "best_estimator_"
         if not hasattr(estimator, inner):
             raise ValueError(f"{type(estimator).__name__} must be fitted, with refit.")
@@ -183,7 +197,8 @@ def unwrapped(estimator: Any) -> Any:
     estimator : fitted estimator
     """
     inside = without_wrappers(estimator)
-    return inside._as_pipeline() if hasattr(inside, "_as_pipeline") else inside
+    pipeline = ask(inside, "_as_pipeline", "predict")
+    return inside if pipeline is None else pipeline
 
 
 def split_at(
@@ -214,6 +229,7 @@ def _flat(estimator: Any) -> list[tuple[str, Any]]:
     """Return the steps of a pipeline, those of pipelines inside it too."""
     if not isinstance(estimator, Pipeline):
         return [("estimator", estimator)]
+    refuse_overrides(estimator, Pipeline, ("predict", "transform"), "use a Pipeline")
     found = []
     for name, step in active_steps(estimator.steps):
         inner = _flat(unwrapped(step)) if isinstance(unwrapped(step), Pipeline) else [(name, step)]

@@ -1,7 +1,7 @@
 """Affine maps of fitted transformers: what they publish, confirmed by probing `transform`."""
 
 from dataclasses import replace
-from functools import reduce, singledispatch
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from skrobust.utils._sklearn import column_transformer_blocks
 from skrobust.victims._affine import DOUBLE, SINGLE, AffineFunction, AffineMap, NotAffineError
+from skrobust.victims._guard import guarded_dispatch
 
 __all__ = ["active_steps", "affine_map", "step_map"]
 
 
-@singledispatch
+@guarded_dispatch("_affine_map", "transform", NotAffineError)
 def affine_map(step: Any) -> AffineMap:
     """Return the affine map that a fitted transformer publishes.
 
@@ -45,7 +46,8 @@ def affine_map(step: Any) -> AffineMap:
     Raises
     ------
     NotAffineError
-        If the step is not affine, or not known to be.
+        If the step is not affine, or not known to be: a subclass that replaces `transform` is
+        not, unless it has its own ``_affine_map()`` or is registered itself.
     """
     if hasattr(step, "_affine_map"):
         return AffineMap(*step._affine_map())
@@ -170,11 +172,12 @@ def _(step: FeatureUnion) -> AffineMap:
         if not (isinstance(child, str) and child == "drop")
     ]
     known = [child.n_features_in_ for _, child in kept if hasattr(child, "n_features_in_")]
-    n_inputs = known[0] if known else step.n_features_in_
+    if not known:
+        raise NotAffineError("FeatureUnion passes everything through; leave it out.")
+    n_inputs = known[0]
     blocks, start = [], 0
     for name, child in kept:
-        passed = child is None or (isinstance(child, str) and child == "passthrough")
-        block = AffineMap.identity(n_inputs) if passed else step_map(name, child)
+        block = AffineMap.identity(n_inputs) if _passes(child) else step_map(name, child)
         stop = start + len(block.matrix)
         blocks.append((block, np.arange(n_inputs), slice(start, stop)))
         start = stop
@@ -189,8 +192,7 @@ def _(step: ColumnTransformer) -> AffineMap:
     for name, child, inputs, outputs in column_transformer_blocks(step):
         if len(inputs) == 0:
             continue
-        passed = isinstance(child, str) and child == "passthrough"
-        block = AffineMap.identity(len(inputs)) if passed else step_map(name, child)
+        block = AffineMap.identity(len(inputs)) if _passes(child) else step_map(name, child)
         blocks.append((block, inputs, outputs))
         n_outputs = max(n_outputs, outputs.stop)
     return AffineMap.stacked(blocks, n_outputs, step.n_features_in_)
@@ -198,11 +200,16 @@ def _(step: ColumnTransformer) -> AffineMap:
 
 def active_steps(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Return the steps of a pipeline that are not passed through."""
-    return [
-        (name, step)
-        for name, step in steps
-        if step is not None and not (isinstance(step, str) and step == "passthrough")
-    ]
+    return [(name, step) for name, step in steps if not _passes(step)]
+
+
+def _passes(step: Any) -> bool:
+    """Return whether a step is none, or a pipeline of none, which knows no number of features."""
+    if isinstance(step, FrozenEstimator):
+        step = step.estimator
+    if type(step) is Pipeline:
+        return not active_steps(step.steps)
+    return step is None or (isinstance(step, str) and step == "passthrough")
 
 
 def step_map(name: str, step: Any) -> AffineMap:

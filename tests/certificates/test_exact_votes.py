@@ -138,7 +138,7 @@ def test_one_neighbour_by_both_searches():
 
     X_train, y_train, X, y = problems(np.random.default_rng(1), "random", 80, 20)
     knn = KNeighborsClassifier(1).fit(X_train, y_train)
-    request = Request.of(as_nearest_neighbor_rule(knn), knn.predict, X, y, None, "cpu")
+    request = Request.of(as_nearest_neighbor_rule(knn), knn, X, y, None, "cpu")
     sides, _, _ = _votes(request, 1e-7, 1000, None, 0)
     cells = exact_nearest_neighbor_radius(knn, X, y)
     right = cells.correct

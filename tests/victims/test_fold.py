@@ -146,9 +146,19 @@ class Clipping(StandardScaler):
         return np.clip(super().transform(X), -3, 3)
 
 
-def test_a_subclass_that_is_not_affine_is_found_by_probing():
+class Vouching(Clipping):
+    """One that says it does."""
+
+    def _affine_map(self):
+        return np.diag(1 / self.scale_), -self.mean_ / self.scale_
+
+
+def test_a_subclass_that_is_not_affine_is_found():
     model = make_pipeline(Clipping(), KNeighborsClassifier()).fit(X, Y)
-    with pytest.raises(NotAffineError, match=r"'clipping'.*not the affine map"):
+    with pytest.raises(NotAffineError, match=r"'clipping'.*overrides StandardScaler.transform"):
+        as_nearest_neighbor_rule(model)
+    model = make_pipeline(Vouching(), KNeighborsClassifier()).fit(X, Y)
+    with pytest.raises(NotAffineError, match=r"'vouching'.*not the affine map"):
         as_nearest_neighbor_rule(model)
 
 
