@@ -116,8 +116,8 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
             f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
             "and its predictions follow now one, now the other; fit it again."
         )
-    _check_tree(estimator, points, root)
     check_size(points)
+    _check_tree(estimator, points, root)
     return NearestNeighborRule(
         points=points if root is None else points @ root.T,
         magnitudes=np.linalg.norm(points, axis=1) * (1 if root is None else np.linalg.norm(root)),
@@ -203,29 +203,52 @@ def _nearest(
 
 
 def _check_tree(estimator: KNeighborsClassifier, points: np.ndarray, root: Any) -> None:
-    """Raise where a search tree does not hold the training points, or measures otherwise.
+    """Raise where a search tree is of other points than those there are, or measures otherwise.
 
-    A tree has its own copy of the points, or is one that was given to `fit`, with its metric.
+    A tree may hold a copy of the points, or the points themselves, which were moved out of its
+    nodes; one that was given to `fit` has its own metric.
     """
     tree = getattr(estimator, "_tree", None)
     if tree is None:
         return
-    if not np.array_equal(np.asarray(tree.data), points):
-        raise ValueError(
-            f"the training points of {type(estimator).__name__} were changed in place after fit, "
-            "and its search tree holds the old ones; fit it again, on a copy."
-        )
+    same = np.array_equal(np.asarray(tree.data), points)
     few = points[:: max(1, len(points) // _TRIED)][:_TRIED]
     found, rows = tree.query(few, k=min(len(points), _TRIED**2))
     apart = few[:, None] - points[rows]
     if root is not None:
         apart = apart @ root.T
     expected = np.linalg.norm(apart, axis=2)
-    if not np.allclose(found, expected, rtol=1e-5, atol=1e-5 * float(expected.max())):
+    if same and not np.allclose(found, expected, rtol=1e-5, atol=1e-5 * float(expected.max())):
         raise ValueError(
             f"{type(estimator).__name__} was fitted on a search tree with another metric than "
             f"metric={estimator.metric!r}; fit it on the points."
         )
+    if not same or _left_nodes(tree, points, root):
+        raise ValueError(
+            f"the training points of {type(estimator).__name__} were changed in place after fit, "
+            "and its search tree knows the old ones; fit it again, on a copy."
+        )
+
+
+def _left_nodes(tree: Any, points: np.ndarray, root: Any) -> bool:
+    """Return whether a point lies outside a node of the tree that holds it."""
+    _, order, nodes, bounds = map(np.asarray, tree.get_arrays())
+    for k, node in enumerate(nodes):
+        inside = points[order[node["idx_start"] : node["idx_end"]]]
+        if not len(inside):
+            continue
+        if len(bounds) == 2:  # a k-d tree: the ends of a box
+            if (inside < bounds[0, k]).any() or (inside > bounds[1, k]).any():
+                return True
+            continue
+        apart = inside - bounds[0, k]  # a ball tree: centers
+        if root is not None:
+            apart = apart @ root.T
+        radius = node["radius"] + 1e-6 * np.linalg.norm(apart, axis=1)
+        slack = 1e-9 * np.abs(bounds[0, k]).max() * (1 if root is None else np.linalg.norm(root))
+        if (np.linalg.norm(apart, axis=1) > radius + slack).any():
+            return True
+    return False
 
 
 def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
