@@ -30,7 +30,8 @@ class ClusteringAttackResult:
     labels, labels_adv : ndarray of shape (n_samples,)
         Clusters of the clean points, and after the attack.
     scores : dict of str to dict of str to float
-        ``"nmi"``, ``"ami"`` and ``"f1"`` against the true labels: ``"clean"`` of all points, then
+        ``"nmi"``, ``"ami"`` and ``"f1"`` against the true labels, in which noise is no cluster
+        (see :func:`skrobust.metrics.pairwise_f1`): ``"clean"`` of all points, then
         after the attack of ``"all"``, and of the ``"touched"`` and the ``"untouched"`` ones where
         there are any; ``"untouched_clean"`` is what the latter had before.
     found : EmbeddingAttackResult

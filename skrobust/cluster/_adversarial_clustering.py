@@ -46,6 +46,7 @@ from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
 __all__ = ["AdversarialClustering"]
 
 _WITH_CENTERS = ("kmeans", "spherical_kmeans")
+_WITH_NUMBER = (*_WITH_CENTERS, "agglomerative")
 _COUNTED = 10_000  # points among which different ones are counted
 
 
@@ -70,10 +71,13 @@ class AdversarialClustering(
         :class:`~skrobust.AdversarialDeepMetric`, PCA, a Pipeline. It is fitted as a clone, unless
         in a ``FrozenEstimator``. None takes the points as they are.
     n_clusters : int, default=8
-        Not used by "hdbscan".
-    algorithm : {"kmeans", "spherical_kmeans", "agglomerative", "hdbscan"}, default="kmeans"
+        Not used by "hdbscan" and by a clusterer of one's own.
+    algorithm : {"kmeans", "spherical_kmeans", "agglomerative", "hdbscan"} or clusterer, \
+            default="kmeans"
         "spherical_kmeans" divides embeddings and centers by their norms; "agglomerative" (Ward)
-        and "hdbscan" are scikit-learn's, and have no rule for new points.
+        and "hdbscan" are scikit-learn's, with their defaults, and have no rule for new points. A
+        clusterer with parameters, as ``HDBSCAN(min_cluster_size=20)``, is fitted as a clone on the
+        embeddings; a search reaches them as ``algorithm__min_cluster_size``.
     center : {"mean", "median", "trimmed"}, default="mean"
         Of a cluster, for "kmeans": "median" takes that of each coordinate, "trimmed" leaves the
         farthest points out, from five times as many starts.
@@ -101,7 +105,7 @@ class AdversarialClustering(
     metric_ : transformer or None
         The fitted metric.
     labels_ : ndarray of shape (n_samples,)
-        Cluster of each point; -1 for points that "hdbscan" takes for noise.
+        Cluster of each point; -1 for points that the algorithm takes for noise.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         In the space of the metric. Where the algorithm has none: the means of the clusters, or
         of all points where all are noise.
@@ -110,7 +114,8 @@ class AdversarialClustering(
     n_iter_ : int
         Iterations of k-means, else 1.
     scores_ : dict of str to float
-        ``"nmi"``, ``"ami"`` and ``"f1"`` against the labels that `fit` was given.
+        ``"nmi"``, ``"ami"`` and ``"f1"`` against the labels that `fit` was given; noise is no
+        cluster there.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Where the columns of X had names.
@@ -131,7 +136,10 @@ class AdversarialClustering(
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "metric": [HasMethods(["fit", "transform"]), None],
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "algorithm": [StrOptions({*_WITH_CENTERS, "agglomerative", "hdbscan"})],
+        "algorithm": [
+            StrOptions({*_WITH_CENTERS, "agglomerative", "hdbscan"}),
+            HasMethods(["fit_predict"]),
+        ],
         "center": [StrOptions({"mean", "median", "trimmed"})],
         "trim": [Interval(Real, 0, 1, closed="left")],
         "backend": [StrOptions({"auto", "faiss", "sklearn"})],
@@ -151,7 +159,7 @@ class AdversarialClustering(
         metric: Any = None,
         n_clusters: int = 8,
         *,
-        algorithm: str = "kmeans",
+        algorithm: Any = "kmeans",
         center: str = "mean",
         trim: float = 0.1,
         backend: str = "auto",
@@ -202,7 +210,7 @@ class AdversarialClustering(
             )
         gpu = resolve_device(self.device).type == "cuda"
         checked = self._check(X, reset=True)
-        if self.algorithm != "hdbscan" and len(checked) < self.n_clusters:
+        if self.algorithm in _WITH_NUMBER and len(checked) < self.n_clusters:
             raise ValueError(
                 f"n_clusters={self.n_clusters} must be at most the number of points; got "
                 f"n_samples={len(checked)}."
@@ -219,11 +227,10 @@ class AdversarialClustering(
             self._fit_centers(Z, gpu)
             nearest = self.labels_
         else:
-            agglomerative = self.algorithm == "agglomerative"
-            model = (
-                AgglomerativeClustering(self.n_clusters) if agglomerative else HDBSCAN(copy=True)
-            )
-            self.labels_ = model.fit_predict(Z).astype(np.int32)
+            found = np.asarray(self._clusterer().fit_predict(Z))
+            # numbered from 0 without gaps, whatever the clusterer's own numbers are
+            self.labels_ = np.searchsorted(np.unique(found[found >= 0]), found).astype(np.int32)
+            self.labels_[found < 0] = -1
             groups = [Z[self.labels_ == c] for c in range(self.labels_.max() + 1)] or [Z]
             self.cluster_centers_ = np.stack([group.mean(axis=0) for group in groups])
             self.n_iter_ = 1
@@ -368,6 +375,14 @@ class AdversarialClustering(
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+    def _clusterer(self) -> Any:
+        """Return what clusters embeddings where the package does not do it itself."""
+        if self.algorithm == "agglomerative":
+            return AgglomerativeClustering(self.n_clusters)
+        if self.algorithm == "hdbscan":
+            return HDBSCAN(copy=True)
+        return clone(self.algorithm)
 
     def _check(self, X: Any, reset: bool = False) -> Any:
         return validate_data(self, X, reset=reset, allow_nd=True, dtype=[np.float64, np.float32])

@@ -7,6 +7,10 @@ With n_ij the points of class j in cluster i,
     F1 = 2 P R / (P + R).
 
 With weights of points, n_ij is their sum and a pair counts the product of its two weights.
+
+A point that a clusterer takes for noise (label -1, as in scikit-learn) is in no cluster: it is
+together with none in F1, and has no part in the mutual information, which is that of the other
+points times their share. As one cluster, noise would be praised: F1 = .66 for two classes.
 """
 
 from typing import Any
@@ -26,20 +30,25 @@ def agreement(labels_true: Any, labels_pred: Any, sample_weight: Any = None) -> 
     Parameters
     ----------
     labels_true, labels_pred : array-like of shape (n_samples,)
-        Classes and clusters.
+        Classes and clusters; -1 in the latter is noise.
     sample_weight : array-like of shape (n_samples,), default=None
         With weights there is no ``"ami"``: what it expects by chance is a mean over permutations
         of points that count alike.
     """
-    if sample_weight is not None:
-        return {
-            "nmi": _weighted_nmi(labels_true, labels_pred, sample_weight),
-            "f1": pairwise_f1(labels_true, labels_pred, sample_weight=sample_weight),
-        }
+    true, pred = column_or_1d(labels_true), column_or_1d(labels_pred)
+    f1 = pairwise_f1(true, pred, sample_weight=sample_weight)
+    weight = check_weight(sample_weight, len(true))
+    inside = ~_noise(pred)
+    share = float(np.average(inside, weights=weight))
+    if share == 0:
+        return {"nmi": 0.0, "f1": f1} if weight is not None else {"nmi": 0.0, "ami": 0.0, "f1": f1}
+    true, pred = true[inside], pred[inside]
+    if weight is not None:
+        return {"nmi": share * _weighted_nmi(true, pred, weight[inside]), "f1": f1}
     return {
-        "nmi": float(normalized_mutual_info_score(labels_true, labels_pred)),
-        "ami": float(adjusted_mutual_info_score(labels_true, labels_pred)),
-        "f1": float(pairwise_f1(labels_true, labels_pred)),
+        "nmi": share * float(normalized_mutual_info_score(true, pred)),
+        "ami": share * float(adjusted_mutual_info_score(true, pred)),
+        "f1": f1,
     }
 
 
@@ -49,7 +58,7 @@ def pairwise_f1(labels_true: Any, labels_pred: Any, *, sample_weight: Any = None
     Parameters
     ----------
     labels_true, labels_pred : array-like of shape (n_samples,)
-        Classes and clusters.
+        Classes and clusters; -1 in the latter is noise, each point of which is by itself.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of points, ≥ 0: a pair counts the product of its two. None counts all alike.
 
@@ -68,7 +77,7 @@ def pairwise_f1(labels_true: Any, labels_pred: Any, *, sample_weight: Any = None
     check_consistent_length(labels_true, labels_pred)
     weight = check_weight(sample_weight, len(labels_true))
     weight = np.ones(len(labels_true)) if weight is None else weight / weight.max()
-    true, pred, both = _codes(labels_true[weight > 0], labels_pred[weight > 0])
+    true, pred, both = _codes(labels_true[weight > 0], _apart(labels_pred[weight > 0]))
     weight = weight[weight > 0]
 
     def pairs(codes: np.ndarray) -> float:
@@ -81,6 +90,20 @@ def pairwise_f1(labels_true: Any, labels_pred: Any, *, sample_weight: Any = None
     if together == 0:  # all points alone in both
         return 1.0
     return 2 * pairs(both) / together
+
+
+def _noise(labels_pred: np.ndarray) -> np.ndarray:
+    """Return the mask of the points in no cluster."""
+    if labels_pred.dtype.kind not in "if":
+        return np.zeros(len(labels_pred), dtype=bool)
+    return np.asarray(labels_pred == -1)
+
+
+def _apart(labels_pred: np.ndarray) -> np.ndarray:
+    """Return numbers of clusters, with one of its own for each point of noise."""
+    noise = _noise(labels_pred)
+    numbers = np.unique(labels_pred, return_inverse=True)[1]
+    return np.where(noise, numbers.max(initial=0) + 1 + np.arange(len(numbers)), numbers)
 
 
 def _weighted_nmi(labels_true: Any, labels_pred: Any, sample_weight: Any) -> float:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils import column_or_1d
 
 from skrobust.attacks import ClusteringAttack, ClusteringAttackResult
@@ -177,7 +176,7 @@ def reseeding_floor(clusterer: Any, Z: Any, y: Any, *, n_repeats: int = 5, seed:
         model = clone(clusterer)
         if "random_state" in model.get_params():
             model.set_params(random_state=seed + k)
-        found.append(normalized_mutual_info_score(y, model.fit_predict(Z, y)))
+        found.append(agreement(y, model.fit_predict(Z, y))["nmi"])
     return float(np.ptp(found))
 
 

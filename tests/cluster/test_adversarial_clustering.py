@@ -5,16 +5,19 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
+from sklearn.base import BaseEstimator, ClusterMixin, clone
+from sklearn.cluster import DBSCAN, HDBSCAN, AgglomerativeClustering, KMeans
 from sklearn.datasets import load_digits, load_iris, make_blobs
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skrobust import AdversarialClustering, AdversarialDeepMetric, RobustMahalanobis, ThreatModel
+from skrobust.metrics._clustering import agreement
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
@@ -102,6 +105,55 @@ def test_algorithms_without_a_rule_for_new_points(algorithm):
     assert not hasattr(own, "assignment_radius")
     with pytest.raises(AttributeError, match="has no attribute 'predict'"):
         own.predict(X)
+
+
+class Gaps(ClusterMixin, BaseEstimator):
+    """A clusterer whose numbers have gaps, and two kinds of noise."""
+
+    def __init__(self, noise=-1):
+        self.noise = noise
+
+    def fit(self, X, y=None):
+        self.labels_ = np.array([self.noise, -2, 3, 3, 8, 8] * len(X))[: len(X)]
+        return self
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        HDBSCAN(min_cluster_size=12, copy=True),
+        AgglomerativeClustering(4, linkage="average"),
+        DBSCAN(eps=0.6),
+        Gaps(),
+    ],
+    ids=lambda a: type(a).__name__,
+)
+def test_clusterers_with_parameters_of_their_own(algorithm):
+    """Any clusterer of embeddings, reached by its parameters, never fitted itself."""
+    X, y = load_iris(return_X_y=True)
+    own = AdversarialClustering(PCA(2), algorithm=algorithm)
+    name = next(iter(algorithm.get_params()))
+    assert f"algorithm__{name}" in own.get_params()
+    own = clone(own).fit(X, y)
+    given = clone(algorithm).fit_predict(PCA(2).fit_transform(X))
+    np.testing.assert_array_equal(own.labels_ == -1, given < 0)
+    assert adjusted_rand_score(own.labels_[given >= 0], given[given >= 0]) == 1
+    assert set(own.labels_[own.labels_ >= 0]) == set(range(len(own.cluster_centers_)))
+    assert own.scores_ == agreement(y, own.labels_)
+    assert not hasattr(own, "predict")
+    assert not hasattr(own.algorithm, "labels_")
+    pickle.loads(pickle.dumps(own)).transform(X)
+
+
+def test_parameters_of_a_clusterer_change_the_clusters():
+    X, y = load_iris(return_X_y=True)
+    own = AdversarialClustering(algorithm=HDBSCAN(copy=True))
+    few = own.set_params(algorithm__min_cluster_size=5).fit(X, y).labels_
+    many = own.set_params(algorithm__min_cluster_size=60).fit(X, y).labels_
+    assert not np.array_equal(few, many)
+    own.set_params(algorithm__min_cluster_size=5).fit(X[:6], y[:6])
+    assert own.labels_.tolist() == [-1] * 6
+    assert set(own.scores_.values()) == {0}
 
 
 @pytest.mark.parametrize("norm", [1, 2, np.inf])
