@@ -1,5 +1,6 @@
 """The base of the attacks on embeddings: what a transformer says of a point, without labels."""
 
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -35,12 +36,17 @@ from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 
 __all__ = [
+    "BLIND",
     "BaseEmbeddingAttack",
     "EmbeddingAttackResult",
     "EmbeddingRows",
     "check_transformer",
     "unit",
 ]
+
+
+BLIND = "the first gradient is 0"  # how the warning begins
+_MANY = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,8 @@ class EmbeddingAttackResult:
     n_gradient_calls : int
         Rows whose gradient was computed.
     diagnostics : dict
+        "zero_gradient": mask of the points where the first gradient was 0 though the value could
+        be raised.
     """
 
     X_adv: Any
@@ -114,6 +122,7 @@ class BaseEmbeddingAttack(
     """
 
     normalizes: ClassVar[bool] = True
+    ceiling: ClassVar[float] = np.inf  # where the value cannot be raised, and has no gradient
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "transform"]), None],
@@ -307,6 +316,14 @@ class BaseEmbeddingAttack(
             embedded[some] = at[: len(some)]
             reported = self._report(self._shown(torch.from_numpy(at)), chosen)
             value[some] = reported.numpy()[: len(some)]
+        if (blind := float(zero.mean())) > _MANY and (budget.scale > 0).any():
+            warnings.warn(
+                f"{BLIND} for {blind:.1%} of the points, and {type(self).__name__} is blind there: "
+                "look for rounding, saturation or a step that is not differentiable, and do not "
+                "take what it finds for robustness. gradient='nes' does without gradients.",
+                UserWarning,
+                stacklevel=3,
+            )
         return EmbeddingAttackResult(
             X_adv=audited(table, budget, points, eps),
             embedding=clean,

@@ -170,6 +170,8 @@ class EmbeddingTargets(BaseEmbeddingAttack):
     True
     """
 
+    ceiling = 0.0  # at the targets
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseEmbeddingAttack._parameter_constraints,
         "n_targets": [Interval(Integral, 1, None, closed="left")],

@@ -102,6 +102,8 @@ class RankingAttack(BaseEmbeddingAttack):
     True
     """
 
+    ceiling = 0.0  # all losses are at least 0
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseEmbeddingAttack._parameter_constraints,
         "kind": [StrOptions(set(KINDS))],

@@ -15,17 +15,17 @@ from sklearn.base import clone
 
 from skrobust.attacks import AttackResult, BaseAttack, NoiseAttack, WorstCase
 from skrobust.attacks._base import read_table, resolve_budget
-from skrobust.threat_model import ThreatModel
+from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.victims import NotDifferentiableError, differentiable_scores
 
 __all__ = ["HealthFinding", "evaluation_health"]
 
 _FEW = 0.01  # share of points that may disagree by ties and rounding
-_MANY = 0.05
+MANY = 0.05
 _MOST = 0.25
 _SAMPLE = 100
-_CHANCE = 0.01  # of a false alarm, for one check
+CHANCE = 0.01  # of a false alarm, for one check
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class HealthFinding:
         return f"[{self.mark}] {self.name}: {self.message}"
 
 
-def _not_checked(name: str, message: str) -> HealthFinding:
+def not_checked(name: str, message: str) -> HealthFinding:
     return HealthFinding(name, False, message, checked=False)
 
 
@@ -118,7 +118,7 @@ def _no_white_box(estimator: Any) -> HealthFinding:
     try:
         differentiable_scores(estimator)
     except (NotDifferentiableError, ValueError):
-        return _not_checked(
+        return not_checked(
             "attacks by gradients", f"{message} No gradients are known for this estimator."
         )
     return HealthFinding(
@@ -176,15 +176,15 @@ def _gradients(results: Mapping[str, AttackResult], white: list[str]) -> HealthF
         if "zero_gradient" in results[name].diagnostics and results[name].correct.any()
     ]
     if not shares:
-        return _not_checked("zero gradients", "No attack by gradients had a point to move.")
+        return not_checked("zero gradients", "No attack by gradients had a point to move.")
     share = max(shares)
     message = f"The first gradient is 0 for {share:.1%} of the right points."
-    if share > _MANY:
+    if share > MANY:
         message += (
             " Attacks by gradients are blind there: look for rounding, saturation or a step that "
             "is not differentiable, and believe black-box attacks and transfer."
         )
-    return HealthFinding("zero gradients", share > _MANY, message)
+    return HealthFinding("zero gradients", share > MANY, message)
 
 
 def _control(
@@ -194,8 +194,8 @@ def _control(
     noise = [name for name, attack in attacks.items() if isinstance(attack, NoiseAttack)]
     others = [name for name in attacks if name not in noise]
     if not noise or not others or not results[noise[0]].correct.any():
-        return _not_checked("noise against attacks", "There was nothing to compare with noise.")
-    chance = _CHANCE / len(others)
+        return not_checked("noise against attacks", "There was nothing to compare with noise.")
+    chance = CHANCE / len(others)
     beaten = [name for name in others if _beaten(results, noise, [name], budgets, chance)]
     message = "No attack is beaten by random noise."
     if beaten:
@@ -213,8 +213,8 @@ def _black_box(
     black = [name for name in results if name not in white]
     correct = next(iter(results.values())).correct
     if not black or not correct.any():
-        return _not_checked(check, "No black-box attack had a point to move.")
-    flagged = _beaten(results, black, white, budgets, _CHANCE)
+        return not_checked(check, "No black-box attack had a point to move.")
+    flagged = _beaten(results, black, white, budgets, CHANCE)
     alone = max(wins for wins, _ in _alone(results, black, white, budgets)) / len(correct)
     message = f"Attacks by predictions alone fool up to {alone:.1%} of points that others miss"
     message += (
@@ -248,17 +248,34 @@ def _beaten(
 
     A sign test: of the points that only one of two equally strong attacks fools, each has half.
     """
-    return any(
-        wins > 0 and float(binom.sf(wins - 1, wins + losses, 0.5)) < chance / len(budgets)
-        for wins, losses in _alone(results, some, others, budgets)
-    )
+    found = _alone(results, some, others, budgets)
+    return any(sign_test(wins, losses, chance / len(budgets)) for wins, losses in found)
+
+
+def sign_test(wins: int, losses: int, chance: float) -> bool:
+    """Whether one side wins more often than one that has half of the wins, beyond chance."""
+    return wins > 0 and float(binom.sf(wins - 1, wins + losses, 0.5)) < chance
+
+
+def sample_rows(n: int) -> np.ndarray:
+    """Return rows, spread evenly, for a check that needs no more."""
+    return np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)
+
+
+def wide_eps(budget: FeatureBudget, values: np.ndarray, eps: float) -> float:
+    """Return a budget that reaches beyond all points from any of them."""
+    movable = budget.scale > 0
+    if not movable.any():
+        return 10 * eps
+    span = np.ptp(values[:, movable], axis=0) / budget.scale[movable]
+    return max(10 * eps, 4 * float(np.linalg.norm(span, ord=budget.norm)))
 
 
 def _surrogate(estimator: Any, X: Any) -> HealthFinding:
     try:
         scores = differentiable_scores(estimator)
     except (NotDifferentiableError, ValueError):
-        return _not_checked("surrogate", "No scores were differentiated.")
+        return not_checked("surrogate", "No scores were differentiated.")
     values = read_table(X, estimator).clean
     scores = scores.with_shape(np.shape(X)[1:])
     with torch.no_grad():
@@ -282,15 +299,11 @@ def _reaches_zero(
     eps: float,
 ) -> HealthFinding:
     """Give an attack a budget that reaches any point: all predictions have to fall."""
-    rows = np.arange(len(y))
-    if len(rows) > _SAMPLE:
-        rows = np.linspace(0, len(y) - 1, _SAMPLE).astype(int)
+    rows = sample_rows(len(y))
     table = read_table(X, estimator)
     budget = resolve_budget(threat_model, table)
     movable = budget.scale > 0
-    values = table.values[:, movable]
-    span = (values.max(axis=0) - values.min(axis=0)) / budget.scale[movable]
-    wide = max(10 * eps, 4 * float(np.linalg.norm(span, ord=budget.norm)) if movable.any() else 0.0)
+    wide = wide_eps(budget, table.values, eps)
     strong = clone(attack)
     strong.set_params(threat_model=clone(threat_model))
     found = strong.run(estimator, safe_indexing(X, rows), y[rows], eps=wide)
@@ -298,8 +311,8 @@ def _reaches_zero(
     message = f"At a budget of {wide:.3g}, wider than the data, {held:.1%} of points stay right."
     if not found.correct.any() or len(np.unique(np.asarray(estimator.predict(X)))) == 1:
         message = "No point is right, or all are predicted the same."
-        return _not_checked("robust accuracy reaches zero", message)
-    flagged = held > _MANY
+        return not_checked("robust accuracy reaches zero", message)
+    flagged = held > MANY
     if flagged and (budget.bounded or budget.discrete.any() or not movable.all()):
         message += " Bounds or immutable features may be the reason; if not, the attack fails."
     elif flagged:

@@ -1,11 +1,16 @@
 """The ten numbers of the ranking literature, and their mean."""
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sklearn.utils import column_or_1d
 
 from skrobust.attacks import EmbeddingShift, EmbeddingTargets, RankingAttack
+from skrobust.attacks._embedding import BLIND
+from skrobust.inspection._health import HealthFinding
+from skrobust.inspection._ranking_health import ranking_health
 from skrobust.metrics import empirical_robustness_score, recall_at_k
 from skrobust.threat_model import ThreatModel
 
@@ -26,15 +31,25 @@ class RankingReport:
         The empirical robustness score, 0 to 100.
     results : dict of str to float
         The ten results that it is the mean of.
+    health : list of HealthFinding
+        Whether to believe the attacks: gradients that vanish, noise that moves embeddings farther,
+        embeddings that stay where any point can be reached, or that have collapsed.
     """
 
     recall: float
     score: float
     results: dict[str, float]
+    health: list[HealthFinding] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no check of the evaluation is flagged."""
+        return not any(finding.flagged for finding in self.health)
 
     def __str__(self) -> str:
         parts = "  ".join(f"{name} {value:.2f}" for name, value in self.results.items())
-        return f"Recall@1 {self.recall:.3f} (clean)  ERS {self.score:.1f}\n{parts}"
+        lines = [f"Recall@1 {self.recall:.3f} (clean)  ERS {self.score:.1f}", parts]
+        return "\n".join([*lines, *map(str, self.health)])
 
 
 def ranking_report(
@@ -47,7 +62,7 @@ def ranking_report(
     gradient: str = "exact",
     random_state: Any = 0,
 ) -> RankingReport:
-    """Attack an embedding in the nine ways of the ranking literature, and score it.
+    """Attack an embedding in the nine ways of the ranking literature, score it, and check that.
 
     Parameters
     ----------
@@ -99,13 +114,21 @@ def ranking_report(
         "gradient": gradient,
         "random_state": random_state,
     }
-    results = {}
-    for kind in ("CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT"):
-        value = RankingAttack(kind=kind, **common).run(estimator, X, y).value.mean()
-        # the last three report hits
-        results[kind] = float(value if kind[1] == "A" else 100 * value)
-    results["TMA"] = float(EmbeddingTargets(**common).run(estimator, X, y).value.mean())
-    shift = EmbeddingShift(**common).run(estimator, X, y)
-    results["ES:D"] = float(shift.value.mean())
-    results["ES:R"] = 100 * float(recall_at_k(clean, y, queries=shift.embedding_adv))
-    return RankingReport(float(recall_at_k(clean, y)), empirical_robustness_score(results), results)
+    labels = column_or_1d(y)
+    shift = EmbeddingShift(**common)
+    with warnings.catch_warnings():
+        # the health section says it
+        warnings.filterwarnings("ignore", message=BLIND)
+        results, found = {}, {}
+        for kind in ("CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT"):
+            value = RankingAttack(kind=kind, **common).run(estimator, X, labels).value.mean()
+            # the last three report hits
+            results[kind] = float(value if kind[1] == "A" else 100 * value)
+        found["TMA"] = EmbeddingTargets(**common).run(estimator, X, labels)
+        found["ES"] = shift.run(estimator, X, labels)
+        health = ranking_health(estimator, X, labels, shift, found)
+    results["TMA"] = float(found["TMA"].value.mean())
+    results["ES:D"] = float(found["ES"].value.mean())
+    results["ES:R"] = 100 * float(recall_at_k(clean, labels, queries=found["ES"].embedding_adv))
+    score = empirical_robustness_score(results)
+    return RankingReport(float(recall_at_k(clean, labels)), score, results, health)
