@@ -9,6 +9,7 @@ one-hot groups are relaxed to intervals here: the adversary of training is not w
 the threat model.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class Adversary:
     increasing : Tensor of shape (n_values,) of bool or None
     generator : torch.Generator
         For starts and targets, on the device of the batches.
+    warned : bool
+        Whether it said that it is blind.
     """
 
     norm: float
@@ -55,6 +58,7 @@ class Adversary:
     upper: torch.Tensor | None
     increasing: torch.Tensor | None
     generator: torch.Generator
+    warned: bool = False
 
     def box(self, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Return the ends of η for flat clean rows, or two None.
@@ -123,10 +127,32 @@ class Adversary:
         for _ in range(max_iter):
             eta = eta.requires_grad_()
             raised = value((flat + self.scale * eta).reshape(x.shape)).sum()
-            (gradient,) = torch.autograd.grad(raised, eta)
+            gradient = self._gradient(raised, eta)
             step = step_size * self.eps * steepest(gradient, self.norm)
             eta = self._project(eta.detach() + step, box)
         return (flat + self.scale * eta).reshape(x.shape)
+
+    def _gradient(self, raised: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
+        """Return the gradient; say once where there is none, though there is something to raise."""
+        found = None
+        if raised.requires_grad:
+            (found,) = torch.autograd.grad(raised, eta, allow_unused=True)
+        gradient = torch.zeros_like(eta) if found is None else found
+        gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
+        if self.warned or self.eps == 0 or bool((gradient != 0).any()):
+            return gradient
+        # a loss of 0 has nothing to raise it, and one of NaN is told elsewhere
+        if bool(raised.isfinite() & (raised != 0)) and bool((self.scale > 0).any()):
+            self.warned = True
+            kind = "0" if found is not None else "missing"
+            warnings.warn(
+                f"the gradient of the adversary of training is {kind} for a whole batch: it moves "
+                "nothing on purpose, and what is learned withstands no more than random noise. "
+                "Look for rounding, saturation, NaN or a detach in the module.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return gradient
 
     def _project(self, eta: torch.Tensor, box: Any) -> torch.Tensor:
         if self.norm == np.inf:  # the common case, without the tensors of radii

@@ -1,10 +1,20 @@
 """The adversary of training stays inside its threat model, and raises what it should."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 
-from skrobust import ThreatModel
+from skrobust import AdversarialDeepMetric, ThreatModel
+from skrobust.deep import (
+    AdversarialTraining,
+    EmbeddingShiftTraining,
+    HardnessManipulation,
+    MDProp,
+)
 from skrobust.deep._adversary import frozen, training_adversary
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._statistics import moments
@@ -152,3 +162,53 @@ def test_on_cuda_as_on_the_cpu():
     )
     own = adversary(model).ascend(x, lambda v: v @ w, max_iter=5, step_size=1, start=0)
     torch.testing.assert_close(found.cpu(), own)
+
+
+class Hidden(torch.nn.Module):
+    """A network behind something that hides its gradient."""
+
+    def __init__(self, hide=torch.round):
+        super().__init__()
+        self.hide, self.layers = hide, torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.layers(self.hide(x))
+
+
+BLIND = {
+    "rounds": (lambda x: torch.round(4 * x) / 4, "is 0 for a whole batch"),
+    "detached": (lambda x: x.detach(), "is missing for a whole batch"),
+    "nan": (lambda x: x + 0 * (x - x).abs().sqrt(), "is 0 for a whole batch"),
+}
+
+
+@pytest.mark.parametrize("hide", BLIND)
+@pytest.mark.parametrize(
+    "training",
+    [
+        AdversarialTraining(max_iter=2),
+        AdversarialTraining(max_iter=2, objective="trades"),
+        EmbeddingShiftTraining(max_iter=2),
+        HardnessManipulation(max_iter=2),
+        MDProp(max_iter=2, shared_batch_norm=True),
+    ],
+    ids=lambda t: f"{type(t).__name__} {getattr(t, 'objective', '')}",
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_training_with_a_blind_adversary_warns_once(training, hide):
+    """What is trained so withstands noise at most; it is not to look adversarially trained."""
+    data, labels = load_iris(return_X_y=True)
+    hidden, message = BLIND[hide]
+
+    def fit(module):
+        AdversarialDeepMetric(module, training=training, max_iter=2, random_state=0).fit(
+            data, labels
+        )
+
+    with pytest.warns(UserWarning, match=message) as found:
+        fit(Hidden(hidden))
+    assert sum("adversary of training" in str(w.message) for w in found) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit(Hidden(torch.tanh))
