@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from skrobust.datasets import fetch_spambase
+
 WORDS = (
     "make address all 3d our over remove internet order mail receive will people report addresses "
     "free business email you credit your font 000 money hp hpl george 650 lab labs telnet 857 data "
@@ -22,10 +24,8 @@ def load():
         with np.load(path) as data:
             X, spam = data["X"].astype(float), data["y"] == 1
     else:
-        from sklearn.datasets import fetch_openml
-
-        data = fetch_openml(data_id=44, as_frame=True)
-        X, spam = data.data.to_numpy(dtype=float), data.target.to_numpy().astype(int) == 1
+        data = fetch_spambase()
+        X, spam = data.data, data.target == data.target_names.index("spam")
     frame = pd.DataFrame(X, columns=NAMES)
     kept = ~frame.duplicated().to_numpy()
     return frame[kept], spam[kept]

@@ -84,7 +84,9 @@ class EmbeddingView:
             value, gradient = self._slope(clean, scale, eta, rows, chosen, noise, t)
             self.n_gradient_calls += n_meant
             if t == 0:
-                zero = ((gradient == 0).all(1) & (value < attack.ceiling)).numpy()
+                # a row that cannot move, or has nothing to gain, is not a blind one
+                meant = (eta != 0).any(1) & (value < attack.ceiling)
+                zero = (meant & (gradient == 0).all(1)).numpy()
             best = torch.where((value > best_value)[:, None], eta, best)
             best_value = torch.fmax(value, best_value)  # a value of NaN is none
             rate = attack.step_size * self.eps * (1 - t / attack.max_iter)
