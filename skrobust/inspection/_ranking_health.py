@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import clone
 
 from skrobust.attacks import EmbeddingAttackResult, EmbeddingNoise, EmbeddingShift
-from skrobust.attacks._base import read_table, resolve_budget
+from skrobust.attacks._base import model_or_default, needed_eps, read_table, resolve_budget
 from skrobust.inspection._health import (
     CHANCE,
     MANY,
@@ -107,11 +107,11 @@ def _reaches_others(estimator: Any, X: Any, y: np.ndarray, attack: EmbeddingShif
     rows = sample_rows(len(y))
     labels = y[rows]
     other = labels[:, None] != labels
-    model = attack.threat_model
+    model = model_or_default(attack.threat_model)
     budget = resolve_budget(model, read_table(X, estimator), estimator)
     if not other.any(axis=1).all() or not (budget.scale > 0).any():
         return not_checked(name, "There is one class only, or nothing that may be changed.")
-    wide = wide_eps(budget, read_table(X, estimator).values, float(model.eps))
+    wide = wide_eps(budget, read_table(X, estimator).values, needed_eps(model))
     strong = clone(attack).set_params(threat_model=clone(model).set_params(eps=wide))
     found = strong.run(estimator, safe_indexing(X, rows))
     z = found.embedding
