@@ -58,7 +58,7 @@ class ClassBatch:
         self.queries = queries.take(rows)
         self.unit = torch.finfo(training.Z.dtype).eps / 2
         self.dual = training.budget.dual
-        self.size_Z = float(training.squared_Z.max().sqrt()) * (1 + 16 * self.unit)
+        self.size_Z = training.size_Z
         size_V = training.size_V
         growth_V = (training.V.shape[1] + 16) * self.unit
         tiny = torch.finfo(training.Z.dtype).tiny
@@ -85,8 +85,19 @@ class ClassBatch:
             as_tensor(cap, self.z64.device),
         )
 
+    def limit(self) -> np.ndarray:
+        """Return the radius up to which the victim's arithmetic does not overflow, by row."""
+        largest = self.rule.largest(self.queries)
+        raw = np.abs(self.queries.raw).max(axis=1, initial=0)
+        scale = self.training.budget.scale.max(initial=0)
+        with np.errstate(divide="ignore"):
+            left = np.minimum(
+                (largest - raw) / scale, (largest - self.queries.magnitudes) / self.training.stretch
+            )
+        return np.maximum(left, 0.0)
+
     def solve(self) -> torch.Tensor:
-        """Return the radii, float64 of shape (n_rows,)."""
+        """Return the radii, float64 of shape (n_rows,); `value` has them without the cap."""
         cap = self._cap()
         alive = cap > 0
         pool = torch.full((len(cap), self.a), torch.inf, dtype=torch.float64, device=cap.device)
@@ -106,9 +117,8 @@ class ClassBatch:
             done, width = width, min(4 * width, self.n_negatives)
             if done == width:
                 break
-        # an infinite value is one of exact arithmetic, and is left as it is
-        value = pool[:, -1]
-        return torch.where(torch.isinf(value), value, torch.minimum(value, cap)).clamp_min(0)
+        self.value = pool[:, -1].clamp_min(0)
+        return torch.minimum(self.value, cap)
 
     def candidates(
         self, threshold: torch.Tensor
@@ -170,6 +180,7 @@ class ClassBatch:
             2 * growth * reach**2
             + 2 * self.rounding.absolute * (self.rounding.magnitude + largest) ** 2
             + 2 * self.rounding.relative * (reach + self.rounding.moved) ** 2
+            + 4 * self.rounding.pruning * (reach + self.rounding.moved)
             + 8 * self.size_Z * self.rounding.embedding_error
             + 2 * self.rounding.underflow
         )
@@ -296,9 +307,7 @@ class ClassBatch:
                 between,
             )
             growth_V = (training.V.shape[1] + 16) * 2.0**-53
-            denominator = 2 * (moved * (1 + growth_V) + training.V_error) + np.finfo(float).tiny
-            gap = D_j - D_i - tau
-            # no movement changes this gap
-            found = torch.where((moved == 0) & (gap > 0), torch.inf, gap / denominator)
+            denominator = 2 * (moved * (1 + growth_V) + training.V_error)
+            found = (D_j - D_i - tau) / denominator
             values[rows] = torch.topk(found, self.b).values[:, -1]
         return torch.nan_to_num(values * (1 - 2.0**-50), nan=0.0, posinf=torch.inf)

@@ -23,6 +23,7 @@ from skrobust.utils._torch import exact_matmul, to_numpy
 __all__ = ["CellJob", "ExactRadii"]
 
 _LARGER_CAPS = 20
+_WIDER_CAP = 1024.0  # where no cell can be reached
 _CAP_FACTOR = 2.0  # as in the lower bound, so that no radius is smaller
 _BINDING = 8  # positives that the next cell of a point starts with
 _MORE_CELLS = 6  # rounds of a wider search where the nearest cells hold no example
@@ -112,21 +113,20 @@ class CellJob:
     def _batch(self, rows: np.ndarray) -> ExactRadii:
         lower, budget = np.zeros(len(rows)), self.bound.budget
         radii = ExactRadii.unknown(lower, len(budget.scale), self.y[rows])
-        for at, batch, settled in self.bound.solved(rows, lower, _CAP_FACTOR):
+        for at, batch, settled, endless in self.bound.solved(rows, lower, _CAP_FACTOR):
             for _ in range(_LARGER_CAPS):
-                # an infinite bound needs no search
-                known = settled & np.isfinite(lower[at])
-                search = _Search(batch, np.where(known, lower[at], 0.0))
+                # a bound that rounding alone limits needs no search
+                search = _Search(batch, np.where(settled & ~endless, lower[at], 0.0))
                 search.run()
                 lower[at] = np.maximum(lower[at], search.lower())
                 for k, (delta, predicted) in search.adversarial(rows[at], self.attack).items():
                     radii.note(at[k], budget.size(delta[None])[0], delta, predicted)
-                again = search.cut_short
+                again, caps = search.larger_caps(lower[at])
                 if not again.any():
                     break
-                batch = batch.subset(again, 4 * search.cap[again])
+                batch = batch.subset(again, caps[again])
                 batch.solve()
-                at, settled = at[again], np.ones(again.sum(), dtype=bool)
+                at, settled, endless = at[again], settled[again], endless[again]
         lower[:] = down(lower)
         radii.settle(rows)
         return radii
@@ -146,12 +146,20 @@ class _Search:
         self.distance = np.where(self.alive, np.inf, 0.0)
         self.proved = np.where(self.alive, np.inf, 0.0)
 
-    @property
-    def cut_short(self) -> np.ndarray:
-        """Mask of rows whose nearest cell lies beyond the cap, so that a larger one may help."""
+    def larger_caps(self, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows whose nearest cell lies beyond the cap, and larger caps.
+
+        Where no cell can be reached, a larger cap helps as long as rounding is covered up to it,
+        and no farther than the box reaches.
+        """
         tried = np.bincount([t for t, _ in self.pairs], minlength=len(self.cap))
         unreachable = np.isinf(self.distance) & (tried == self.batch.n_negatives)
-        return self.alive & (self.distance > self.cap) & ~unreachable
+        farthest = [self.cells.comparisons.farthest(t) for t in range(len(self.cap))]
+        limit = np.minimum(farthest, self.batch.limit())
+        done = unreachable & ((lower < self.cap) | (self.cap >= limit))
+        beyond = np.where(np.isfinite(farthest), limit, np.minimum(_WIDER_CAP * self.cap, limit))
+        caps = np.where(unreachable, beyond, 4 * self.cap)
+        return self.alive & (self.distance > self.cap) & ~done, caps
 
     def run(self) -> None:
         """Solve cells until every other one is proved to be farther than the nearest."""
@@ -197,10 +205,7 @@ class _Search:
     def lower(self) -> np.ndarray:
         """Return the proved radii."""
         # a negative that was not solved has a value of at least the distance, or the cap
-        tried = np.bincount([t for t, _ in self.pairs], minlength=len(self.cap))
-        empty = np.isinf(self.proved) & (tried == self.batch.n_negatives)
-        cap = np.where(empty, np.inf, self.cap)
-        proved = np.minimum(np.minimum(self.proved, self.distance), cap)
+        proved = np.minimum(np.minimum(self.proved, self.distance), self.cap)
         return np.maximum(self.radius, proved)
 
     def adversarial(self, rows: np.ndarray, attack: Attack) -> dict[int, tuple[np.ndarray, Any]]:

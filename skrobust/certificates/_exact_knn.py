@@ -129,10 +129,12 @@ def exact_nearest_neighbor_radius(
     )
     status = certificate.status
     wrong = status == "misclassified"
+    upper = certificate.upper
+    assert upper is not None
     if wrong.any():
         found.attained[wrong] = estimator.predict(safe_indexing(X, np.flatnonzero(wrong)))
-        found.upper[wrong], found.perturbation[wrong] = 0.0, 0.0
-    close = (status == "certified") & (found.upper <= (1 + rtol) * certificate.radius)
+        upper[wrong], found.perturbation[wrong] = 0.0, 0.0
+    close = (status == "certified") & (upper <= (1 + rtol) * certificate.radius)
     status[close] = "exact"
     return certificate
 

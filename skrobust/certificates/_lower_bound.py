@@ -19,6 +19,7 @@ from skrobust.victims import EmbeddedQueries, NearestNeighborRule
 __all__ = ["BoundJob", "down", "lower_bound"]
 
 _TRIES = 20
+_ENDLESS = 1024.0  # times its cap: a value that nothing but rounding limits
 
 
 def down(radius: np.ndarray) -> np.ndarray:
@@ -97,7 +98,7 @@ class BoundJob:
 
     def solved(
         self, rows: np.ndarray, radius: np.ndarray, cap_factor: float
-    ) -> Iterator[tuple[np.ndarray, ClassBatch, np.ndarray]]:
+    ) -> Iterator[tuple[np.ndarray, ClassBatch, np.ndarray, np.ndarray]]:
         """Solve one batch; fill `radius`, of shape (n_rows,).
 
         The victim's rounding is bounded within a cap. Rows whose cap turns out too small or
@@ -112,17 +113,27 @@ class BoundJob:
             Solved.
         settled : ndarray of bool
             Which of them will not come again.
+        endless : ndarray of bool
+            Which of them are bounded by what rounding is allowed for, and by nothing else.
         """
         label = int(self.labels[rows[0]])
         at = np.arange(len(rows))
         batch = ClassBatch(
             self.rule, self.training, self.queries, rows, label, self.a, self.b, cap_factor
         )
+        limit = batch.limit()
+        endless = np.zeros(len(rows), dtype=bool)
         for tries in range(_TRIES):
             found = to_numpy(batch.solve())
+            cap, value = to_numpy(batch.cap), to_numpy(batch.value)
             radius[at] = np.maximum(radius[at], found)
-            again, caps = _other_caps(found, to_numpy(batch.cap), tries)
-            yield at, batch, ~again
+            endless[at] = (value >= _ENDLESS * cap) | (endless[at] & (found == 0))
+            again, caps = _other_caps(found, cap, limit[at], tries)
+            # between a cap that rounding covers and one that it does not
+            between = endless[at] & (found == 0) & (cap > 2 * radius[at])
+            again |= between & (tries < _TRIES - 1)
+            caps = np.where(between, np.sqrt(cap * radius[at]), caps)
+            yield at, batch, ~again, endless[at]
             if not again.any():
                 break
             at, batch = at[again], batch.subset(again, caps[again])
@@ -150,11 +161,14 @@ def lower_bound(
     return radius, done
 
 
-def _other_caps(found: np.ndarray, cap: np.ndarray, tries: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that deserve another cap, and the caps."""
-    too_small = np.isfinite(found) & (found >= cap) & (found > 0)
+def _other_caps(
+    found: np.ndarray, cap: np.ndarray, limit: np.ndarray, tries: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that deserve another cap, and the caps, which stay below `limit`."""
+    too_small = (found >= cap) & (found > 0) & (cap < limit)
     too_large = (found > 0) & (found < cap / 64)
     hopeless = (found == 0) & (cap > 0) & (tries < 2)
-    caps = np.select([too_small, too_large], [32 * cap, 4 * found], cap / 1024)
+    larger = np.minimum(32.0 ** (tries + 1) * cap, limit)
+    caps = np.select([too_small, too_large], [larger, 4 * found], cap / 1024)
     again = too_small | too_large | hopeless
     return again & (tries < _TRIES - 1), caps

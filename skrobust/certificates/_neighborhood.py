@@ -20,7 +20,6 @@ __all__ = ["MOST_CANDIDATES", "Candidates", "Neighborhood", "squared_distances"]
 
 MOST_CANDIDATES = 4000
 _BLOCK = 2**22
-_TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +90,7 @@ class Neighborhood(Candidates):
         # (√D_u − √D_w − 2 r reach)(√D_u + √D_w) > τ follows from the terms of τ one by one
         rounding = comparisons.rounding
         limit = (kth + 2 * radius * reach) * (1 + 1e-5) + 8 * rounding.embedding_error[t]
-        limit += np.sqrt(_least_tau(comparisons, t))
+        limit += np.sqrt(_least_tau(comparisons, t)) + 8 * rounding.pruning[t]
         rows = np.flatnonzero(distance <= limit)
         nearest = np.argsort(distance, kind="stable")[:n_neighbors]
         if len(rows) > 4 * n_neighbors:  # fine
@@ -139,5 +138,5 @@ def _efforts(
     growth = (comparisons.n_directions + 16) * 2.0**-53
     gap = D_u - D_w - tau
     with np.errstate(over="ignore"):
-        effort = gap / (2 * (moved * (1 + growth) + training.V_error) + _TINY)
-    return np.where(gap <= 0, 0.0, np.where(moved == 0, np.inf, effort * (1 - 2.0**-50)))
+        effort = gap / (2 * (moved * (1 + growth) + training.V_error))
+    return np.where(gap <= 0, 0.0, effort * (1 - 2.0**-50))

@@ -69,6 +69,9 @@ class Request:
     device : torch.device
     target : int or None
         Index of the class that the adversary wants; None for any change.
+    exponent : int
+        The scales of `budget` are those that were given divided by 2 to this power, so that one
+        unit of the norm moves the embedding by about 1, whatever the units of the features.
     """
 
     rule: NearestNeighborRule
@@ -81,6 +84,7 @@ class Request:
     budget: FeatureBudget
     device: torch.device
     target: int | None = None
+    exponent: int = 0
 
     @classmethod
     def of(
@@ -112,7 +116,13 @@ class Request:
                 raise ValueError(
                     f"target={target!r} must not be the label of a point to certify; y[{row}] is."
                 )
-        return cls(rule, estimator, table, y, own, labels, queries, budget, resolved, wanted)
+        exponent = _exponent(rule, budget.scale)
+        with np.errstate(over="ignore"):
+            budget = replace(budget, scale=np.ldexp(budget.scale, -exponent))
+        _check_scale(budget.scale)
+        return cls(
+            rule, estimator, table, y, own, labels, queries, budget, resolved, wanted, exponent
+        )
 
     def compared(self) -> tuple[NearestNeighborRule, np.ndarray, int, int]:
         """Return the rule and labels whose bound is asked for, with its orders a and b.
@@ -135,7 +145,7 @@ class Request:
     def constant(self) -> np.ndarray:
         """Mask of points whose prediction nothing changes: they do not move, or all vote."""
         lower, upper = self.budget.box(self.queries.raw)
-        moves = ((self.budget.scale > 0) & (lower < upper)).any(axis=1)
+        moves = ((self.budget.scale > 0) & ~self.rule.ignored & (lower < upper)).any(axis=1)
         return np.asarray(~moves | (self.rule.n_neighbors == len(self.rule.points)))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -154,7 +164,12 @@ class Request:
         return Region(self.rule, self.table, self.budget)
 
     def certificate(
-        self, radius: np.ndarray, done: np.ndarray, right: np.ndarray | None = None, **more: Any
+        self,
+        radius: np.ndarray,
+        done: np.ndarray,
+        right: np.ndarray | None = None,
+        upper: np.ndarray | None = None,
+        **more: Any,
     ) -> Certificate:
         """Return a certificate of proved radii, confirmed by the victim.
 
@@ -167,6 +182,8 @@ class Request:
             Which predictions are right. None asks the victim; where that takes long, and it is
             scikit-learn's or ours to the last part, about points without a radius and a sample of
             the others.
+        upper : ndarray of shape (n_samples,), default=None
+            Norms of perturbations that are known to succeed.
         **more : dict
             Of the certificate.
 
@@ -175,6 +192,8 @@ class Request:
         ValueError
             If the victim predicts anything else than what is proved.
         """
+        # farther than the threat model lets a point go
+        radius = np.where(radius > self.budget.farthest(self.queries.raw), np.inf, radius)
         if right is None and (self.target is not None or self.constant.any()):
             # a radius proves that the target is not predicted, not that the label is
             right = self.right()
@@ -189,11 +208,13 @@ class Request:
         self._confirm_around(np.where(right, proved, 0.0))
         status = self._status(radius, right)
         status[~done] = "interrupted"
+        radius = np.where(done & (status != "misclassified"), radius, 0.0)
         return Certificate(
-            radius=np.where(done & (status != "misclassified"), radius, 0.0),
+            radius=_in_units(radius, -self.exponent, 0.0),
             status=status,
             norm=self.budget.norm,
-            scale=self.budget.scale,
+            upper=None if upper is None else _in_units(upper, -self.exponent, np.inf),
+            scale=np.ldexp(self.budget.scale, self.exponent),
             feature_names=self.rule.feature_names,
             target=None if self.target is None else self.rule.classes[self.target],
             **more,
@@ -259,6 +280,39 @@ class Request:
         if self.target is None:
             return Attempt(predicted != self.y[rows], moved, predicted)
         return Attempt(predicted == self.rule.classes[self.target], moved, predicted)
+
+
+def _exponent(rule: NearestNeighborRule, scale: np.ndarray) -> int:
+    """Return k with ``max_f s_f ‖A_f‖_∞`` about 2ᵏ, A_f the columns of the rule's matrix."""
+    matrix = rule.matrix
+    columns = np.ones(len(scale)) if matrix is None else np.abs(matrix).max(axis=0, initial=0)
+    moving = (scale > 0) & (columns > 0)
+    if not moving.any():
+        moving, columns = scale > 0, np.ones(len(scale))
+    if not moving.any():
+        return 0
+    return int(np.floor((np.log2(scale[moving]) + np.log2(columns[moving])).max()))
+
+
+def _check_scale(scale: np.ndarray) -> None:
+    """Raise where scales are too far apart to be held in one unit."""
+    moving = scale[scale != 0]
+    if len(moving) and not 1e-150 < moving.min() <= moving.max() < 1e150:
+        raise ValueError(
+            "feature_scale, with the steps of the estimator, must stay within 150 orders of "
+            f"magnitude; got moves of {moving.min():.3g} to {moving.max():.3g} beside one of about "
+            "1. Make the features comparable."
+        )
+
+
+def _in_units(radius: np.ndarray, exponent: int, toward: float) -> np.ndarray:
+    """Return ``radius · 2^exponent``, rounded toward 0 or inf where that is not exact."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = np.ldexp(radius, exponent)
+        exact = np.ldexp(found, -exponent) == radius
+    if toward == 0:  # a finite radius stays one
+        found = np.where(np.isinf(found) & np.isfinite(radius), np.finfo(float).max, found)
+    return np.where(exact | np.isinf(radius), found, np.nextafter(found, toward))
 
 
 def model_or_l2(model: Any) -> ThreatModel:

@@ -15,6 +15,7 @@ from skrobust.victims._affine import DOUBLE, SINGLE
 __all__ = ["TrainingSet"]
 
 _FLOAT64_LIMIT = 5e9  # products n·m·d up to which everything runs in float64
+_UNDERFLOW = 1e-150  # of a norm whose squares are below the normal range
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,11 @@ class TrainingSet:
     def squared_V(self) -> torch.Tensor:
         """‖v‖₂² of each row of V."""
         return (self.V * self.V).sum(1)
+
+    @cached_property
+    def size_Z(self) -> float:
+        """The largest ‖z‖ of a centred training point."""
+        return float(self.squared_Z.max().sqrt()) * (1 + 16 * torch.finfo(self.Z.dtype).eps)
 
     @cached_property
     def size_V(self) -> float:
@@ -169,7 +175,7 @@ def _images(
     """Return V from centred points, its basis and the error of a distance in it."""
     matrix, scale = rule.matrix, budget.scale
     if matrix is None and (scale == 1).all():
-        return points, None, 0.0
+        return points, None, _UNDERFLOW
     movable = scale > 0
     if matrix is None:
         matrix = np.eye(len(scale))
@@ -183,4 +189,4 @@ def _images(
     error = growth * np.linalg.norm(matrix) * 2 * largest
     if budget.dual == 1:
         error *= np.sqrt(matrix.shape[1])
-    return points @ matrix, basis, float(error)
+    return points @ matrix, basis, float(error) + _UNDERFLOW

@@ -141,6 +141,25 @@ class FeatureBudget:
         unit = np.where(self.scale > 0, self.scale, 1.0)
         return (lower - raw) / unit, (upper - raw) / unit
 
+    def farthest(self, raw: np.ndarray) -> np.ndarray:
+        """Return the largest size of a perturbation inside the box, rounded up; inf without one.
+
+        Parameters
+        ----------
+        raw : ndarray of shape (n_samples, n_features)
+            Clean points.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        lower, upper = self.scaled_box(raw)
+        reach = np.where(self.scale > 0, np.maximum(-lower, upper), 0.0)
+        largest = reach.max(axis=1, initial=0.0)
+        unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+        sizes = np.linalg.norm(reach / unit[:, None], ord=self.norm, axis=1)
+        return np.asarray(unit * sizes * (1 + 1e-9))
+
     def check_inside(self, X: np.ndarray) -> None:
         """Raise a ValueError where a clean point does not satisfy the model itself."""
         outside = (self.lower > X) | (self.upper < X)

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.utils._sklearn import BaseSearchCV, knn_training_data
+from skrobust.victims._affine import DOUBLE
 from skrobust.victims._guard import guarded_dispatch
 from skrobust.victims._rule import NearestNeighborRule, check_size
 from skrobust.victims._steps import active_steps, step_map
@@ -128,6 +129,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
         single=single,
         metric_root=root,
         feature_names=getattr(estimator, "feature_names_in_", None),
+        pruning=_pruning(estimator, root),
     )
 
 
@@ -188,7 +190,7 @@ def _nearest(
 ) -> NearestNeighborRule:
     """Return the rule of the nearest of a few points."""
     points = np.asarray(centers, dtype=np.float64)
-    check_size(points)
+    check_size(points, expands and centers.dtype == np.float32)
     return NearestNeighborRule(
         points=points,
         magnitudes=np.linalg.norm(points, axis=1),
@@ -266,14 +268,37 @@ def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
             f"{estimator.metric_params!r}) cannot be certified; use the Euclidean metric, or "
             "metric='mahalanobis' with metric_params={'VI': M}."
         )
-    values, vectors = np.linalg.eigh((inverse + inverse.T) / 2)
-    # no more than the rounding of a product GᵀG, which `distance_error` accounts for
-    if values.min() < -2 * len(values) * np.finfo(np.float64).eps * max(values.max(), 0):
+    asymmetry = float(np.abs(inverse - inverse.T).max())
+    if asymmetry > 1e-10 * np.abs(inverse).max():
         raise ValueError(
-            "metric_params={'VI': M} must be positive semidefinite; its smallest eigenvalue is "
-            f"{values.min():.3g}."
+            "metric_params={'VI': M} must be symmetric; got entries that differ from their mirror "
+            f"images by up to {asymmetry:.3g}. Use (M + M.T) / 2, which gives the same distances."
         )
-    return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    values, vectors = np.linalg.eigh((inverse + inverse.T) / 2)
+    if not values.min() > 64 * _matrix_rounding(len(values)) * max(values.sum(), 0):
+        raise ValueError(
+            "metric_params={'VI': M} must be positive definite, well beyond rounding: its "
+            f"eigenvalues go from {values.min():.3g} to {values.max():.3g}. scikit-learn computes "
+            "distances as (x − z)ᵀ M (x − z), which rounding can make negative, and then loses the "
+            "nearest point. Put the metric into a Pipeline as a step instead: RobustMahalanobis "
+            "or another linear transformer before a Euclidean KNeighborsClassifier."
+        )
+    return np.sqrt(values)[:, None] * vectors.T
+
+
+def _matrix_rounding(n_features: int) -> float:
+    """Bound the rounding of ``δᵀ M δ``, as a share of ``tr(M) ‖δ‖²``."""
+    return (2 * n_features + 16) * DOUBLE
+
+
+def _pruning(estimator: KNeighborsClassifier, root: np.ndarray | None) -> float:
+    """Return the relative rounding of the distances by which a ball tree skips balls."""
+    if estimator._fit_method != "ball_tree":
+        return 0.0
+    if root is None:
+        return (estimator.n_features_in_ + 16) * DOUBLE
+    squares = (root**2).sum(axis=1)  # the eigenvalues
+    return 2 * _matrix_rounding(len(root)) * float(squares.sum() / squares.min())
 
 
 def _still_fitted(estimator: KNeighborsClassifier) -> bool:

@@ -9,7 +9,9 @@ What is attacked is a program, which rounds: with ẑ the embedding that it comp
     ‖ẑ(x) − (A x + b)‖₂ ≤ E(x)         (`embedding_error`, `movement_error`),
     |D̂_j(x) − D_j(x)| ≤ c (‖ẑ(x)‖ + ‖z_j‖)² + c′ D_j(x)       (`distance_error`).
 
-Both come from the standard model of floating point, with constants on the safe side.
+Both come from the standard model of floating point, with constants on the safe side. A ball tree
+skips a ball of points by the rounded distance to its center less its rounded radius; each is
+wrong by a share of itself (`pruning`). Squares of values beyond `largest` overflow.
 """
 
 from dataclasses import dataclass, replace
@@ -30,6 +32,7 @@ __all__ = ["EmbeddedQueries", "NearestNeighborRule", "check_size"]
 # operations a rounding bound counts beyond the length of a sum
 _EXTRA_OPERATIONS = 16
 _LARGEST = 1e140
+_LARGEST_SINGLE = 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,9 @@ class NearestNeighborRule:
     expands : bool
         The victim expands squares, ‖z‖² − 2 z·ẑ, in the precision of its points (k-means), where
         neighbours are searched for in float64.
+    pruning : float
+        Relative rounding of the distances by which a ball tree skips balls; 0 where every
+        distance is computed, or skipped by differences of coordinates (a k-d tree).
     """
 
     points: np.ndarray
@@ -112,6 +118,7 @@ class NearestNeighborRule:
     maps: tuple[AffineMap, ...] = ()
     feature_names: np.ndarray | None = None
     expands: bool = False
+    pruning: float = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return _narrowed(vars(self), "points")
@@ -154,7 +161,7 @@ class NearestNeighborRule:
             known.check(before, after, unit, type(step).__name__)
             before = after
         points = np.asarray(current, dtype=np.float64) if self.steps else raw
-        check_size(points)
+        check_size(points, self.expands and (self.single or unit > DOUBLE))
         magnitudes = np.linalg.norm(points, axis=1) * self._metric_size
         if self.metric_root is not None:
             points = points @ self.metric_root.T
@@ -166,8 +173,9 @@ class NearestNeighborRule:
         error = np.zeros_like(magnitude)
         for step in self._all_maps:
             magnitude = magnitude @ step.absolute.T + step.magnitude
-            growth = step.operations * max(queries.unit, step.unit)
-            error = error @ np.abs(step.matrix).T + growth * magnitude
+            unit = max(queries.unit, step.unit)
+            error = error @ np.abs(step.matrix).T + step.operations * unit * magnitude
+            error += step.operations * _smallest(unit)  # products below the normal range
         return np.linalg.norm(error, axis=1)
 
     def movement_error(self, scale: np.ndarray, dual: float, unit: float) -> float:
@@ -211,6 +219,10 @@ class NearestNeighborRule:
             absolute *= 8
         # distances may be stored in float32
         return absolute, 2.0**-22 if single else 0.0
+
+    def largest(self, queries: EmbeddedQueries) -> float:
+        """Return the size up to which the victim's arithmetic does not overflow."""
+        return _largest(self.expands and (self.single or queries.unit > DOUBLE))
 
     def stretch(self, scale: np.ndarray) -> float:
         """Bound how much `queries.magnitudes` grow where x moves by ``scale ∘ η``, ‖η‖₂ = 1."""
@@ -301,14 +313,30 @@ def _goes_by_name(step: Any) -> bool:
     return isinstance(step, ColumnTransformer)
 
 
-def check_size(values: np.ndarray) -> None:
-    """Raise a ValueError where squares of differences would not be finite."""
-    largest = float(np.abs(values).max(initial=0))
-    if largest >= _LARGEST:
+def check_size(values: np.ndarray, single: bool = False) -> None:
+    """Raise a ValueError where squares of differences would not be finite.
+
+    Parameters
+    ----------
+    values : ndarray
+    single : bool, default=False
+        Whether they are squared in float32.
+    """
+    found, limit = float(np.abs(values).max(initial=0)), _largest(single)
+    if not found < limit:
         raise ValueError(
-            f"X must stay below {_LARGEST:g} in absolute value, in training too, so that squared "
-            f"distances are finite; got {largest:g}."
+            f"X must stay below {limit:g} in absolute value{' in float32' if single else ''}, in "
+            f"training too, so that squared distances are finite; got {found:g}. Scale the data."
         )
+
+
+def _largest(single: bool) -> float:
+    return _LARGEST_SINGLE if single else _LARGEST
+
+
+def _smallest(unit: float) -> float:
+    """Return the smallest normal number of a precision."""
+    return float(np.finfo(np.float32 if unit > DOUBLE else np.float64).tiny)
 
 
 def _narrowed(state: dict[str, Any], *names: str) -> dict[str, Any]:

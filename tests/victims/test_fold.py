@@ -215,16 +215,17 @@ def test_text_columns_are_refused_clearly():
         as_nearest_neighbor_rule(model)
 
 
-@pytest.mark.parametrize("rank", [1, 4])
-def test_mahalanobis_metric(rank):
-    data, target = load_iris(return_X_y=True)
-    G = np.random.default_rng(0).standard_normal((rank, 4))
-    model = make_pipeline(
+def with_metric(M, algorithm="brute"):
+    return make_pipeline(
         StandardScaler(),
-        KNeighborsClassifier(
-            3, algorithm="brute", metric="mahalanobis", metric_params={"VI": G.T @ G}
-        ),
-    ).fit(data, target)
+        KNeighborsClassifier(3, algorithm=algorithm, metric="mahalanobis", metric_params={"VI": M}),
+    )
+
+
+def test_mahalanobis_metric():
+    data, target = load_iris(return_X_y=True)
+    G = np.random.default_rng(0).standard_normal((4, 4))
+    model = with_metric(G.T @ G).fit(data, target)
     rule = as_nearest_neighbor_rule(model)
     np.testing.assert_array_equal(rule.predict(data), model.predict(data))
     V = np.cov(data.T)
@@ -232,6 +233,21 @@ def test_mahalanobis_metric(rank):
     by_covariance.fit(data, target)
     rule = as_nearest_neighbor_rule(by_covariance)
     np.testing.assert_array_equal(rule.predict(data), by_covariance.predict(data))
+
+
+@pytest.mark.parametrize("algorithm", ["brute", "ball_tree", "auto"])
+def test_refuses_a_mahalanobis_matrix_that_rounding_can_make_negative(algorithm):
+    data, target = load_iris(return_X_y=True)
+    rng = np.random.default_rng(0)
+    G, skew = rng.standard_normal((1, 4)), rng.standard_normal((4, 4))
+    Q = np.linalg.qr(skew)[0]
+    for M in (G.T @ G, np.zeros((4, 4)), (Q * [1, 1, 1, 1e-15]) @ Q.T):
+        model = with_metric((M + M.T) / 2, algorithm).fit(data, target)
+        with pytest.raises(ValueError, match="positive definite.*as a step"):
+            as_nearest_neighbor_rule(model)
+    model = with_metric(np.eye(4) + 0.1 * np.triu(np.ones((4, 4)), 1), algorithm).fit(data, target)
+    with pytest.raises(ValueError, match="must be symmetric"):
+        as_nearest_neighbor_rule(model)
 
 
 def needs_a_frame(X):
@@ -309,7 +325,7 @@ def test_more_unsupported_victims():
         as_nearest_neighbor_rule(KNeighborsClassifier().fit(sparse.csr_array(X), Y))
     with pytest.raises(ValueError, match="several outputs"):
         as_nearest_neighbor_rule(KNeighborsClassifier().fit(X, np.stack([Y, Y], 1)))
-    with pytest.raises(ValueError, match="positive semidefinite"):
+    with pytest.raises(ValueError, match="positive definite"):
         as_nearest_neighbor_rule(
             KNeighborsClassifier(
                 algorithm="brute", metric="mahalanobis", metric_params={"VI": -np.eye(13)}
