@@ -21,7 +21,7 @@ from skrobust.victims import NearestNeighborRule
 
 __all__ = ["Region", "refuse_difference"]
 
-_SIZES = (1 - 1e-6, 0.5)  # shares of the radius
+_SIZES = np.array([1 - 1e-6, 0.5])  # shares of the radius
 _FAR = 1e6  # sizes of X, beyond which no infinite radius is tried
 
 
@@ -109,12 +109,13 @@ class Region:
         rng = np.random.default_rng(0)
         radius = self._finite(radius)[rows]
         for k in range(rounds):
+            turn = np.arange(len(rows)) + k
             toward = rng.standard_normal((len(rows), self.raw.shape[1]))
-            if k % 2 == 0:
-                toward = self._to_others(rows, labels, rng, toward)
+            others = turn % 2 == 0
+            toward[others] = self._to_others(rows[others], labels[others], rng, toward[others])
             toward[:, self.budget.scale == 0] = 0
             size = self.budget.size(toward)
-            share = _SIZES[(k // 2) % 2] * radius / np.where(size > 0, size, np.inf)
+            share = _SIZES[turn // 2 % 2] * radius / np.where(size > 0, size, np.inf)
             yield share[:, None] * toward
 
     def _to_others(

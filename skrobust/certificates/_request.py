@@ -22,9 +22,10 @@ from skrobust.victims._guard import is_exactly_known
 
 __all__ = ["Attack", "Attempt", "Request", "model_or_l2"]
 
-# predictions times training points up to which every point is confirmed, in several ways
-_ALL, _ROUNDS = 4_000_000, 4
-_FEWEST = 64  # points that are confirmed in any case
+# how a victim is confirmed that is scikit-learn's or ours to the last part: predictions times
+# training points up to which every point is predicted, points that are predicted in any case
+_ALL, _FEWEST = 4_000_000, 64
+_ROUNDS = 4  # perturbations of each point of any other victim
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,10 +230,13 @@ class Request:
         status[~right] = "misclassified"
         return status
 
-    def _sample(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows to confirm: all, or some where that would take long."""
-        most = max(_FEWEST, _ALL // len(self.rule.points))
-        if len(rows) <= most or not is_exactly_known(self.estimator):
+    @cached_property
+    def _known(self) -> bool:
+        return is_exactly_known(self.estimator)
+
+    def _sample(self, rows: np.ndarray, most: int) -> np.ndarray:
+        """Return the rows to confirm: all, or some of a victim that is exactly known."""
+        if len(rows) <= most or not self._known:
             return rows
         return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
 
@@ -241,7 +245,8 @@ class Request:
         if self.own:
             return self.right()
         proved = radius > 0
-        rows = np.union1d(np.flatnonzero(~proved), self._sample(np.flatnonzero(proved)))
+        most = max(_FEWEST, _ALL // len(self.rule.points))
+        rows = np.union1d(np.flatnonzero(~proved), self._sample(np.flatnonzero(proved), most))
         right = proved.copy()
         if len(rows):
             X = self.table.given
@@ -252,13 +257,11 @@ class Request:
 
     def _confirm_around(self, radius: np.ndarray) -> None:
         """Raise where the victim changes a prediction within a proved radius."""
-        rows = self._sample(np.flatnonzero(radius > 0))
+        rows = self._sample(np.flatnonzero(radius > 0), _FEWEST)
         if not len(rows):
             return
-        n_asked = max(1, len(rows) * len(self.rule.points))
-        rounds = int(np.clip(_ALL // n_asked, 1, _ROUNDS))
-        region, labels = self.region, self.labels[rows]
-        for deltas in region.samples(rows, labels, radius, rounds):
+        rounds = 1 if self._known else _ROUNDS
+        for deltas in self.region.samples(rows, self.labels[rows], radius, rounds):
             found = self.attack(rows, deltas)
             inside = self.budget.size(found.moved) <= radius[rows]
             refuse_difference(self.estimator, rows, found.success & inside, found.moved)
