@@ -410,14 +410,64 @@ def test_pipelines_of_nothing_pass_through():
         np.testing.assert_array_equal(certify(model, X[:9]).radius, plain.radius)
 
 
-@pytest.mark.parametrize("K", [1, 2, 3])
-def test_predictions_are_never_misclassified(K):
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(60, 40)).round(1)
-    knn = KNeighborsClassifier(K, algorithm="brute").fit(points, np.arange(60) % 2)
-    middle = (points[::2] + points[1::2]) / 2  # ties, which another batch may decide otherwise
-    for method in ("fast", "exact"):
-        assert "misclassified" not in certify(knn, middle, method=method).status
+class Moody(Liar):
+    """Decides ties by the batch, as rounding may."""
+
+    def _as_victim(self):
+        return as_nearest_neighbor_rule(self.inner_)
+
+    def predict(self, X):
+        found = self.inner_.predict(X)
+        tie = np.asarray(X)[:, 0] == 0.5
+        return np.where(tie, self.classes_[len(X) % 2], found)
+
+
+@pytest.mark.parametrize("method", ["fast", "exact"])
+@pytest.mark.parametrize("n", [4, 5])
+def test_a_prediction_is_never_misclassified(method, n):
+    model = Moody(0).fit(np.array([[0.0], [1.0]]), [0, 1])
+    rows = np.array([[0.5], *([[0.1]] * (n - 1))])
+    found = certify(model, rows, method=method)
+    assert found.status[0] == "numerical_tie"
+    assert (found.status[1:] != "misclassified").all()
+
+
+class Steep(torch.nn.Module):
+    """Says less than it does."""
+
+    def forward(self, x):
+        return 1000 * x
+
+
+@layer_bound.register
+def _(layer: Steep, shape):
+    return LayerBound()
+
+
+def test_networks_are_tried_too():
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), Steep())
+    metric = AdversarialDeepMetric(module, lipschitz="orthogonal", max_iter=1, random_state=0)
+    model = make_pipeline(metric, KNeighborsClassifier(1)).fit(X, Y)
+    with pytest.raises(ValueError, match="does not predict what is proved"):
+        certify(model, X, Y)
+
+
+def test_what_is_exactly_known_is_confirmed_by_a_sample(monkeypatch):
+    asked = []
+    inner = KNeighborsClassifier.predict
+
+    def counted(self, X):
+        asked.append(len(X))
+        return inner(self, X)
+
+    knn = KNeighborsClassifier(3).fit(X, Y)
+    expected = certify(knn, X, Y, method="fast")
+    monkeypatch.setattr(KNeighborsClassifier, "predict", counted)
+    monkeypatch.setattr("skrobust.certificates._request._ALL", 0)
+    monkeypatch.setattr("skrobust.certificates._request._FEWEST", 5)
+    found = certify(knn, X, Y, method="fast")
+    np.testing.assert_array_equal(found.status, expected.status)
+    assert asked == [5 + (expected.radius == 0).sum(), 5]
 
 
 def test_sides_that_cross_raise():
