@@ -318,7 +318,7 @@ class BaseEmbeddingAttack(
             value[some] = reported.numpy()[: len(some)]
         if (blind := float(zero.mean())) > _MANY and (budget.scale > 0).any():
             warnings.warn(
-                f"{BLIND} for {blind:.1%} of the points, and {type(self).__name__} is blind there: "
+                f"{BLIND} for {blind:.1%} of the points, and the attack is blind there: "
                 "look for rounding, saturation or a step that is not differentiable, and do not "
                 "take what it finds for robustness. gradient='nes' does without gradients.",
                 UserWarning,
