@@ -153,8 +153,11 @@ class APGD(BaseAttack):
             z = project(eta + rate[:, None] * steepest(gradient, norm))
             moved = _MOMENTUM * (z - eta) + (1 - _MOMENTUM) * (eta - before)
             eta, before = project(eta + moved), eta
-        # the last point has not been looked at; the victim will be asked
-        return problem.points(torch.where((best_margin > 0)[:, None], best, eta))
+        if bool((best_margin > 0).all()):
+            return problem.points(best)
+        # the last point has not been looked at: the victim will be asked about both
+        last = torch.where((best_margin > 0)[:, None], best, eta)
+        return np.stack([problem.points(best), problem.points(last)])
 
 
 def _checkpoints(max_iter: int) -> dict[int, int]:

@@ -29,7 +29,7 @@ from skrobust.attacks._base import (
     training_model,
 )
 from skrobust.attacks._embedding_view import EmbeddingView
-from skrobust.attacks._search import audited
+from skrobust.attacks._search import audited, budgets_in_turn
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._row_noise import RowNoise
@@ -308,12 +308,11 @@ class BaseEmbeddingAttack(
                 noise=noise.take(filled),
             )
             chosen = self._choose(rows)
+            at, none = clean[filled], zero[filled]
             if eps > 0:
-                moved, none = self._move(view, filled, chosen, rows.noise, len(some))
-                points[some] = budget.project(raw[some], moved[: len(some)], eps, table.single)
-                zero[some] = none[: len(some)]
-            at = view.transform(points[filled], filled)
-            embedded[some] = at[: len(some)]
+                moved, at, none = self._best(view, filled, chosen, rows.noise, len(some))
+                points[some] = moved[: len(some)]
+            zero[some], embedded[some] = none[: len(some)], at[: len(some)]
             reported = self._report(self._shown(torch.from_numpy(at)), chosen)
             value[some] = reported.numpy()[: len(some)]
         if (blind := float(zero.mean())) > _MANY and (budget.scale > 0).any():
@@ -334,6 +333,25 @@ class BaseEmbeddingAttack(
             n_gradient_calls=view.n_gradient_calls,
             diagnostics={"zero_gradient": zero},
         )
+
+    def _best(
+        self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return perturbed rows, their embeddings, and where the first gradient was 0.
+
+        Of what was found with whole numbers and categories held and with all that may move.
+        """
+        raw, single = view.raw[rows], view.table.single
+        found = []
+        for view.searched in budgets_in_turn(view.budget):
+            moved, zero = self._move(view, rows, chosen, noise, n_meant)
+            points = view.budget.project(raw, moved, view.eps, single)
+            at = view.transform(points, rows)
+            value = self._value(self._shown(torch.from_numpy(at)), chosen).numpy()
+            found.append((points, at, value))
+        points, at, value = found[-1]  # the whole budget's, unless the other is better
+        held = (found[0][2] > value)[:, None]
+        return np.where(held, found[0][0], points), np.where(held, found[0][1], at), zero
 
     def _shown(self, z: torch.Tensor) -> torch.Tensor:
         """Return embeddings as the attack compares them."""

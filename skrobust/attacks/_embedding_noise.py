@@ -99,7 +99,7 @@ class EmbeddingNoise(BaseEmbeddingAttack):
     def _move(
         self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        budget, raw = view.budget, view.raw[rows]
+        budget, raw = view.searched, view.raw[rows]
         movable = budget.scale > 0
         d = int(movable.sum())
         if self.distribution == "uniform":

@@ -49,7 +49,8 @@ class EmbeddingView:
         eps: float,
     ):
         self.attack, self.estimator, self.table = attack, estimator, table
-        self.budget, self.eps = budget, eps
+        self.budget = self.searched = budget  # what is allowed, and what of it is tried
+        self.eps = eps
         self.n_queries = self.n_gradient_calls = 0
         self.embed = differentiable_embedding(estimator) if attack.gradient == "exact" else None
         self.shape = np.shape(table.given)[1:]
@@ -66,7 +67,7 @@ class EmbeddingView:
         self, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return perturbed rows, and where the first gradient was 0."""
-        attack, budget = self.attack, self.budget
+        attack, budget = self.attack, self.searched
         raw = self.raw[rows]
         clean, scale = torch.from_numpy(raw), torch.from_numpy(budget.scale)
         radius = torch.full((len(rows),), self.eps, dtype=torch.float64)

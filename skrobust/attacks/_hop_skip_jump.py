@@ -28,6 +28,7 @@ from skrobust.utils._sklearn import Interval
 __all__ = ["HopSkipJump"]
 
 _WIDENINGS = 60
+_HALVINGS = 60
 _KEPT = 1000
 _NUMBERS = 2_000_000  # in memory at once
 
@@ -232,7 +233,7 @@ class _Walk:
             step = length / np.sqrt(t)
             moved, flipped = eta, np.zeros(len(eta), dtype=bool)
             for _ in range(30):
-                tried = self._clip(eta + step[:, None] * direction)
+                tried = self._settled(self._clip(eta + step[:, None] * direction))
                 works = self._flips(tried) & ~flipped
                 moved = np.where(works[:, None], tried, moved)
                 flipped |= works
@@ -271,16 +272,18 @@ class _Walk:
         low, high = np.zeros(len(eta)), self._length(eta)
         best = eta.copy()
         tolerance = np.maximum(min(self.theta, 1e-3), 1e-9)
-        while True:
+        for _ in range(_HALVINGS):
             open_ = high - low > tolerance * high
             if not open_.any():
-                return best
+                break
             middle = (low + high) / 2
-            tried = self._project(eta, middle)
-            works = self._flips(tried)
+            tried = self._settled(self._project(eta, middle))
+            # whole numbers may lie outside of a ball that is smaller than their steps
+            works = self._flips(tried) & (self._length(tried) <= middle * (1 + 1e-9))
             best = np.where((works & open_)[:, None], tried, best)
             low = np.where(open_ & ~works, middle, low)
             high = np.where(open_ & works, middle, high)
+        return best
 
     def _project(self, eta: np.ndarray, radius: np.ndarray) -> np.ndarray:
         return project_ball(torch.from_numpy(eta), torch.from_numpy(radius), self.norm).numpy()
@@ -288,6 +291,15 @@ class _Walk:
     def _clip(self, eta: np.ndarray, times: int = 1) -> np.ndarray:
         low, high = (np.tile(end, (times, 1)) for end in self.box)
         return np.clip(eta, low, high)
+
+    def _settled(self, eta: np.ndarray) -> np.ndarray:
+        """Return the points that the victim is asked about, where some features are discrete."""
+        budget = self.problem.budget
+        if not budget.discrete.any():
+            return eta
+        points = self.raw + self.unit * eta
+        dtype = self.problem.victim.table.dtype
+        return (budget.project(self.raw, points, np.inf, dtype) - self.raw) / self.unit
 
     def _length(self, eta: np.ndarray) -> np.ndarray:
         return np.linalg.norm(eta, ord=self.norm, axis=1)

@@ -173,10 +173,12 @@ class MinimumNormAttack(BaseAttack):
                 problem.noise,
                 restart,
             )
-            tried = some.project(inner._perturb(some))
-            fresh = some.flips(tried) & ~works
-            best[fresh] = tried[fresh]
-            works |= fresh
+            found = inner._perturb(some)
+            for candidate in found if found.ndim == 3 else found[None]:
+                tried = some.project(candidate)
+                fresh = some.flips(tried) & ~works
+                best[fresh] = tried[fresh]
+                works |= fresh
             if works.all():
                 break
         return shorten(problem, best, works, 12), works

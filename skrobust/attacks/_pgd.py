@@ -149,8 +149,11 @@ class PGD(BaseAttack):
                 gradient = average
             step = self._step(t) * rows.eps[:, None] * steepest(gradient, norm)
             eta = project_ball(eta + step, rows.eps, norm, *box)
-        # the last point has not been looked at; the victim will be asked
-        return problem.points(torch.where((best_margin > 0)[:, None], best, eta))
+        if bool((best_margin > 0).all()):
+            return problem.points(best)
+        # the last point has not been looked at: the victim will be asked about both
+        last = torch.where((best_margin > 0)[:, None], best, eta)
+        return np.stack([problem.points(best), problem.points(last)])
 
     def _step(self, t: int) -> float:
         if self.step_size is not None:

@@ -1,6 +1,7 @@
 """A run of an attack: batches, projection, asking the victim, what was found for each row."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -14,10 +15,12 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress, run_parts
 from skrobust.utils._row_noise import RowNoise
 
-__all__ = ["Search", "audited", "shorten"]
+__all__ = ["Search", "audited", "budgets_in_turn", "shorten"]
 
 # halvings of a perturbation that is longer than it has to be
 _HALVINGS = 24
+# groups of whole numbers and categories that are taken back one after the other
+_TAKEN_BACK = 16
 
 
 class Attack(Protocol):
@@ -63,6 +66,10 @@ class Search:
 
     def attack(self, eps: float, restart: int) -> None:
         """Attack the rows that withstood so far; all, where the smallest perturbation counts."""
+        for budget in budgets_in_turn(self.budget):
+            self._attack_within(budget, eps, restart)
+
+    def _attack_within(self, budget: FeatureBudget, eps: float, restart: int) -> None:
         rows = np.flatnonzero(self.correct & (self.attack_.minimum_norm | ~self.success))
         self.wanted += 1
         if eps == 0 or len(rows) == 0:
@@ -80,13 +87,16 @@ class Search:
             self.tries[found.rows] += 1
             for name, values in found.notes.items():
                 whole = self.notes.setdefault(name, np.zeros(len(self.correct), values.dtype))
-                whole[found.rows] |= values
+                if budget is self.budget:  # what is told of a row is told of all that may move
+                    whole[found.rows] |= values
             # counted once, wherever it was done
             self.victim.n_queries += found.n_queries
             self.victim.n_gradient_calls += found.n_gradient_calls
             progress.advance(len(found.rows))
 
-        work = partial(_attack_rows, attack, self.victim, self.budget, self.noise, eps, restart)
+        work = partial(
+            _attack_rows, attack, self.victim, self.budget, budget, self.noise, eps, restart
+        )
         parts = list(_batches(rows, attack.batch_size))
         run_parts(work, parts, attack.n_jobs, keep)
 
@@ -108,6 +118,23 @@ class Search:
         )
 
 
+def budgets_in_turn(budget: FeatureBudget) -> list[FeatureBudget]:
+    """Return the budgets that are searched one after the other; the last is the whole one.
+
+    Whole numbers and categories move by jumps, which an attack may take without need, and for
+    which it has less left for the rest: first they stay where they are. So an adversary who may
+    change them too is not weaker than one who may not.
+
+    Parameters
+    ----------
+    budget : FeatureBudget
+    """
+    discrete = budget.discrete
+    if not discrete.any() or not (budget.scale[~discrete] > 0).any():
+        return [budget]
+    return [replace(budget, scale=np.where(discrete, 0.0, budget.scale)), budget]
+
+
 def _checked(found: Any, attack: Attack, shape: tuple[int, ...]) -> np.ndarray:
     """Return what an attack made of a batch as candidates; raise where it is not as described."""
     kind = type(attack).__name__
@@ -125,19 +152,20 @@ def _attack_rows(
     attack: Attack,
     victim: Victim,
     budget: FeatureBudget,
+    searched: FeatureBudget,
     noise: RowNoise,
     eps: float,
     restart: int,
     rows: np.ndarray,
 ) -> Found:
-    """Attack one batch, project what comes back, and ask the victim."""
+    """Attack one batch within `searched`, project what comes back, and ask the victim."""
     before = victim.n_queries, victim.n_gradient_calls
     n = len(rows)
     filled = rows
     if attack.fills_batches:
         filled = np.concatenate([rows, np.repeat(rows[-1:], attack.batch_size - n)])
     problem = AttackProblem(
-        victim, budget, filled, n, np.full(len(filled), eps), noise.take(filled), restart
+        victim, searched, filled, n, np.full(len(filled), eps), noise.take(filled), restart
     )
     candidates = _checked(attack._perturb(problem), attack, problem.raw.shape)
     inner = AttackProblem(victim, budget, rows, n, np.full(n, eps), noise.take(rows), restart)
@@ -149,6 +177,12 @@ def _attack_rows(
         works = inner.flips(tried)
         if attack.minimum_norm:
             tried = shorten(inner, tried, works)
+        if budget.discrete.any():
+            tried = _taken_back(inner, tried, works)
+            if attack.minimum_norm:  # the other features, with what is left of these
+                held = np.where(budget.discrete, tried, inner.raw)
+                tried = shorten(inner, tried, works, start=held)
+        if attack.minimum_norm:
             works &= budget.size(tried - inner.raw) <= eps
             tried[~works] = inner.raw[~works]
         length = budget.size(tried - inner.raw)
@@ -168,6 +202,32 @@ def _attack_rows(
     )
 
 
+def _taken_back(problem: AttackProblem, points: np.ndarray, works: np.ndarray) -> np.ndarray:
+    """Take back the discrete moves that points can do without.
+
+    All at once first, then one feature or one-hot group after the other (where there are many,
+    several at a time).
+    """
+    raw, budget = problem.raw, problem.budget
+    single = budget.discrete.copy()
+    groups = [group for group in budget.groups if single[group].all()]
+    for group in groups:
+        single[group] = False
+    moves = [*groups, *(np.array([k]) for k in np.flatnonzero(single))]
+    parts = np.array_split(np.arange(len(moves)), min(len(moves), _TAKEN_BACK))
+    found = points.copy()
+    for some in [np.arange(len(moves)), *parts]:
+        columns = np.concatenate([moves[k] for k in some])
+        which = np.flatnonzero(works & (found[:, columns] != raw[:, columns]).any(axis=1))
+        if len(which) == 0:
+            continue
+        tried = found[which]
+        tried[:, columns] = raw[np.ix_(which, columns)]
+        kept = problem.flips(tried, which)
+        found[which[kept]] = tried[kept]
+    return found
+
+
 def audited(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float) -> Any:
     """Return points in the container of the table, checked apart from the attack.
 
@@ -182,7 +242,11 @@ def audited(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float)
 
 
 def shorten(
-    problem: AttackProblem, points: np.ndarray, works: np.ndarray, halvings: int = _HALVINGS
+    problem: AttackProblem,
+    points: np.ndarray,
+    works: np.ndarray,
+    halvings: int = _HALVINGS,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Move points that work toward the clean ones as far as they still work, by bisection.
 
@@ -194,6 +258,8 @@ def shorten(
     works : ndarray of shape (n,) of bool
         Which of them are predicted as the adversary wants.
     halvings : int
+    start : ndarray of shape (n, n_features), default=None
+        Where to, in place of the clean points.
 
     Returns
     -------
@@ -203,12 +269,14 @@ def shorten(
     which = np.flatnonzero(works)
     if len(which) == 0:
         return best
-    raw, delta = problem.raw[which], points[which] - problem.raw[which]
+    raw = problem.raw[which]
+    origin = raw if start is None else start[which]
+    delta = points[which] - origin
     low, high = np.zeros((len(which), 1)), np.ones((len(which), 1))
     single = problem.victim.table.single
     for _ in range(halvings):
         middle = (low + high) / 2
-        tried = problem.budget.project(raw, raw + middle * delta, np.inf, single)
+        tried = problem.budget.project(raw, origin + middle * delta, np.inf, single)
         flipped = problem.flips(tried, which)
         shorter = problem.budget.size(tried - raw) <= problem.budget.size(best[which] - raw)
         kept = flipped & shorter
