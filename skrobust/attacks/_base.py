@@ -234,6 +234,12 @@ class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Bas
         y = column_or_1d(y)
         check_consistent_length(table.values, y)
         clean = np.asarray(estimator.predict(X))
+        if clean.shape != y.shape:
+            raise ValueError(
+                f"estimator must predict one label for each row, of shape {y.shape}; got "
+                f"{clean.shape} from {type(estimator).__name__}. Of several outputs attack one: "
+                "fit a classifier on that column of y."
+            )
         budget = resolve_budget(model, table, estimator)
         budgets = self._budgets(eps, model)
         budget.check_inside(table.clean)

@@ -23,6 +23,7 @@ from skrobust.threat_model import FeatureBudget
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 from skrobust.victims import differentiable_embedding
+from skrobust.victims._differentiable import check_gradient
 
 __all__ = ["EmbeddingView"]
 
@@ -55,6 +56,9 @@ class EmbeddingView:
         self.embed = differentiable_embedding(estimator) if attack.gradient == "exact" else None
         self.shape = np.shape(table.given)[1:]
         self.raw = table.clean
+        if self.embed is not None:
+            first = torch.from_numpy(self.raw[:1].reshape(1, *self.shape))
+            check_gradient(self.embed, first, estimator)
 
     def transform(self, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Ask the public `transform`."""

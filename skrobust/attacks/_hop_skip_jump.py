@@ -298,8 +298,8 @@ class _Walk:
         if not budget.discrete.any():
             return eta
         points = self.raw + self.unit * eta
-        dtype = self.problem.victim.table.dtype
-        return (budget.project(self.raw, points, np.inf, dtype) - self.raw) / self.unit
+        single = self.problem.victim.table.single
+        return (budget.project(self.raw, points, np.inf, single) - self.raw) / self.unit
 
     def _length(self, eta: np.ndarray) -> np.ndarray:
         return np.linalg.norm(eta, ord=self.norm, axis=1)

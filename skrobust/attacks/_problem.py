@@ -12,8 +12,9 @@ from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._torch import as_tensor, resolve_device
 from skrobust.victims import Scores, differentiable_scores
+from skrobust.victims._differentiable import check_gradient
 
-__all__ = ["AttackProblem", "ScaledRows", "Victim"]
+__all__ = ["AttackProblem", "ScaledRows", "Victim", "scores_for"]
 
 
 class Victim:
@@ -50,13 +51,33 @@ class Victim:
     @cached_property
     def scores(self) -> Scores:
         """Differentiable scores; an error where none are known."""
-        found = differentiable_scores(self.estimator)
-        return found.with_shape(np.shape(self.table.given)[1:]).to(resolve_device(self.device))
+        return scores_for(self.estimator, self.table, self.device)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("scores", None)  # made again in another process
         return state
+
+
+def scores_for(estimator: Any, table: Table, device: str = "cpu") -> Scores:
+    """Return differentiable scores of the rows of a table, tried on the first one.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+    table : Table
+    device : str, default="cpu"
+
+    Raises
+    ------
+    NotDifferentiableError
+        If no gradients are known, or torch finds none.
+    """
+    place = resolve_device(device)
+    found = differentiable_scores(estimator).with_shape(np.shape(table.given)[1:]).to(place)
+    first = as_tensor(table.clean[:1], place, found.dtype)
+    check_gradient(found, first, estimator)
+    return found
 
 
 class ScaledRows(NamedTuple):
@@ -101,6 +122,12 @@ class AttackProblem:
         0 for the first try.
     notes : dict
         What is told of each row, for the diagnostics.
+    raw : ndarray of shape (n, n_features)
+        Clean rows; 0 in columns that are not numbers.
+    y : ndarray of shape (n,)
+        Labels to leave.
+    scaled : ScaledRows
+        The rows as tensors, for attacks by gradients.
     """
 
     victim: Victim

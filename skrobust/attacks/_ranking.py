@@ -87,7 +87,7 @@ class RankingAttack(BaseEmbeddingAttack):
     The value that is reported, against the clean gallery: CA and QA the mean percentile rank (0 is
     first, 100 last); LTM and GTM whether the first item is of the row's class; GTT whether the
     item that was first is among the first four; order Kendall's τ of the wanted and the found
-    order.
+    order, 0 where all these items are equally far.
 
     Examples
     --------
@@ -208,7 +208,8 @@ class RankingAttack(BaseEmbeddingAttack):
         if self.kind == "order":
             found = D.gather(1, chosen.items).numpy()
             wanted = np.arange(found.shape[1])
-            return torch.tensor([float(kendalltau(row, wanted)[0]) for row in found])
+            tau = [float(kendalltau(row, wanted)[0]) for row in found]
+            return torch.tensor(tau).nan_to_num(0.0)  # equal distances have no order
         first = D.argmin(1, keepdim=True)
         return _mask(chosen).gather(1, first)[:, 0].double()
 

@@ -10,11 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._pgd import PGD
-from skrobust.attacks._problem import AttackProblem, Victim
+from skrobust.attacks._problem import AttackProblem, Victim, scores_for
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import BaseComposition, HasMethods
-from skrobust.victims import differentiable_scores
 
 __all__ = ["TransferAttack"]
 
@@ -108,7 +107,9 @@ class TransferAttack(BaseAttack):
             self.surrogate_ = clone(model).fit(X, y)
 
     def _prepare(self, estimator: Any, table: Table) -> None:
-        self._of()
+        fitted = self._of()
+        if self._inner().uses_gradients:
+            scores_for(fitted, table)  # an error comes before any work
 
     def _of(self) -> Any:
         fitted = getattr(self, "surrogate_", self.surrogate)
@@ -124,8 +125,6 @@ class TransferAttack(BaseAttack):
         inner = self._inner()
         if not isinstance(inner, BaseAttack) or isinstance(inner, TransferAttack | BaseComposition):
             raise TypeError(f"attack must be a single attack, such as PGD; got {inner!r}.")
-        if inner.uses_gradients:
-            differentiable_scores(fitted)  # an error comes before any work
         return fitted
 
     def _parts(self) -> list[tuple[str, Any]]:

@@ -15,9 +15,10 @@ from sklearn.base import clone
 
 from skrobust.attacks import AttackResult, BaseAttack, NoiseAttack, WorstCase
 from skrobust.attacks._base import read_table, resolve_budget
+from skrobust.attacks._problem import scores_for
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._sklearn import safe_indexing
-from skrobust.victims import NotDifferentiableError, differentiable_scores
+from skrobust.victims import NotDifferentiableError
 
 __all__ = ["HealthFinding", "evaluation_health"]
 
@@ -107,16 +108,16 @@ def evaluation_health(
         findings.append(_surrogate(estimator, X))
         findings.append(_reaches_zero(estimator, X, y, threat_model, attacks[white[0]], largest))
     else:
-        findings.append(_no_white_box(estimator))
+        findings.append(_no_white_box(estimator, X))
     return findings
 
 
-def _no_white_box(estimator: Any) -> HealthFinding:
+def _no_white_box(estimator: Any, X: Any) -> HealthFinding:
     message = (
         "None ran. Attacks by predictions alone are weaker: the robust accuracy is a loose bound."
     )
     try:
-        differentiable_scores(estimator)
+        scores_for(estimator, read_table(X, estimator))
     except (NotDifferentiableError, ValueError):
         return not_checked(
             "attacks by gradients", f"{message} No gradients are known for this estimator."
@@ -273,13 +274,11 @@ def wide_eps(budget: FeatureBudget, values: np.ndarray, eps: float) -> float:
 
 def _surrogate(estimator: Any, X: Any) -> HealthFinding:
     try:
-        scores = differentiable_scores(estimator)
+        scores = scores_for(estimator, read_table(X, estimator))
     except (NotDifferentiableError, ValueError):
         return not_checked("surrogate", "No scores were differentiated.")
-    values = read_table(X, estimator).clean
-    scores = scores.with_shape(np.shape(X)[1:])
     with torch.no_grad():
-        x = torch.as_tensor(values, dtype=scores.dtype)
+        x = torch.as_tensor(read_table(X, estimator).clean, dtype=scores.dtype)
         guessed = scores.classes[scores(x).argmax(1).cpu().numpy()]
     apart = float((guessed != np.asarray(estimator.predict(X))).mean())
     message = f"The scores that are differentiated disagree with predict on {apart:.1%} of points."

@@ -19,6 +19,7 @@ from skrobust.attacks import (
     NoiseAttack,
 )
 from skrobust.attacks._base import check_same_model, read_table, resolve_budget
+from skrobust.attacks._problem import scores_for
 from skrobust.certificates import (
     CenterSmoothing,
     Certificate,
@@ -33,7 +34,6 @@ from skrobust.utils._validation import check_eps
 from skrobust.victims import (
     NotDifferentiableError,
     as_nearest_neighbor_rule,
-    differentiable_scores,
 )
 from skrobust.victims._lipschitz import split_at, unwrapped
 
@@ -264,6 +264,7 @@ def _by_position(threat_model: Any, X: Any, estimator: Any) -> ThreatModel:
     model = ThreatModel() if threat_model is None else clone(threat_model)
     budget = resolve_budget(model, read_table(X, estimator), estimator)
     return model.set_params(
+        norm=budget.norm,
         eps=None,
         feature_scale=np.where(budget.scale > 0, budget.scale, 1.0),
         mutable=budget.scale > 0,
@@ -289,7 +290,7 @@ def _attacks(
     except (TypeError, ValueError):
         pass
     try:
-        differentiable_scores(estimator)
+        scores_for(estimator, read_table(X, estimator))
         chosen["apgd"] = APGD(n_restarts=4, random_state=random_state)
     except (NotDifferentiableError, ValueError) as error:
         notes.append(f"no attack by gradients: {error}")

@@ -24,7 +24,7 @@ from skrobust.utils._validation import check_one_eps
 
 __all__ = ["ThreatModel", "resolve_table"]
 
-_NORMS = (1.0, 2.0, np.inf)
+_NORMS = {"1": 1.0, "2": 2.0, "inf": np.inf}
 
 
 class ThreatModel(BaseEstimator):
@@ -40,8 +40,8 @@ class ThreatModel(BaseEstimator):
 
     Parameters
     ----------
-    norm : 1, 2 or inf, default=2
-        p of the norm that measures a perturbation.
+    norm : {1, 2, inf, "l1", "l2", "linf"}, default=2
+        p of the norm that measures a perturbation; ``"inf"`` and ``"2"`` are understood as well.
     eps : float, default=None
         The budget, ≥ 0, in the units of X over `feature_scale`. Certificates do not need it.
     feature_scale : array-like of shape (n_features,) or mapping of str to float, default=None
@@ -149,12 +149,7 @@ class ThreatModel(BaseEstimator):
         ValueError, TypeError
             If a parameter is not as described; the message names it.
         """
-        if (
-            isinstance(self.norm, bool)
-            or not isinstance(self.norm, Real)
-            or float(self.norm) not in _NORMS
-        ):
-            raise ValueError(f"norm must be 1, 2 or inf; got {self.norm!r}. The last is numpy.inf.")
+        norm = _norm(self.norm)
         if self.eps is not None:
             check_one_eps(self.eps)
         if self.outside not in ("error", "extend"):
@@ -165,7 +160,7 @@ class ThreatModel(BaseEstimator):
         lower, upper = self._bounds(where)
         mutable = _mask(self.mutable, where, "mutable", everything=True)
         return FeatureBudget(
-            norm=float(self.norm),
+            norm=norm,
             scale=np.where(mutable, scale, 0.0),
             lower=lower,
             upper=upper,
@@ -247,6 +242,21 @@ class ThreatModel(BaseEstimator):
         if not (lower <= upper).all():  # also where one is NaN
             raise ValueError(f"bounds must have lower <= upper everywhere; got {self.bounds!r}.")
         return lower, upper
+
+
+def _norm(given: Any) -> float:
+    """Return p of a norm that is given as a number or spelt."""
+    if isinstance(given, str):
+        spelt = given.strip().lower().removeprefix("l").lstrip("_")
+        norm = _NORMS.get(spelt)
+    else:
+        real = isinstance(given, Real) and not isinstance(given, bool | np.bool_)
+        norm = float(given) if real and float(given) in _NORMS.values() else None
+    if norm is None:
+        raise ValueError(
+            f"norm must be 1, 2 or numpy.inf, or spelt 'l1', 'l2' or 'linf'; got {given!r}."
+        )
+    return norm
 
 
 def _refuse_pairs(bounds: Any) -> None:

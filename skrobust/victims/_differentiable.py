@@ -1,12 +1,14 @@
 """From a fitted scikit-learn object to differentiable scores or a differentiable embedding."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import singledispatch
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
@@ -28,7 +30,12 @@ from skrobust.victims._scores import (
 )
 from skrobust.victims._steps import active_steps, affine_map, step_map
 
-__all__ = ["NotDifferentiableError", "differentiable_embedding", "differentiable_scores"]
+__all__ = [
+    "NotDifferentiableError",
+    "check_gradient",
+    "differentiable_embedding",
+    "differentiable_scores",
+]
 
 Embedding = Callable[[torch.Tensor], torch.Tensor]
 
@@ -118,15 +125,35 @@ def _(estimator: NearestCentroid) -> Scores:
 
 @differentiable_scores.register
 def _(estimator: KNeighborsClassifier) -> Scores:
-    return _neighbor_scores(estimator)
+    return _neighbor_scores(_voting(estimator))
+
+
+def _voting(estimator: Any) -> Any:
+    """Return a k-NN classifier whose neighbours have equal weights.
+
+    The surrogate knows no others; whether what it finds works, the victim's own `predict` says.
+    """
+    if not isinstance(estimator, KNeighborsClassifier) or estimator.weights in ("uniform", None):
+        return estimator
+    voting = copy(estimator)
+    voting.weights = "uniform"
+    return voting
 
 
 def _neighbor_scores(estimator: Any) -> Scores:
     try:
         return NeighborScores(as_nearest_neighbor_rule(estimator))
+    except (NotAffineError, NotFittedError):
+        raise
     except TypeError as error:  # it predicts in its own way
         raise NotDifferentiableError(
             f"{error} Without gradients, use a black-box attack such as HopSkipJump."
+        ) from error
+    except ValueError as error:
+        raise NotDifferentiableError(
+            f"{estimator!r} has no gradients that are known: the surrogate of a vote is for the "
+            "Euclidean or a Mahalanobis metric on dense data. Use an attack without gradients, "
+            "such as HopSkipJump, or a TransferAttack from a surrogate."
         ) from error
 
 
@@ -146,10 +173,13 @@ def _(estimator: MLPClassifier) -> Scores:
 @differentiable_scores.register
 def _(estimator: Pipeline) -> Scores:
     check_is_fitted(estimator)
-    scores = differentiable_scores(estimator.steps[-1][1])
+    name, last = estimator.steps[-1]
+    scores = differentiable_scores(last)
     if isinstance(scores, NeighborScores):
+        voting = _voting(last)
+        whole = Pipeline([*estimator.steps[:-1], (name, voting)])
         try:
-            return NeighborScores(as_nearest_neighbor_rule(estimator))
+            return _neighbor_scores(estimator if voting is last else whole)
         except NotAffineError:
             pass  # a step may be differentiable without being affine
     for name, step in reversed(active_steps(estimator.steps[:-1])):
@@ -235,6 +265,42 @@ def _(estimator: Pipeline) -> Embedding:
         return x
 
     return embed
+
+
+def check_gradient(function: Embedding, x: torch.Tensor, estimator: Any) -> None:
+    """Raise where a function of raw points cannot be differentiated by them.
+
+    Parameters
+    ----------
+    function : callable (Tensor of shape (n, ...)) -> Tensor
+        Scores or an embedding.
+    x : Tensor of shape (n, ...)
+        A point or a few, in the type of the function.
+    estimator : object
+        Whose function it is, for the message.
+
+    Raises
+    ------
+    NotDifferentiableError
+        If the output does not depend on the input by operations that torch can differentiate.
+    """
+    hint = (
+        "use an attack without gradients, such as HopSkipJump (gradient='nes' for an embedding), "
+        "or a TransferAttack from a surrogate."
+    )
+    x = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        try:
+            # a view of it, for what works in place
+            found = function(x.view_as(x))
+            torch.autograd.grad(found.sum(), x)
+        except RuntimeError as error:
+            with torch.no_grad():
+                function(x.detach())  # an error of another kind speaks for itself
+            raise NotDifferentiableError(
+                f"{type(estimator).__name__} has no gradients: its module detaches its input, or "
+                f"leaves torch on the way; {hint}"
+            ) from error
 
 
 def _affine_embedding(step: AffineMap) -> Embedding:

@@ -11,7 +11,8 @@ counts only when the victim's own `predict` agrees.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -193,6 +194,18 @@ class NetworkScores(Scores):
         return _two_columns(x)
 
 
+@contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """A module in evaluation mode; afterwards each part of it is in its own mode again."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 class ModuleScores(Scores):
     """A torch module whose outputs are scores.
 
@@ -226,13 +239,9 @@ class ModuleScores(Scores):
     def outputs(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the module gives in evaluation mode."""
         given = x if self.shape is None else x.reshape(len(x), *self.shape)
-        was_training = self.module.training
-        self.module.eval()
-        try:
-            # a copy: a module that works in place would change what it is given
+        with evaluating(self.module):
+            # a copy: a module may work in place
             found = self.module(given.to(self.device, copy=True))
-        finally:
-            self.module.train(was_training)
         return (found[0] if isinstance(found, tuple) else found).to(x.device)
 
 
