@@ -223,7 +223,9 @@ class ModuleScores(Scores):
         super().__init__(classes)
         self.module, self.shape = module, shape
         first = next(module.parameters(), None)
-        self.dtype = torch.float32 if first is None else first.dtype
+        self._inner = torch.float32 if first is None else first.dtype
+        # half precision is for the module alone: an attack's steps are smaller than it can tell
+        self.dtype = torch.float64 if self._inner == torch.float64 else torch.float32
         self.device = torch.device("cpu") if first is None else first.device
 
     def to(self, device: torch.device) -> Scores:
@@ -234,15 +236,29 @@ class ModuleScores(Scores):
         return self if own else ModuleScores(self.module, self.classes, shape)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return _two_columns(self.outputs(x))
+        with evaluating(self.module):
+            return self.in_its_mode(x)
+
+    def in_its_mode(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the scores, shape (n, n_classes), in the mode that the module is in."""
+        scores = _two_columns(self._ask(x))
+        if scores.shape[1] != len(self.classes):
+            raise ValueError(
+                f"module must give one score for each of the {len(self.classes)} classes; got "
+                f"{scores.shape[1]} for each row."
+            )
+        return scores
 
     def outputs(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the module gives in evaluation mode."""
-        given = x if self.shape is None else x.reshape(len(x), *self.shape)
         with evaluating(self.module):
-            # a copy: a module may work in place
-            found = self.module(given.to(self.device, copy=True))
-        return (found[0] if isinstance(found, tuple) else found).to(x.device)
+            return self._ask(x)
+
+    def _ask(self, x: torch.Tensor) -> torch.Tensor:
+        given = x if self.shape is None else x.reshape(len(x), *self.shape)
+        # a copy: a module may work in place
+        found = self.module(given.to(self.device, self._inner, copy=True))
+        return (found[0] if isinstance(found, tuple) else found).to(x.device, self.dtype)
 
 
 class CentroidScores(Scores):
