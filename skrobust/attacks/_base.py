@@ -24,6 +24,7 @@ from sklearn.utils import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skrobust.attacks._hints import HintsAtThreatModel
 from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._search import Search
@@ -47,7 +48,9 @@ __all__ = [
 ]
 
 
-class BaseAttack(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class BaseAttack(
+    HintsAtThreatModel, MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
+):
     """Base of the attacks on classifiers.
 
     A subclass writes :meth:`_perturb`. Everything else is here: the parameters are checked, rows

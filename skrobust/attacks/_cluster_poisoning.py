@@ -27,6 +27,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from skrobust.attacks._base import model_or_default, needed_eps, read_table, resolve_budget
 from skrobust.attacks._clustering_parts import ClusteringAttackResult, ClusteringParts
 from skrobust.attacks._embedding import EmbeddingAttackResult
+from skrobust.attacks._hints import HintsAtThreatModel
 from skrobust.attacks._search import audited
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._estimator import BaseEstimator
@@ -36,7 +37,7 @@ from skrobust.utils._sklearn import Interval
 __all__ = ["ClusterPoisoning"]
 
 
-class ClusterPoisoning(BaseEstimator):
+class ClusterPoisoning(HintsAtThreatModel, BaseEstimator):
     """Move a few points so that others change their clusters: a genetic search.
 
     Parameters

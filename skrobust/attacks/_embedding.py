@@ -29,6 +29,7 @@ from skrobust.attacks._base import (
     training_model,
 )
 from skrobust.attacks._embedding_view import EmbeddingView
+from skrobust.attacks._hints import HintsAtThreatModel
 from skrobust.attacks._search import audited, budgets_in_turn
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
@@ -113,7 +114,7 @@ class EmbeddingRows:
 
 
 class BaseEmbeddingAttack(
-    MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
+    HintsAtThreatModel, MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 ):
     """Base of the attacks on embeddings.
 
@@ -343,7 +344,8 @@ class BaseEmbeddingAttack(
         """
         raw, single = view.raw[rows], view.table.single
         found = []
-        for view.searched in budgets_in_turn(view.budget):
+        for searched in budgets_in_turn(view.budget):
+            view.searched = searched
             moved, zero = self._move(view, rows, chosen, noise, n_meant)
             points = view.budget.project(raw, moved, view.eps, single)
             at = view.transform(points, rows)

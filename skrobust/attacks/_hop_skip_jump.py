@@ -20,6 +20,7 @@ import torch
 
 from skrobust.attacks._base import BaseAttack, read_table
 from skrobust.attacks._problem import AttackProblem
+from skrobust.attacks._search import take_back
 from skrobust.numerics import project_ball
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table
@@ -150,6 +151,8 @@ class HopSkipJump(BaseAttack):
         best, found = self._start(problem)
         which = np.flatnonzero(found)
         if len(which):
+            movable = problem.budget.scale > 0
+            best = take_back(problem, best, found, movable)
             best[which] = _Walk(self, problem, which).run(best[which])
         return best
 

@@ -22,6 +22,7 @@ from skrobust.attacks._embedding import (
     EmbeddingRows,
     check_transformer,
 )
+from skrobust.attacks._hints import HintsAtThreatModel
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
@@ -51,7 +52,7 @@ class PairAttackResult:
     perturbation_norm: np.ndarray
 
 
-class PairAttack(BaseEstimator):
+class PairAttack(HintsAtThreatModel, BaseEstimator):
     """Attack the distances of pairs, from both sides.
 
     Parameters

@@ -15,7 +15,7 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress, run_parts
 from skrobust.utils._row_noise import RowNoise
 
-__all__ = ["Search", "audited", "budgets_in_turn", "shorten"]
+__all__ = ["Search", "audited", "budgets_in_turn", "shorten", "take_back"]
 
 # halvings of a perturbation that is longer than it has to be
 _HALVINGS = 24
@@ -178,7 +178,7 @@ def _attack_rows(
         if attack.minimum_norm:
             tried = shorten(inner, tried, works)
         if budget.discrete.any():
-            tried = _taken_back(inner, tried, works)
+            tried = take_back(inner, tried, works, budget.discrete)
             if attack.minimum_norm:  # the other features, with what is left of these
                 held = np.where(budget.discrete, tried, inner.raw)
                 tried = shorten(inner, tried, works, start=held)
@@ -202,18 +202,33 @@ def _attack_rows(
     )
 
 
-def _taken_back(problem: AttackProblem, points: np.ndarray, works: np.ndarray) -> np.ndarray:
-    """Take back the discrete moves that points can do without.
+def take_back(
+    problem: AttackProblem, points: np.ndarray, works: np.ndarray, features: np.ndarray
+) -> np.ndarray:
+    """Take back the moves of features that points can do without.
 
     All at once first, then one feature or one-hot group after the other (where there are many,
     several at a time).
+
+    Parameters
+    ----------
+    problem : AttackProblem
+    points : ndarray of shape (n, n_features)
+        Perturbed rows, which satisfy the threat model.
+    works : ndarray of shape (n,) of bool
+        Which of them are predicted as the adversary wants, and stay so.
+    features : ndarray of shape (n_features,) of bool
+        Of these; of a group all or none.
+
+    Returns
+    -------
+    ndarray of shape (n, n_features)
     """
-    raw, budget = problem.raw, problem.budget
-    single = budget.discrete.copy()
-    groups = [group for group in budget.groups if single[group].all()]
-    for group in groups:
+    raw, single = problem.raw, features.copy()
+    moves = [group for group in problem.budget.groups if features[group].all()]
+    for group in moves:
         single[group] = False
-    moves = [*groups, *(np.array([k]) for k in np.flatnonzero(single))]
+    moves += [np.array([k]) for k in np.flatnonzero(single)]
     parts = np.array_split(np.arange(len(moves)), min(len(moves), _TAKEN_BACK))
     found = points.copy()
     for some in [np.arange(len(moves)), *parts]:

@@ -196,7 +196,7 @@ class NetworkScores(Scores):
 
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """A module in evaluation mode; afterwards each part of it is in its own mode again."""
+    """Put a module into evaluation mode; afterwards each part is in its own mode again."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

