@@ -104,6 +104,10 @@ class AdversarialDeepMetric(
     image_shape : tuple of int, default=None
         Shape of an image, (height, width), (channels, height, width) or (height, width,
         channels), where the rows of X are flat.
+    channels_last : bool, default=None
+        Whether images with three axes are (height, width, channels), not (channels, height,
+        width). None reads it from the shape: two equal axes are height and width, and 1, 3 or 4 is
+        a number of channels. It warns where only sizes say so, and raises where nothing does.
     standardize : bool, default=True
         Subtract the mean of the training points and divide by their standard deviation, of each
         feature or each channel, inside the module. The network sees X as it is otherwise.
@@ -203,6 +207,7 @@ class AdversarialDeepMetric(
         "batch_size": [Interval(Integral, 4, None, closed="left")],
         "samples_per_class": [Interval(Integral, 2, None, closed="left")],
         "image_shape": [tuple, list, None],
+        "channels_last": ["boolean", None],
         "standardize": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "validate_on": [StrOptions({"points", "classes"})],
@@ -237,6 +242,7 @@ class AdversarialDeepMetric(
         batch_size: int = 128,
         samples_per_class: int = 4,
         image_shape: Any = None,
+        channels_last: bool | None = None,
         standardize: bool = True,
         validation_fraction: float = 0.0,
         validate_on: str = "points",
@@ -266,6 +272,7 @@ class AdversarialDeepMetric(
         self.batch_size = batch_size
         self.samples_per_class = samples_per_class
         self.image_shape = image_shape
+        self.channels_last = channels_last
         self.standardize = standardize
         self.validation_fraction = validation_fraction
         self.validate_on = validate_on

@@ -80,6 +80,8 @@ class PersistenceMixin:
                 kept[name] = _to_tree(value)
         if own.layout_.shape != own.layout_.row_shape:
             kept["image_shape"] = own.layout_.shape
+        if len(own.layout_.shape) == 3:
+            kept["channels_last"] = own.layout_.channels_last
         kind = module if hasattr(module, "__qualname__") or module is None else type(module)
         lost = [name for name in left if name != "module"]
         if lost:
@@ -157,7 +159,7 @@ class PersistenceMixin:
         if isinstance(module, torch.nn.Module):  # it is made already
             params = {k: v for k, v in params.items() if not k.startswith("module__")}
         own: Any = cls(**params | {"module": module, "device": device})
-        own.layout_ = InputLayout.of(tuple(state["row_shape"]), own.image_shape)
+        own.layout_ = InputLayout.of(tuple(state["row_shape"]), own.image_shape, own.channels_last)
         weights = state["weights"]
         scaling = None
         front = [key[: -len("mean")] for key in weights if key.rpartition(".")[2] == "mean"]

@@ -1,5 +1,6 @@
 """Points and labels as a training needs them."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,15 @@ def read_training_data(
     counts = np.bincount(encoded, minlength=len(found))
     present = counts > 0
     check_labels(found[present], counts[present])
-    layout = InputLayout.of(tuple(X.shape[1:]), estimator.image_shape)
+    given = estimator.image_shape, estimator.channels_last
+    layout = InputLayout.of(tuple(X.shape[1:]), *given)
+    if reset and layout.guessed:
+        warnings.warn(
+            f"{layout}; channels_last={layout.channels_last} says so, "
+            f"{not layout.channels_last} that they are not.",
+            UserWarning,
+            stacklevel=2,
+        )
     if not reset and layout.shape != estimator.layout_.shape:
         raise ValueError(
             f"X has rows of shape {layout.shape}; the first call had {estimator.layout_.shape}."
