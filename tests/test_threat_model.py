@@ -81,7 +81,7 @@ def test_scalars_and_vectors():
     ("parameters", "error", "message"),
     [
         ({"norm": 3}, ValueError, "norm must be 1, 2 or inf; got 3"),
-        ({"norm": "inf"}, ValueError, "norm must be 1, 2 or inf; got 'inf'"),
+        ({"norm": "l3"}, ValueError, "norm must be 1, 2 or inf; got 'l3'"),
         ({"eps": -1}, ValueError, "eps must be finite and >= 0; got -1"),
         ({"eps": np.nan}, ValueError, "eps must be finite"),
         ({"feature_scale": [1, 2]}, ValueError, r"feature_scale must have shape \(3,\)"),

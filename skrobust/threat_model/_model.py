@@ -254,7 +254,7 @@ def _norm(given: Any) -> float:
         norm = float(given) if real and float(given) in _NORMS.values() else None
     if norm is None:
         raise ValueError(
-            f"norm must be 1, 2 or numpy.inf, or spelt 'l1', 'l2' or 'linf'; got {given!r}."
+            f"norm must be 1, 2 or inf; got {given!r}. As text it is 'l1', 'l2' or 'linf'."
         )
     return norm
 

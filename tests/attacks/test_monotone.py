@@ -28,6 +28,7 @@ from skrobust.attacks import (
     TransferAttack,
     WorstCase,
 )
+from skrobust.inspection import robustness_report
 
 BY_GRADIENTS = [
     FGSM(batch_size=32),
@@ -211,3 +212,25 @@ def test_a_step_that_is_halved_ends():
         found = attack.set_params(threat_model=model).run(victim, X, y)
         assert found.n_queries < 4 * 3000
         np.testing.assert_array_equal(found.perturbation_norm, 1.0)
+
+
+def test_the_attacks_of_a_report_are_as_strong_as_restarts():
+    """One-hot groups that say something: a single try moves few points."""
+    rng = np.random.default_rng(0)
+    n = 120
+    y = np.arange(n) % 3
+    groups = [
+        np.eye(4)[(y + rng.integers(0, 2, n)) % 4],
+        np.eye(3)[(y + rng.integers(0, 2, n)) % 3],
+    ]
+    X = np.c_[rng.standard_normal((n, 2)) + y[:, None], *groups]
+    threat = ThreatModel(2, one_hot=[[2, 3, 4, 5], [6, 7, 8]])
+    victims = (KNeighborsClassifier(5), make_pipeline(StandardScaler(), LogisticRegression()))
+    for victim in victims:
+        victim.fit(X[::2], y[::2])
+        report = robustness_report(
+            victim, X[1::4], y[1::4], eps=1.5, threat_model=threat, certify=False
+        )
+        for attack in (PGD(n_restarts=4, random_state=0), APGD(n_restarts=4, random_state=0)):
+            found = attack.set_params(threat_model=threat).run(victim, X[1::4], y[1::4], eps=1.5)
+            assert report.worst[0] <= found.robust_accuracy(1.5) + 1 / 30
