@@ -243,7 +243,7 @@ def test_refuses_a_mahalanobis_matrix_that_rounding_can_make_negative(algorithm)
     Q = np.linalg.qr(skew)[0]
     for M in (G.T @ G, np.zeros((4, 4)), (Q * [1, 1, 1, 1e-15]) @ Q.T):
         model = with_metric((M + M.T) / 2, algorithm).fit(data, target)
-        with pytest.raises(ValueError, match="positive definite.*as a step"):
+        with pytest.raises(ValueError, match=r"positive definite.*as a step"):
             as_nearest_neighbor_rule(model)
     model = with_metric(np.eye(4) + 0.1 * np.triu(np.ones((4, 4)), 1), algorithm).fit(data, target)
     with pytest.raises(ValueError, match="must be symmetric"):
