@@ -129,8 +129,11 @@ class BaseAttack(
         BaseAttack
             Itself, fitted.
         """
-        table = self._read(X, reset=True)
         frozen = isinstance(self.estimator, FrozenEstimator)
+        if frozen:
+            check_is_fitted(self.estimator)
+        table = read_table(X, self.estimator if frozen else None)
+        validate_data(self, X, reset=True, skip_check_array=True)
         victim = KNeighborsClassifier(1) if self.estimator is None else self.estimator
         _refuse_other_kinds(victim)
         if not frozen and y is None:
@@ -138,11 +141,7 @@ class BaseAttack(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         self.threat_model_ = training_model(self.threat_model, X, table)
-        if frozen:
-            check_is_fitted(victim)
-            self.estimator_ = victim
-        else:
-            self.estimator_ = clone(victim).fit(X, y)
+        self.estimator_ = victim if frozen else clone(victim).fit(X, y)
         if hasattr(self, "max_iter"):  # scikit-learn asks for it where there is a max_iter
             self.n_iter_ = self.max_iter
         self._fit_more(X, y)
@@ -184,7 +183,8 @@ class BaseAttack(
             In the container of `X`.
         """
         check_is_fitted(self)
-        self._read(X, reset=False)
+        read_table(X, self.estimator_)
+        validate_data(self, X, reset=False, skip_check_array=True)
         if labels is None:
             labels = self.estimator_.predict(X)
         return self._attack(self.estimator_, X, labels, None, self.threat_model_).X_adv
@@ -224,11 +224,6 @@ class BaseAttack(
         return self._attack(estimator, X, y, eps, model_or_default(self.threat_model))
 
     # What follows is the same for every attack.
-
-    def _read(self, X: Any, reset: bool) -> Table:
-        table = read_table(X)
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        return table
 
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
         check_n_jobs(self.n_jobs)
@@ -294,7 +289,7 @@ def training_model(model: ThreatModel | None, X: Any, table: Table) -> ThreatMod
     found = model_or_default(model)
     if isinstance(found.bounds, str) and found.bounds == "data":
         found = found.with_bounds_of(X)
-    resolve_budget(found, table)
+    found.resolve(len(table.numeric), table.names, unused_names=table.unused_columns)
     return found
 
 

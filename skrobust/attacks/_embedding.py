@@ -183,13 +183,13 @@ class BaseEmbeddingAttack(
         BaseEmbeddingAttack
             Itself, fitted.
         """
-        table = read_table(X)
-        validate_data(self, X, reset=True, skip_check_array=True)
         victim = PCA() if self.estimator is None else self.estimator
-        self.threat_model_ = training_model(self.threat_model, X, table)
         frozen = isinstance(victim, FrozenEstimator)
         if frozen:
             check_is_fitted(victim)
+        table = read_table(X, victim if frozen else None)
+        validate_data(self, X, reset=True, skip_check_array=True)
+        self.threat_model_ = training_model(self.threat_model, X, table)
         self.estimator_ = victim if frozen else clone(victim).fit(X, y)
         self.gallery_ = np.asarray(self.estimator_.transform(X), dtype=np.float64)
         self.gallery_labels_ = None if y is None else column_or_1d(y)
@@ -228,7 +228,7 @@ class BaseEmbeddingAttack(
             In the container of `X`.
         """
         check_is_fitted(self)
-        read_table(X)
+        read_table(X, self.estimator_)
         validate_data(self, X, reset=False, skip_check_array=True)
         found = self._attack(
             self.estimator_,
