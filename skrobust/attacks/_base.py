@@ -319,7 +319,7 @@ def read_table(X: Any, estimator: Any = None) -> Table:
     X : array-like or data frame of shape (n_samples, ...)
     estimator : fitted estimator, default=None
         What X is for: its features, in its order, are those of the table. Columns that it drops
-        need not be numbers; text is a number where it reads it as one.
+        do not count as numbers; text does where it reads it as numbers.
     """
     names = feature_names(estimator)
     if not hasattr(X, "columns"):
@@ -331,7 +331,7 @@ def read_table(X: Any, estimator: Any = None) -> Table:
         check_array(table.clean, input_name="X")
     dropped = dropped_features(estimator)
     if dropped is not None and len(dropped) == len(table.numeric):
-        table = table.fixing(dropped & ~table.finite)
+        table = table.fixing(dropped)
     if estimator is not None and (table.spelled & table.numeric).any():
         table = table.fixing(table.spelled & ~_numbers_to(estimator, table))
     return table

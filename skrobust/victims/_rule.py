@@ -286,7 +286,7 @@ class NearestNeighborRule:
                 "X must be finite in every column that is not dropped; Input X contains NaN or "
                 f"infinity in feature {int(np.argmax(wrong))}."
             )
-        table = table.fixing(~table.finite)
+        table = table.fixing(self.ignored)
         check_size(table.clean)
         return table
 

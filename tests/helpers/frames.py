@@ -11,11 +11,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from skrobust.certificates import RandomizedSmoothingClassifier
+from skrobust.neighbors import RobustKNeighborsClassifier, RobustPrototypeClassifier
 
 NAMES = list("abcd")
 
 
-def points(seed, n=24):
+def points(seed, n=20):
     """Two overlapping classes; numbers of two digits, which every dtype holds."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) // 2 % 2
@@ -34,8 +38,15 @@ MODELS = {
     "scaler": make_pipeline(StandardScaler(), KNeighborsClassifier(3)),
     "columns": by_name(KNeighborsClassifier(1)),
     "columns, logistic": by_name(LogisticRegression()),
-    "forest": RandomForestClassifier(5, random_state=0),
     "logistic": LogisticRegression(),
+    "tree": DecisionTreeClassifier(random_state=0),
+}
+# for runs at length
+SLOWER = {
+    "forest": RandomForestClassifier(5, random_state=0),
+    "smoothed": RandomizedSmoothingClassifier(n_selection=5, n_samples=20, random_state=0),
+    "prototypes": RobustPrototypeClassifier(3, max_iter=20, random_state=0),
+    "robust": RobustKNeighborsClassifier(3),
 }
 
 
