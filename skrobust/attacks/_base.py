@@ -343,10 +343,10 @@ def _numbers_to(estimator: Any, table: Table) -> np.ndarray:
     To one that does not, another spelling of the same number is another word.
     """
     found = np.zeros(len(table.numeric), dtype=bool)
-    expected = _answer(estimator, table.given)
     for k in np.flatnonzero(table.spelled & table.numeric):
         with suppress(TypeError, ValueError):  # an unknown word
-            found[k] = np.array_equal(_answer(estimator, table.respelled(int(k))), expected)
+            other = _answer(estimator, table.respelled(int(k)))
+            found[k] = np.array_equal(other, _answer(estimator, table.given))
     return found
 
 

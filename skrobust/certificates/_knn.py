@@ -25,6 +25,7 @@ from skrobust.certificates._lower_bound import BoundJob, lower_bound
 from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import Table
 from skrobust.utils._parallel import check_n_jobs
 from skrobust.victims import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
 
@@ -104,6 +105,7 @@ def nearest_neighbor_lower_bound(
     >>> round(float(found.radius[0]), 6), str(found.status[0])
     (0.5, 'certified')
     """
+    names = np.array(Table.of(X_train).names) if hasattr(X_train, "columns") else None
     X_train = check_array(X_train, dtype=[np.float64, np.float32], input_name="X_train")
     y_train = column_or_1d(y_train)
     check_consistent_length(X_train, y_train)
@@ -131,6 +133,7 @@ def nearest_neighbor_lower_bound(
         single=bare.single,
         steps=steps,
         maps=maps,
+        feature_names=names,
     )
     victim = _Behind(steps, classifier)
     return _certify(Request.of(rule, victim, X, y, threat_model, device), None, 0)
