@@ -61,10 +61,15 @@ def initial_components(
         )
     if init == "identity":
         return np.eye(n_components, n_features, dtype=X.dtype)
+    if (X[0] == X).all():
+        raise ValueError(
+            f"init={init!r} needs features that vary; all {n_samples} rows of X are the same. Use "
+            "init='identity'."
+        )
     if init == "pca":
         pca = PCA(n_components=n_components, random_state=random_state).fit(X)
         return pca.components_.astype(X.dtype)
-    lda = LinearDiscriminantAnalysis().fit(X, y)
+    lda = _lda(X, y)
     if lda.scalings_.shape[1] < n_components:
         raise ValueError(
             f"init='lda' gives {lda.scalings_.shape[1]} components here, because the means of the "
@@ -72,3 +77,17 @@ def initial_components(
             "init."
         )
     return np.ascontiguousarray(lda.scalings_.T[:n_components], dtype=X.dtype)
+
+
+def _lda(X: np.ndarray, y: np.ndarray) -> LinearDiscriminantAnalysis:
+    try:
+        # a feature that is constant in every class has no spread within: no warning of it
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lda = LinearDiscriminantAnalysis().fit(X, y)
+    except (IndexError, ValueError, np.linalg.LinAlgError) as error:
+        raise ValueError(
+            "init='lda' found no directions that separate the classes: the features do not vary "
+            f"within classes, or their means do not differ ({error}). Use init='pca' or "
+            "'identity'."
+        ) from error
+    return lda

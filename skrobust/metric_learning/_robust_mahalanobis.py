@@ -352,7 +352,16 @@ default="identity"
         }
         if isinstance(self.objective, str):
             return _OBJECTIVES[self.objective](**given)
-        return clone(self.objective).set_params(**given)
+        objective = clone(self.objective)
+        if "loss" in given and "loss" not in objective.get_params(deep=False):
+            raise ValueError(
+                f"loss={self.loss!r} is not for objective={self.objective!r}, whose __init__ has "
+                "no parameter loss; use loss=None."
+            )
+        # the others are read by the fit itself, whether or not __init__ has them
+        for name, value in given.items():
+            setattr(objective, name, value)
+        return objective
 
     def _solver(self, objective: MetricObjective) -> Solver:
         name = self.solver

@@ -36,7 +36,8 @@ class MetricObjective(BaseEstimator):
     """Base class: a mean loss of margins t(x) of the anchors x, in a threat model's norm.
 
     A subclass writes :meth:`value` for solvers that follow gradients, and :meth:`triplets` for
-    convex ones.
+    convex ones. Its `__init__` may leave these parameters out; they then have their defaults, or
+    what :class:`~skrobust.RobustMahalanobis` is given.
 
     Parameters
     ----------
@@ -51,6 +52,12 @@ class MetricObjective(BaseEstimator):
         Whose norm, scales and mutable features the margins take; None is ℓ₂ on all features.
         Features are those of the X that the fit receives.
     """
+
+    # what a subclass has whose __init__ leaves some of them out
+    loss: str | None = None
+    target_radius: float | None = None
+    n_neighbors: int = 1
+    threat_model: ThreatModel | None = None
 
     def __init__(
         self,

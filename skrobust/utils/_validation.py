@@ -57,8 +57,7 @@ def check_one_eps(eps: Any, *, name: str = "eps") -> float:
 
 def check_abstain_label(label: Any, classes: np.ndarray) -> None:
     """Raise a ValueError unless a label is of the kind of the classes, and none of them."""
-    text = "OUS"
-    if np.ndim(label) or (np.asarray(label).dtype.kind in text) != (classes.dtype.kind in text):
+    if np.ndim(label) or _kind_of_labels(np.asarray([label])) != _kind_of_labels(classes):
         raise ValueError(
             f"abstain_label must be of the kind of the classes {classes.tolist()}; got {label!r}."
         )
@@ -131,8 +130,19 @@ def check_kind_of_labels(y: np.ndarray, known: np.ndarray) -> None:
     ----------
     y, known : ndarray of shape (n_samples,), (n_classes,)
     """
-    if (y.dtype.kind in "OUS") != (known.dtype.kind in "OUS"):
+    given, wanted = _kind_of_labels(y), _kind_of_labels(known)
+    if given != wanted:
         raise ValueError(
-            f"y has labels like {y.tolist()[0]!r}, but those of the estimator are like "
-            f"{known.tolist()[0]!r}; both must be text, or both numbers."
+            f"y has labels like {y.tolist()[0]!r} ({given}), but those of the estimator are like "
+            f"{known.tolist()[0]!r} ({wanted}); both must be text, or both numbers."
         )
+
+
+def _kind_of_labels(labels: np.ndarray) -> str:
+    """Return "text" or "numbers", by the labels themselves where their dtype is object."""
+    if labels.dtype.kind != "O":
+        return "text" if labels.dtype.kind in "UST" else "numbers"
+    kinds = {isinstance(label, str) for label in labels.ravel().tolist()}
+    if kinds == {True, False}:
+        return "text and numbers"
+    return "text" if True in kinds else "numbers"
