@@ -179,11 +179,11 @@ class FeatureBudget:
                 f"X[{row}, {feature}] is {X[row, feature]}."
             )
         for group in self.groups:
-            wrong = ~_one_hot(X[:, group]) & movable[group].any()
+            wrong = (~_one_hot(X[:, group]) & X[:, group].any(axis=1)) & movable[group].any()
             if wrong.any():
                 row = int(np.argmax(wrong))
                 raise ValueError(
-                    "one_hot must name columns of which one is 1 and the others are 0; "
+                    "one_hot must name columns of which at most one is 1 and the others are 0; "
                     f"X[{row}, {group.tolist()}] is {X[row, group].tolist()}."
                 )
 
@@ -209,7 +209,8 @@ class FeatureBudget:
         found = inside.all(axis=1) & (self.size(points - raw) <= eps)
         found &= ((np.rint(points) == points) | ~self.integer | (points == raw)).all(axis=1)
         for group in self.groups:
-            found &= _one_hot(points[:, group]) | (points[:, group] == raw[:, group]).all(axis=1)
+            chosen = _one_hot(points[:, group]) & _one_hot(raw[:, group])
+            found &= chosen | (points[:, group] == raw[:, group]).all(axis=1)
         return found
 
     def project(
@@ -278,6 +279,7 @@ class FeatureBudget:
                 continue
             chosen = np.eye(len(group))[points[:, group].argmax(axis=1)]
             open_ = ((lower[:, group] <= chosen) & (chosen <= upper[:, group])).all(axis=1)
+            open_ &= _one_hot(raw[:, group])
             switched[:, group] = np.where(open_[:, None], chosen, raw[:, group])
 
         def whole(base: np.ndarray, near: bool) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.base import clone
 
 from skrobust.threat_model._budget import FeatureBudget
+from skrobust.threat_model._state import plain, restored
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
 from skrobust.utils._validation import check_one_eps
@@ -66,7 +67,9 @@ class ThreatModel(BaseEstimator):
         are binary.
     one_hot : sequence of array-likes, default=None
         Groups of columns, positions or names, of which one is 1 and the others are 0. The
-        adversary may choose another; both columns count in the norm.
+        adversary may choose another; both columns count in the norm. In a row where all are 0 (a
+        category that the encoder did not know, or dropped) it leaves the group as it is: encode
+        a dropped category as a column of its own for it to be chosen.
 
     Examples
     --------
@@ -98,6 +101,12 @@ class ThreatModel(BaseEstimator):
         self.increasing = increasing
         self.integers = integers
         self.one_hot = one_hot
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: plain(value) for name, value in super().__getstate__().items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: restored(value) for name, value in state.items()})
 
     def with_bounds_of(self, X: Any) -> Self:
         """Return a copy whose bounds are the smallest and largest values of each column.
