@@ -10,6 +10,8 @@ from skrobust.metric_learning._rounds import ConvexSolver
 
 __all__ = ["check_classes", "check_neighbors", "check_result"]
 
+_SPREAD = 100.0  # scales of features that differ more are named as a cause
+
 
 def check_classes(classes: np.ndarray, counts: np.ndarray) -> None:
     """Raise where the classes leave nothing to be learned."""
@@ -58,6 +60,18 @@ def check_result(result: SolverResult, solver: Solver) -> None:
             raise ValueError(message)
         what = "best round before" if info["best_round"] else "initial metric"
         message += f" The {what} is kept."
+    elif result.status == "stalled":
+        last = info["rounds"][-1]
+        message = (
+            f"The convex program does not converge: after {last['n_iter']} iterations its relative "
+            f"duality gap is {last['gap']:.1e} (wanted: {solver.tol:.0e}), and hardly falls."  # type: ignore[attr-defined]
+        )
+        if last["spread"] > _SPREAD:
+            message += (
+                f" Features differ in scale by a factor of {last['spread']:.0e}: scale X first "
+                "(StandardScaler)."
+            )
+        message += " What was found is judged as it is; solver='adam' may do better."
     elif result.status == "not_proved":
         message = (
             f"The relative duality gap is {info['gap']:.1e} (wanted: {solver.tol:.0e}; status "  # type: ignore[attr-defined]

@@ -158,8 +158,8 @@ class SolverResult:
         Mean radius of the held-out points after each; empty without them.
     status : str
         "converged", "finished" (a schedule's end), "max_iter", "interrupted", "callback",
-        "not_finite", "start_is_best", "not_proved" (a convex solver's gap is too large) or
-        "vanished" (M = 0 is a solution, and proved to be one).
+        "not_finite", "start_is_best", "not_proved" (a convex solver's gap is too large), "stalled"
+        (it hardly falls) or "vanished" (M = 0 is a solution, and proved to be one).
     info : dict
         What the solver has to report besides: primal and dual values, times, counts.
     """

@@ -32,6 +32,9 @@ _STEP = 0.95
 # iterations
 _ENOUGH = 0.3
 _LONG = 0.36
+# give up, after so many iterations, where the last half of all has left this share of the gap
+_PATIENCE = 2000
+_STALLED = 0.7
 
 
 class _Point(NamedTuple):
@@ -63,7 +66,8 @@ class ProjectedSolver(ConvexSolver):
     n_triplets : int, default=2000
         Anchors that are mined a round.
     max_iter : int, default=20000
-        Iterations a round.
+        Iterations a round; it ends before, with a warning, where the gap hardly falls any more, as
+        on features of very different scales.
     tol : float, default=1e-3
         Relative duality gap at which a round ends.
     """
@@ -85,11 +89,12 @@ class ProjectedSolver(ConvexSolver):
         self.tol = tol
 
     def solve_program(self, program: TargetRadiusProgram, verbose: int = 0) -> ProgramSolution:
-        """Minimise one program; the status is "max_iter" where the gap stays above `tol`."""
+        """Minimise one program; it is "max_iter" or "stalled" where the gap stays above `tol`."""
         iteration = _Iteration(program)
         point = iteration.zero()
         best = iteration.measure(point, 0)
         average, anchor, n_averaged, last_gap = point, point, 0, math.inf
+        status, half, gap_of_half = "max_iter", _PATIENCE // 2, math.inf
         for n_iter in range(1, self.max_iter + 1):
             point = iteration.step(point)
             n_averaged += 1
@@ -99,7 +104,15 @@ class ProjectedSolver(ConvexSolver):
             here, there = iteration.measure(point, n_iter), iteration.measure(average, n_iter)
             best = _better(_better(best, here), there)
             if best.gap <= self.tol:
+                status = "optimal"
                 break
+            if n_iter >= 2 * half:
+                if best.gap > _STALLED * gap_of_half:
+                    status = "stalled"
+                    break
+                half, gap_of_half = n_iter, best.gap
+            elif n_iter == half:
+                gap_of_half = best.gap
             gap = min(here.primal - here.dual, there.primal - there.dual)
             if gap <= _ENOUGH * last_gap or n_averaged >= max(_LONG * n_iter, 400):
                 if there.primal - there.dual < here.primal - here.dual:
@@ -107,7 +120,6 @@ class ProjectedSolver(ConvexSolver):
                 iteration.balance(point, anchor)
                 average = anchor = point
                 n_averaged, last_gap = 0, gap
-        status = "optimal" if best.gap <= self.tol else "max_iter"
         return ProgramSolution(best.N, best.alpha, best.w, best.primal, best.dual, n_iter, status)
 
 

@@ -117,6 +117,7 @@ class ConvexSolver(BaseEstimator):
                     break
                 components = G.to(problem.components)
                 loss_curve.append(solution.primal / program.value_of_zero)
+                status = "stalled" if solution.status == "stalled" else "converged"
                 # without held-out points the last round stands
                 best.offer(components, solution.primal if problem.held_out else -n_round)
                 if problem.verbose:
@@ -124,6 +125,8 @@ class ConvexSolver(BaseEstimator):
                 if problem.ends(n_round, loss_curve[-1], components, best):
                     status = "callback"
                     break
+                if status == "stalled":
+                    break  # another round would not get further
                 active = losses > 0
                 kept = Triplets(*(index[active.to(index.device)] for index in triplets))
         except KeyboardInterrupt:
@@ -231,6 +234,7 @@ def _describe(
         "gap": solution.gap,
         "n_triplets": len(losses),
         "n_active": int((losses > 0).sum()),
+        "spread": program.spread,
         "dimension": len(program.basis),
         "rank": int(G.any(dim=1).sum()),
         "trace": float((G * G).sum()),

@@ -148,6 +148,13 @@ class TargetRadiusProgram:
         return _DUAL[self.dual]
 
     @property
+    def spread(self) -> float:
+        """The largest over the smallest root mean square of a feature, to the negatives."""
+        to_j = (self.u + self.e) / 2 @ self.basis
+        size = torch.linalg.vector_norm(to_j, dim=0)
+        return float(size.max() / size[size > 0].min())
+
+    @property
     def plain(self) -> bool:
         """Whether the norm can be taken in the basis."""
         return self.scale is None and self.dual == 2.0
