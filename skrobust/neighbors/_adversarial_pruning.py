@@ -78,6 +78,8 @@ class AdversarialPruning(SampleSelectingClassifier):
     the conflicts that stay undecided form no cycle of odd length; see `exact_`. The order of the
     rows decides between choices of the same size.
 
+    There is no `sample_weight`: the number of removed points is what is minimised, and proved.
+
     A class may lose all its points. A ``UserWarning`` names it, and `estimator_` does not know it:
     keeping one of its points would break the distance.
 
@@ -114,7 +116,9 @@ class AdversarialPruning(SampleSelectingClassifier):
         self.radius = radius
         self.n_jobs = n_jobs
 
-    def _keep(self, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    def _keep(
+        self, X: np.ndarray, y: np.ndarray, classes: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray:
         # not as a constraint: NumPy cannot compare a float32 with this bound
         if not float(self.radius) < _LARGEST:
             raise ValueError(f"radius must be below {_LARGEST}; got {self.radius!r}.")

@@ -5,14 +5,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import HasMethods, fit_context, safe_indexing
+from skrobust.utils._weights import check_weight
 from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.victims._rule import check_size
 
@@ -67,20 +70,35 @@ class SampleSelectingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         UserWarning
             If no point of a class passes the selection.
         """
+        return self._fit(X, y, None)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         points, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(labels)
         check_size(points)
-        classes, encoded = np.unique(labels, return_inverse=True)
-        keep = self._keep(points.astype(np.float64, copy=False), encoded, classes)
-        self.sample_indices_ = np.flatnonzero(keep)
+        weight = check_weight(sample_weight, len(points))
+        counted = np.arange(len(points)) if weight is None else np.flatnonzero(weight)
+        classes, encoded = np.unique(labels[counted], return_inverse=True)
+        some = points[counted].astype(np.float64, copy=False)
+        given = None if weight is None else weight[counted]
+        self.sample_indices_ = counted[self._keep(some, encoded, classes, given)]
         base = KNeighborsClassifier(1) if self.estimator is None else clone(self.estimator)
         kept = _rows(X, points, self.sample_indices_)
-        self.estimator_ = base.fit(kept, labels[self.sample_indices_])
+        passed = {} if weight is None else self._passed_on(base, weight[self.sample_indices_])
+        self.estimator_ = base.fit(kept, labels[self.sample_indices_], **passed)
         self.classes_ = self.estimator_.classes_
         return self
 
+    def _passed_on(self, base: Any, weight: np.ndarray) -> dict[str, Any]:
+        """Return the weights as an argument of the estimator's fit, where it takes some."""
+        if get_config()["enable_metadata_routing"]:
+            return process_routing(self, "fit", sample_weight=weight).estimator.fit
+        return {"sample_weight": weight} if has_fit_parameter(base, "sample_weight") else {}
+
     @abstractmethod
-    def _keep(self, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    def _keep(
+        self, X: np.ndarray, y: np.ndarray, classes: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray:
         """Return the mask of the points to keep, at least one.
 
         Parameters
@@ -89,6 +107,8 @@ class SampleSelectingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         y : ndarray of shape (n_samples,), int
             Indices into `classes`.
         classes : ndarray of shape (n_classes,)
+        weight : ndarray of shape (n_samples,) or None
+            Positive.
         """
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:

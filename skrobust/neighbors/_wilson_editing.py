@@ -8,14 +8,15 @@ Transactions on Systems, Man, and Cybernetics SMC-2 (1972) 408–421.
 
 import warnings
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 from skrobust.neighbors._sample_selection import SampleSelectingClassifier
 from skrobust.numerics import row_batches
-from skrobust.utils._sklearn import Interval
+from skrobust.utils._sklearn import Interval, fit_context
 
 __all__ = ["WilsonEditing"]
 
@@ -68,6 +69,13 @@ class WilsonEditing(SampleSelectingClassifier):
     Where several points are equally far from one, which of them are its `n_neighbors` nearest is
     up to :class:`~sklearn.neighbors.NearestNeighbors`.
 
+    With `sample_weight` in `fit` a point stands for so many copies of it, as in all of
+    scikit-learn: neighbours vote until they weigh `n_neighbors` together, and of the point itself
+    one copy is left out, the others vote. Under weights that balance classes
+    (``compute_sample_weight("balanced", y)``) a rare class keeps its points, and the points of a
+    frequent one amid it go, as with the samplers of imbalanced-learn. The estimator inside gets
+    the weights where its `fit` takes some; k-NN does not.
+
     Memory is linear in the number of samples.
 
     References
@@ -107,15 +115,56 @@ class WilsonEditing(SampleSelectingClassifier):
         self.n_neighbors = n_neighbors
         self.n_jobs = n_jobs
 
-    def _keep(self, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        k = self.n_neighbors or max(1, min(_N_NEIGHBORS, len(X) - 1))
-        if k >= len(X):
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Edit the training points, and fit a clone of `estimator` on those that are kept.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training points.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many copies each point stands for, ≥ 0; None is 1.
+
+        Returns
+        -------
+        WilsonEditing
+            Itself, fitted.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not supported; the message names it.
+
+        Warns
+        -----
+        UserWarning
+            If no point of a class is classified right.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return what weights are used for: the editing, and the estimator inside."""
+        base = KNeighborsClassifier() if self.estimator is None else self.estimator
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        return router.add(estimator=base, method_mapping=mapping)
+
+    def _keep(
+        self, X: np.ndarray, y: np.ndarray, classes: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray:
+        copies = np.ones(len(X)) if weight is None else weight
+        most = int(copies.sum() * (1 + 1e-9)) - 1  # votes that each point has at least
+        k = self.n_neighbors or max(1, min(_N_NEIGHBORS, most))
+        if k > most:
+            size = f"n_samples={len(X)}" if weight is None else f"sample_weight.sum()={sum(weight)}"
             raise ValueError(
-                f"n_neighbors={k} must be less than n_samples={len(X)}: a point "
-                "does not vote on itself."
+                f"n_neighbors={k} must be less than {size}: a point does not vote on itself."
             )
         self.n_neighbors_ = int(k)
-        right = _left_out_predictions(X, y, k, self.n_jobs) == y
+        right = _left_out_predictions(X, y, copies, self.n_neighbors_, self.n_jobs) == y
         lost = np.bincount(y[right], minlength=len(classes)) == 0
         if lost.any():
             warnings.warn(
@@ -123,24 +172,41 @@ class WilsonEditing(SampleSelectingClassifier):
                 f"{classes[lost].tolist()}; all their points are kept. A smaller n_neighbors may "
                 "edit them.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return right | lost[y]
 
 
-def _left_out_predictions(X: np.ndarray, y: np.ndarray, k: int, n_jobs: int | None) -> np.ndarray:
-    """Return what the k nearest others of each point vote for."""
-    n_classes = int(y.max()) + 1
-    search = NearestNeighbors(n_neighbors=k + 1, n_jobs=n_jobs).fit(X)
-    predicted = np.empty_like(y)
-    for part in row_batches(0, len(X), 8 * (4 * k + n_classes)):
-        found = search.kneighbors(X[part], return_distance=False)
-        rows = np.arange(part.start, part.stop)[:, None]
-        others = found != rows
-        # k + 1 duplicates may hide the point itself; then the last of them does not vote
-        others[others.all(axis=1), -1] = False
-        voters = found[others].reshape(-1, k)
-        ballots = y[voters] + n_classes * (rows - part.start)
-        votes = np.bincount(ballots.ravel(), minlength=len(rows) * n_classes)
-        predicted[part] = votes.reshape(-1, n_classes).argmax(axis=1)
+def _left_out_predictions(
+    X: np.ndarray, y: np.ndarray, copies: np.ndarray, k: int, n_jobs: int | None
+) -> np.ndarray:
+    """Return what the k nearest others of each point vote for, copies of points counted."""
+    predicted, todo, n_found = np.empty_like(y), np.arange(len(X)), k + 1
+    while len(todo):
+        n_found = min(n_found, len(X))
+        search = NearestNeighbors(n_neighbors=n_found, n_jobs=n_jobs).fit(X)
+        short = []
+        for part in row_batches(0, len(todo), 8 * (6 * n_found + int(y.max()) + 1)):
+            rows = todo[part]
+            found = search.kneighbors(X[rows], return_distance=False)
+            votes, enough = _votes(found, rows, y, copies, k)
+            predicted[rows] = votes.argmax(axis=1)
+            short.append(rows[~enough & (n_found < len(X))])
+        todo, n_found = np.concatenate(short), 2 * n_found
     return predicted
+
+
+def _votes(
+    found: np.ndarray, rows: np.ndarray, y: np.ndarray, copies: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the votes for each class, and whether those found have k together."""
+    own = found == rows[:, None]
+    # as many duplicates may hide the point itself; then one copy of the last of them stands for it
+    own[~own.any(axis=1), -1] = True
+    mass = np.where(own, np.maximum(copies[found] - 1, 0), copies[found])
+    before = mass.cumsum(axis=1) - mass
+    counted = np.clip(k - before, 0, mass)
+    n_classes = int(y.max()) + 1
+    cells = y[found] + n_classes * np.arange(len(rows))[:, None]
+    votes = np.bincount(cells.ravel(), counted.ravel(), minlength=len(rows) * n_classes)
+    return votes.reshape(-1, n_classes), mass.sum(axis=1) >= k * (1 - 1e-9)
