@@ -37,7 +37,7 @@ def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
             f"sample_weight must be finite and >= 0; sample_weight[{bad[0]}] is {weight[bad[0]]}."
         )
     if not weight.any():
-        raise ValueError("sample_weight must be > 0 for at least one sample; all weights are 0.")
+        raise ValueError("sample_weight must be > 0 for at least one sample; all weights are zero.")
     return weight
 
 

@@ -69,7 +69,7 @@ ESTIMATORS = [
     RobustPrototypeClassifier(5, max_iter=3, random_state=0),
     RobustPrototypeClassifier("auto", learn_metric=False, max_iter=2, random_state=0),
     WilsonEditing(),
-    WilsonEditing(RobustKNeighborsClassifier(), n_neighbors=3),
+    WilsonEditing(RobustKNeighborsClassifier(1), n_neighbors=3),
     AdversarialPruning(),
     AdversarialPruning(RobustKNeighborsClassifier(3), radius=0.3),
     FGSM(),

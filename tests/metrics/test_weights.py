@@ -118,7 +118,7 @@ def test_weighted_nmi_is_scikit_learns_of_copies(seed):
         ([1.0], ValueError, r"shape \(n_samples,\) = \(12,\)"),
         (np.r_[-1.0, np.ones(11)], ValueError, r"sample_weight\[0\] is -1.0"),
         (np.r_[np.nan, np.ones(11)], ValueError, r"sample_weight\[0\] is nan"),
-        (np.zeros(12), ValueError, "all weights are 0"),
+        (np.zeros(12), ValueError, "all weights are zero"),
         (["heavy"] * 12, TypeError, "sample_weight must be numbers"),
     ],
 )
