@@ -28,6 +28,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skrobust.certificates import certify_nearest_neighbors
+from skrobust.certificates._lipschitz import certify_lipschitz
 from skrobust.cluster._engines import (
     inertia,
     kmeans,
@@ -41,7 +42,11 @@ from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device
-from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
+from skrobust.victims import (
+    NearestNeighborRule,
+    as_lipschitz_victim,
+    as_nearest_neighbor_rule,
+)
 
 __all__ = ["AdversarialClustering"]
 
@@ -296,7 +301,7 @@ class AdversarialClustering(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
         threat_model : ThreatModel, default=None
             Norm, scales and mutable features; None is ℓ₂ on all features.
         **kwargs : dict
@@ -310,9 +315,15 @@ class AdversarialClustering(
         Raises
         ------
         ValueError
-            If the metric is not an affine map of X, or the algorithm is not "kmeans".
+            If the metric is neither an affine map of X nor a network with a Lipschitz bound
+            (``AdversarialDeepMetric(lipschitz="orthogonal")``), or the algorithm is not "kmeans".
         """
-        found = certify_nearest_neighbors(self, X, None, threat_model=threat_model, **kwargs)
+        if as_lipschitz_victim(self) is None:
+            found = certify_nearest_neighbors(self, X, None, threat_model=threat_model, **kwargs)
+        else:
+            found = certify_lipschitz(
+                self, X, self.predict(X), threat_model=threat_model, exact=False, **kwargs
+            )
         return found.radius
 
     def _as_victim(self) -> NearestNeighborRule:

@@ -45,6 +45,11 @@ class AcceleratedNet(MetricNet, AccelerateMixin, NeuralNet):
             if parameter.grad is not None:
                 parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
 
+    def anywhere(self, flag: bool) -> bool:
+        """Return whether something is so in any of the processes, which then do the same."""
+        found = torch.tensor(float(flag), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(found, reduction="sum") > 0)
+
     def _autocast(self) -> AbstractContextManager[Any]:
         return self.accelerator.autocast()
 

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from skorch.callbacks import Callback
 from torch import nn
 
 from skrobust.deep._adversary import training_adversary
 from skrobust.deep._callbacks import Tell
-from skrobust.deep._checkpoint import Checkpoint, check_same, look_for_checkpoint
+from skrobust.deep._checkpoint import Checkpoint, look_for_checkpoint
 from skrobust.deep._lipschitz_bound import lipschitz_bound
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
 from skrobust.deep._make_net import check_callbacks, check_loaders, make_net
@@ -39,7 +39,7 @@ from skrobust.deep._validation import split_rows
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._fit_steps import FitSteps
 from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
-from skrobust.utils._torch import isolated_rng, resolve_device
+from skrobust.utils._torch import draw_seed, isolated_rng, resolve_device
 
 __all__ = ["AdversarialDeepMetric"]
 
@@ -61,8 +61,8 @@ class AdversarialDeepMetric(
         copied, with its weights, and never changed. It maps (n, n_features) or
         (n, channels, height, width) to (n, embedding_dim).
     embedding_dim : int, default=None
-        Dimensions of the embedding. None is 64, or what an object or a class that does not name
-        it gives.
+        Dimensions of the embedding. None is what an object, or a class with a default of its own,
+        gives, and 64 for others.
     normalize : bool, default=True
         Divide embeddings by their norm.
     lipschitz : {"orthogonal"} or None, default=None
@@ -92,8 +92,8 @@ class AdversarialDeepMetric(
     learning_rate : float, default=2e-3
         The highest one of the schedule; ``optimizer__lr`` goes before it.
     schedule : {"one_cycle"} or None, default="one_cycle"
-        Up and down again over `max_iter` epochs, or constant. For others use skorch's
-        ``LRScheduler`` as a callback, with None here.
+        Up and down again over `max_iter` epochs, or over those that are added, or constant. For
+        others use skorch's ``LRScheduler`` as a callback, with None here.
     max_iter : int, default=20
         Epochs of `fit`; in one, as many batches are drawn as make up the training points.
     batch_size : int, default=128
@@ -126,7 +126,8 @@ class AdversarialDeepMetric(
         A file that is written after each epoch.
     resume : bool, default=False
         Go on from `checkpoint`, if it is there; the result is that of a training that was not
-        interrupted.
+        interrupted. A larger `max_iter` adds epochs to a training that is finished, in a further
+        cycle of the learning rate.
     device : str, default="auto"
         "auto" (CUDA where present), "cpu", "cuda" or "cuda:N".
     precision : {"auto", "full", "mixed"}, default="auto"
@@ -321,7 +322,7 @@ class AdversarialDeepMetric(
         with unchanged_on_error(self):
             X, y = read_training_data(self, X, y)
             described, state = look_for_checkpoint(self, X, y, device)
-            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            seed = draw_seed(self.random_state)
             seed = self._seed = seed if state is None else state["seed"]
             train, valid = split_rows(
                 y, self.validation_fraction, self.validate_on, np.random.RandomState(seed)
@@ -335,8 +336,6 @@ class AdversarialDeepMetric(
                 self._start(X, train, device)
                 own: list[tuple[str, Callback]] = []
                 if self.checkpoint is not None:
-                    if state is not None:
-                        check_same(self.checkpoint, self.net_.bare_module, state["module"])
                     checkpoint = Checkpoint(self.checkpoint, described, seed, state)
                     own.append(("checkpoint", checkpoint))
                 tell = Tell(lambda: steps.step(self._so_far))
@@ -377,8 +376,7 @@ class AdversarialDeepMetric(
         with unchanged_on_error(self):
             X, y = read_training_data(self, X, y, first, classes if first else self.classes_)
             if first:
-                random_state = check_random_state(self.random_state)
-                self._seed = int(random_state.randint(np.iinfo(np.int32).max))
+                self._seed = draw_seed(self.random_state)
                 self._codes, self._n_trained = np.arange(len(self.classes_)), len(self.classes_)
             y = self._codes[y]
             if y.max() >= self._n_trained and any(True for _ in self.criterion_.parameters()):
@@ -398,7 +396,11 @@ class AdversarialDeepMetric(
     def _start(self, X: Any, rows: np.ndarray, device: torch.device) -> None:
         """Make module, criterion and net, and check that they fit together."""
         check_batch(self.batch_size, self.samples_per_class)
-        check_loaders(self._given("iterator_train__"), self._given("iterator_valid__"))
+        check_loaders(
+            self._given("iterator_train__"),
+            self._given("iterator_valid__"),
+            self.validation_fraction,
+        )
         check_callbacks(self.callbacks, self.schedule)
         self.training_ = StandardTraining() if self.training is None else clone(self.training)
         self.training_.check()

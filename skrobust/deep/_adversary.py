@@ -22,7 +22,7 @@ from torch import nn
 
 from skrobust.attacks._ascent import steepest
 from skrobust.deep._layout import InputLayout
-from skrobust.deep._statistics import Moments
+from skrobust.deep._statistics import Moments, row_slices
 from skrobust.numerics import project_ball
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._torch import as_tensor
@@ -237,6 +237,6 @@ def training_adversary(
 
 def _check_inside(budget: FeatureBudget, X: Any) -> None:
     """Check the clean points, some at a time: they may be images that are decoded on demand."""
-    for start in range(0, len(X), 1024):
-        rows = np.asarray(X[start : start + 1024])
+    for some in row_slices(len(X), len(budget.scale)):
+        rows = np.asarray(X[some])
         budget.check_inside(rows.reshape(len(rows), -1).astype(np.float64))

@@ -1,13 +1,18 @@
 """Callbacks of the net: the learning-rate schedule, when to stop, and who is told."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
+from torch import nn
 
-__all__ = ["OneCycle", "Patience", "StopTraining", "Tell"]
+from skrobust.deep._module_state import load_state, state_of
+
+__all__ = ["Diverged", "KeepBest", "OneCycle", "Patience", "StopTraining", "Tell"]
 
 _RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
 
@@ -28,13 +33,15 @@ class OneCycle(Callback):
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note how many steps were made."""
-        self.step_ = sum(row.get("train_batch_count", 0) for row in net.history)
+        cycle = net.history[net.session.cycle_start :]
+        self.step_ = sum(row.get("train_batch_count", 0) for row in cycle)
 
     def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
         """Set the rate of a step."""
         if not training or not net.session.schedule:
             return
-        share = self.step_ / max(net.session.n_batches * net.max_epochs - 1, 1)
+        n_epochs = net.max_epochs - net.session.cycle_start
+        share = self.step_ / max(net.session.n_batches * n_epochs - 1, 1)
         if share < _RISE:
             factor = _between(_FIRST, 1, share / _RISE)
         else:
@@ -74,6 +81,76 @@ class Patience(EarlyStopping):
 
 class StopTraining(KeyboardInterrupt):
     """A callback ends the training; what was learned is kept."""
+
+
+class Diverged(StopTraining):
+    """The training broke down; the message says how."""
+
+
+class KeepBest(Callback):
+    """Keep the best weights so far, and end a training whose numbers are no longer finite.
+
+    The best epoch has the highest ``valid_recall``, or else the smallest training loss.
+    """
+
+    kept_: Any = None
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep what a training starts from."""
+        self.best_ = -math.inf
+        self._keep(net)
+
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        """Look at the loss of a batch, and where it is not finite at the embeddings."""
+        if not training:
+            return
+        batches = net.history[-1]["batches"]
+        loss = batches[-1]["train_loss"]
+        if not net.anywhere(not math.isfinite(loss)):
+            return
+        z = kwargs["y_pred"]
+        place = f"in batch {len(batches)}"
+        if torch.isfinite(z).all():
+            raise Diverged(f"the loss is {loss} {place}, of embeddings that are finite")
+        bad = self._broken(net)
+        raise Diverged(f"the embeddings hold NaN or infinity {place}{bad}")
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep the weights of an epoch that is the best so far."""
+        bad = self._broken(net)
+        if bad:
+            raise Diverged(f"the last step left numbers that are not finite{bad}")
+        row = net.history[-1]
+        value = row.get("valid_recall", -row.get("train_loss", math.inf))
+        if value > self.best_:
+            self.best_ = value
+            self._keep(net)
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget the weights."""
+        self.kept_ = None
+
+    def go_back(self, net: Any) -> None:
+        """Give the net its best weights, and the optimizer no past."""
+        load_state("the best epoch", net.bare_module, self.kept_["module"])
+        load_state("the best epoch", net.criterion_, self.kept_["criterion"])
+        net.optimizer_.state.clear()
+
+    def _keep(self, net: Any) -> None:
+        self.kept_ = {
+            "module": copy.deepcopy(state_of(net.bare_module)),
+            "criterion": copy.deepcopy(state_of(net.criterion_)),
+        }
+
+    @staticmethod
+    def _broken(net: Any) -> str:
+        """Return the first weight that is not finite, as a part of a sentence, or nothing."""
+        parts: list[nn.Module] = [net.bare_module, net.criterion_]
+        for part in parts:
+            for name, value in part.named_parameters():
+                if not torch.isfinite(value).all():
+                    return f": {name} is not finite"
+        return ""
 
 
 class Tell(Callback):

@@ -6,6 +6,7 @@ training that reads it makes the same steps as one that was never interrupted.
 
 import hashlib
 import inspect
+import math
 import re
 import warnings
 from numbers import Integral
@@ -19,12 +20,13 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.history import History
 
+from skrobust.deep._module_state import load_state, state_of
+from skrobust.deep._statistics import row_slices
 from skrobust.deep._tree import can_be_written, read_tree, write_tree
 
-__all__ = ["Checkpoint", "check_same", "check_writable", "look_for_checkpoint"]
+__all__ = ["Checkpoint", "check_writable", "look_for_checkpoint"]
 
 _FREE = {"max_iter", "resume", "checkpoint", "verbose", "callbacks"}
-_ROWS = 4096
 
 
 def describe(params: dict[str, Any], X: Any, y: np.ndarray) -> dict[str, str]:
@@ -49,8 +51,8 @@ def describe(params: dict[str, Any], X: Any, y: np.ndarray) -> dict[str, str]:
     if hasattr(X, "filenames"):
         digest.update("\n".join(X.filenames).encode())
     else:
-        for start in range(0, len(X), _ROWS):
-            digest.update(np.ascontiguousarray(X[start : start + _ROWS]).tobytes())
+        for some in row_slices(len(X), math.prod(X.shape[1:])):
+            digest.update(np.ascontiguousarray(X[some]).tobytes())
     found["X, y"] = f"{tuple(X.shape)} {digest.hexdigest()[:16]}"
     return found
 
@@ -58,7 +60,8 @@ def describe(params: dict[str, Any], X: Any, y: np.ndarray) -> dict[str, str]:
 def _text(value: Any) -> str:
     """Return a text that is the same for the same parameter in another process."""
     if isinstance(value, torch.Tensor):
-        return f"tensor {hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()[:16]}"
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return f"tensor {value.dtype} {hashlib.sha256(data.tobytes()).hexdigest()[:16]}"
     if inspect.isfunction(value):
         code = value.__code__
         constants = [c for c in code.co_consts if not inspect.iscode(c)]
@@ -100,11 +103,12 @@ def check_length(path: Any, state: dict[str, Any], max_iter: int, schedule: Any)
             f"checkpoint={str(path)!r} has made {state['epoch']} epochs; max_iter={max_iter} is "
             "less."
         )
-    if schedule is not None and state["max_iter"] != max_iter:
+    if schedule is not None and max_iter != state["max_iter"] != state["epoch"]:
         raise ValueError(
-            f"checkpoint={str(path)!r} is of a training with max_iter={state['max_iter']}, which "
-            f"schedule={schedule!r} follows; got max_iter={max_iter}. schedule=None can be "
-            "prolonged."
+            f"checkpoint={str(path)!r} is in the middle of a training with "
+            f"max_iter={state['max_iter']}, which schedule={schedule!r} follows; got "
+            f"max_iter={max_iter}. Resume it with max_iter={state['max_iter']} first; a training "
+            "that is finished can be prolonged, and one with schedule=None at any time."
         )
 
 
@@ -180,24 +184,6 @@ def look_for_checkpoint(
     return described, state
 
 
-def check_same(path: Any, module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Raise where weights do not fit a module.
-
-    Raises
-    ------
-    ValueError
-        If names or shapes differ; the message names one.
-    """
-    own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in state.items()}
-    for key in sorted({*own, *given}):
-        if own.get(key) != given.get(key):
-            raise ValueError(
-                f"{str(path)!r} holds the weights of another architecture: {key} has shape "
-                f"{given.get(key, 'none')} there and {own.get(key, 'none')} in this module."
-            )
-
-
 class Checkpoint(Callback):
     """Write a checkpoint after each epoch, and go on from the one that was read.
 
@@ -220,13 +206,23 @@ class Checkpoint(Callback):
         state, self.state = self.state, None
         if state is None:
             return
-        net.bare_module.load_state_dict(state["module"])
-        net.criterion_.load_state_dict(state["criterion"])
+        load_state(self.path, net.bare_module, state["module"])
+        load_state(self.path, net.criterion_, state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
         net.history = History(state["history"])
         session = net.session
         session.memory.update(state["memory"])
         session.first_epoch = state["epoch"]
+        # epochs that are added to a finished training are a cycle of their own
+        same = state["max_iter"] == net.max_epochs
+        session.cycle_start = state["cycle_start"] if same else state["epoch"]
+        if session.first_epoch == net.max_epochs:
+            warnings.warn(
+                f"checkpoint={str(self.path)!r} has made all of max_iter={net.max_epochs} epochs: "
+                "resume=True has nothing left to train. A larger max_iter adds epochs.",
+                UserWarning,
+                stacklevel=2,
+            )
         if session.adversary is not None:
             session.adversary.generator.set_state(state["generator"])
         torch.set_rng_state(state["rng"])
@@ -250,8 +246,9 @@ class Checkpoint(Callback):
                 "seed": self.seed,
                 "epoch": len(net.history),
                 "max_iter": net.max_epochs,
-                "module": dict(net.bare_module.state_dict()),
-                "criterion": dict(net.criterion_.state_dict()),
+                "cycle_start": session.cycle_start,
+                "module": state_of(net.bare_module),
+                "criterion": state_of(net.criterion_),
                 "optimizer": net.optimizer_.state_dict(),
                 "memory": dict(session.memory),
                 "generator": generator,

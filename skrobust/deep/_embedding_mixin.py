@@ -15,7 +15,9 @@ from skrobust.deep._adversary import frozen
 from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
+from skrobust.deep._modules import precision_of
 from skrobust.deep._statistics import check_float32
+from skrobust.deep._validation import check_is_array
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import check_paired, split_pairs
 from skrobust.victims import LipschitzMap
@@ -125,10 +127,12 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     @property
     def _dtype(self) -> torch.dtype:
-        first = next(self.module_.parameters(), None)
-        return torch.float32 if first is None else first.dtype
+        """What rows are handed over in; a network in half precision converts them itself."""
+        wide = precision_of(self.module_) == torch.float64
+        return torch.float64 if wide else torch.float32
 
     def _check_rows(self, X: Any) -> Any:
+        check_is_array(X)
         if isinstance(X, LazyImages):
             rows: Any = X
         else:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skrobust.deep._adversary import Adversary, frozen
+from skrobust.deep._adversary import Adversary
 from skrobust.deep._ensemble import Members
 from skrobust.deep._training import AdversarialStrategy, TrainingStep, distances
 from skrobust.threat_model import ThreatModel
@@ -202,7 +202,7 @@ class EnsembleAdversarialTraining(Members, AdversarialStrategy):
             return torch.stack(raised).sum() / len(some)
 
         examples = []
-        with frozen(step.module):
+        with step.still():
             for some in victims:
                 with torch.no_grad():
                     before = [member(step.x) for member, _ in some] if shifted.any() else []

@@ -3,6 +3,8 @@
 import copy
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from pytorch_metric_learning import losses, miners, reducers
 from torch import nn
 
 from skrobust.deep._certified_margin_loss import CertifiedMarginLoss
+from skrobust.deep._module_state import detach_memory, untouched
 
 __all__ = ["LOSSES", "MINERS", "MetricLoss", "make_criterion"]
 
@@ -37,8 +40,15 @@ MINERS: dict[str, Callable[..., Any]] = {
 }
 
 
+# what some constructors of the library call the size of an embedding
+_CALLED = {"descriptors_dim": "embedding_size", "l": "embedding_size"}
+
+
 class MetricLoss(nn.Module):
     """A loss, and the miner that chooses its pairs or triplets.
+
+    In training mode both may remember what they see, as ``CrossBatchMemory`` does. In evaluation
+    mode, in which adversaries and validations ask, a call leaves no trace.
 
     Parameters
     ----------
@@ -57,9 +67,13 @@ class MetricLoss(nn.Module):
     ) -> torch.Tensor:
         """Return the loss of a batch; `chosen` are triplets or pairs in place of the miner's."""
         embeddings = embeddings.float()  # the losses are not made for half precision
-        if chosen is None and self.miner is not None:
-            chosen = self.miner(embeddings, labels)
-        return self.loss(embeddings, labels, chosen)
+        with nullcontext() if self.training else untouched(self):
+            if chosen is None and self.miner is not None:
+                chosen = self.miner(embeddings, labels)
+            found = self.loss(embeddings, labels, chosen)
+        if self.training:
+            detach_memory(self)
+        return found
 
 
 def make_criterion(
@@ -82,31 +96,72 @@ def make_criterion(
         given: dict[str, Any] = defaults() | loss_params
     else:
         kind, given, own_miner = loss, dict(loss_params), None
+    sizes = {"num_classes": n_classes, "embedding_size": embedding_dim}
     if inspect.isclass(kind):
-        if "num_classes" in inspect.signature(kind.__init__).parameters:  # it learns proxies
-            given = {"num_classes": n_classes, "embedding_size": embedding_dim} | given
-        made = _call(kind, given, "loss")
+        made = _call(kind, given, "loss", sizes)
     else:
         _refuse(loss_params, "loss")
         made = copy.deepcopy(kind)
-    _check_proxies(made, n_classes, embedding_dim)
+    _check_sizes(made, n_classes, embedding_dim)
     if isinstance(miner, str) and miner == "auto":
         miner = own_miner
     if isinstance(miner, str):
         chooser = _call(MINERS[miner], miner_params, "miner")
     elif inspect.isclass(miner):
-        chooser = _call(miner, miner_params, "miner")
+        chooser = _call(miner, miner_params, "miner", sizes)
     else:
         _refuse(miner_params, "miner")
         chooser = copy.deepcopy(miner)
     return MetricLoss(made, chooser)
 
 
-def _call(kind: Callable[..., Any], given: dict[str, Any], what: str) -> Any:
+def _call(
+    kind: Callable[..., Any],
+    given: dict[str, Any],
+    what: str,
+    sizes: dict[str, int] | None = None,
+) -> Any:
+    """Make a loss or a miner; sizes that its constructor needs are filled in."""
+    given, named = dict(given), getattr(kind, "__name__", what)
+    of_library = kind.__module__.startswith("pytorch_metric_learning")
+    for name in _needed(kind, handed_on=True):
+        size = _CALLED.get(name, name) if of_library else name
+        if sizes is not None and size in sizes:
+            given.setdefault(name, sizes[size])
+    missing = [f"{what}__{name}" for name in _needed(kind) if name not in given]
+    if missing:
+        raise TypeError(f"{what}={named} needs {', '.join(missing)}.")
     try:
         return kind(**given)
-    except TypeError as error:
-        raise TypeError(f"{what}__… parameters {given} do not fit: {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        asked = ", ".join(f"{what}__{k}={v!r}" for k, v in given.items()) or "no parameters"
+        fault = TypeError if isinstance(error, TypeError) else ValueError
+        raise fault(
+            f"{what}={named} cannot be made with {asked}: {type(error).__name__} {error}"
+        ) from error
+
+
+def _needed(kind: Callable[..., Any], handed_on: bool = False) -> list[str]:
+    """Return the parameters that have no default.
+
+    Parameters
+    ----------
+    kind : callable
+    handed_on : bool, default=False
+        With those of parents that get the ``**kwargs``; a subclass may fill these in itself.
+    """
+    found: dict[str, bool] = {}
+    for parent in kind.__mro__ if inspect.isclass(kind) else (kind,):
+        own = vars(parent).get("__init__") if inspect.isclass(parent) else parent
+        if own is None:
+            continue
+        parameters = list(inspect.signature(own).parameters.values())
+        for p in parameters[1:] if inspect.isclass(parent) else parameters:
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, p.default is p.empty)
+        if not handed_on or not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name, needed in found.items() if needed]
 
 
 def _refuse(given: dict[str, Any], what: str) -> None:
@@ -117,13 +172,23 @@ def _refuse(given: dict[str, Any], what: str) -> None:
         )
 
 
-def _check_proxies(loss: nn.Module, n_classes: int, embedding_dim: int) -> None:
-    proxies = getattr(loss, "proxies", None)
-    if isinstance(proxies, torch.Tensor) and proxies.ndim == 2:
-        n_proxies, width = proxies.shape
-        if n_proxies < n_classes or width != embedding_dim:
+def _check_sizes(loss: Any, n_classes: int, embedding_dim: int) -> None:
+    """Raise where a loss, or one inside it, was made for fewer classes or other embeddings."""
+    for part in loss.modules() if isinstance(loss, nn.Module) else ():
+        # 0 is what the library has where it does not say
+        n, width = getattr(part, "num_classes", 0), getattr(part, "embedding_size", 0)
+        proxies, columns = getattr(part, "proxies", None), getattr(part, "W", None)
+        if isinstance(proxies, torch.Tensor) and proxies.ndim == 2:
+            n, width = n or proxies.shape[0], proxies.shape[1]
+        if isinstance(columns, torch.Tensor) and columns.ndim == 2:
+            width, n = columns.shape[0], n or columns.shape[1]
+        wrong = []
+        if isinstance(n, Integral) and 0 < int(n) < n_classes:
+            wrong.append(f"num_classes={n}, and the data have {n_classes} classes")
+        if isinstance(width, Integral) and width not in (0, embedding_dim):
+            wrong.append(f"embedding_size={width}, and the module gives {embedding_dim} dimensions")
+        if wrong:
             raise ValueError(
-                f"loss has proxies for {n_proxies} classes in {width} dimensions; the data have "
-                f"{n_classes} classes and the module gives {embedding_dim}. Give the class or its "
-                "name instead of an object."
+                f"loss {type(part).__name__} has {'; '.join(wrong)}. A class, or its name, takes "
+                "both from the data where they are not given."
             )

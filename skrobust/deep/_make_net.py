@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
+from torch.utils.data import Sampler
 
 from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
 from skrobust.deep._callbacks import OneCycle, Patience
@@ -78,13 +79,15 @@ def _callbacks(estimator: Any) -> list[Any]:
     return found
 
 
-def check_loaders(train: dict[str, Any], valid: dict[str, Any]) -> None:
+def check_loaders(train: dict[str, Any], valid: dict[str, Any], validation_fraction: float) -> None:
     """Raise where parameters of the loaders do not fit the batches of classes.
 
     Parameters
     ----------
     train, valid : dict
         What was given as ``iterator_train__…`` and ``iterator_valid__…``.
+    validation_fraction : float
+        0 where all rows are trained on.
     """
     given = [name for name in ("sampler", "batch_sampler") if train.get(name) is not None]
     for name in _OWN:
@@ -100,6 +103,12 @@ def check_loaders(train: dict[str, Any], valid: dict[str, Any]) -> None:
             raise TypeError(
                 f"iterator_train__{name} must be a sampler, or a callable that makes one of the "
                 f"labels; got {sampler!r}."
+            )
+        if validation_fraction > 0 and (isinstance(sampler, Sampler) or not callable(sampler)):
+            raise ValueError(
+                f"iterator_train__{name} is an object, which knows nothing of the rows that "
+                f"validation_fraction={validation_fraction} leaves to train on; give a callable "
+                "that gets their labels and makes a sampler, or validation_fraction=0."
             )
     size = valid.get("batch_size", 1)
     if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:

@@ -128,11 +128,16 @@ class MDProp(AdversarialStrategy):
         Raises
         ------
         ValueError
-            If it has no batch norm.
+            If it has no batch norm, or one of an unknown kind.
         """
         if self.shared_batch_norm:
             return module
-        return add_branches(module, _BRANCHES[self.variant])
+        try:
+            return add_branches(module, _BRANCHES[self.variant])
+        except ValueError as error:
+            raise ValueError(
+                f"{error} MDProp(shared_batch_norm=True) trains without branches."
+            ) from error
 
     def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of a batch and its embeddings; see :class:`Training`.

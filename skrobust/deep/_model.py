@@ -71,6 +71,9 @@ def build_model(
             "embedding_dim": _DIM if embedding_dim is None else embedding_dim,
         }
         named = inspect.signature(kind).parameters
+        own = named.get("embedding_dim")
+        if embedding_dim is None and own is not None and own.default is not own.empty:
+            del offered["embedding_dim"]  # the default of the class
         given = {name: value for name, value in offered.items() if name in named} | params
         try:
             backbone = kind(**given)
@@ -83,8 +86,8 @@ def build_model(
     if scaling is not None and lipschitz:
         scaling = scaling.isotropic
     mean, std = (None, None) if scaling is None else (scaling.mean, scaling.std)
-    if lipschitz:
-        return lipschitz_model(backbone, mean, std, normalize)
+    if lipschitz:  # trained in float32; what is fitted is in float64
+        return lipschitz_model(backbone.float(), mean, std, normalize)
     return EmbeddingModel(backbone, mean, std, normalize)
 
 

@@ -106,6 +106,18 @@ class ConvNet(nn.Module):
         return self.head(self.blocks(x).flatten(1))
 
 
+def precision_of(module: nn.Module) -> torch.dtype | None:
+    """Return the type that all weights of a network have, or None where they have several.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
+    first = next(kinds, None)
+    return first if all(kind == first for kind in kinds) else None
+
+
 class EmbeddingModel(nn.Module):
     """A network between the standardisation of its inputs and the norm of its outputs.
 
@@ -140,7 +152,11 @@ class EmbeddingModel(nn.Module):
         """Return embeddings of shape (n, embedding_dim)."""
         if self.mean is not None and self.std is not None:
             x = (x - self.mean) / self.std
-        z = self.backbone(x)
+        # a network in another precision gets its inputs in that, and norms are computed in float32
+        own = precision_of(self.backbone)
+        z = self.backbone(x if own is None else x.to(own))
+        if own in (torch.bfloat16, torch.float16) and isinstance(z, torch.Tensor):
+            z = z.float()
         if not isinstance(z, torch.Tensor):
             raise TypeError(f"module must return one tensor; got {type(z).__name__}.")
         return nn.functional.normalize(z, dim=1) if self.normalize else z

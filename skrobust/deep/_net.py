@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 
 from skrobust.deep._adversary import Adversary
-from skrobust.deep._callbacks import StopTraining
+from skrobust.deep._callbacks import Diverged, KeepBest, StopTraining
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._sampling import ClassBatches
 from skrobust.deep._training import Training, TrainingStep
@@ -24,7 +24,15 @@ __all__ = ["MetricNet", "Rows", "Session", "ValidationRecall", "as_given"]
 
 
 # what modules, losses and miners raise for tensors that they were not made for
-_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_MISFITS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Batch(tuple[torch.Tensor, torch.Tensor]):
@@ -63,6 +71,11 @@ class Rows(Dataset[Any]):
 
     def __getitems__(self, places: Any) -> "Batch":
         places = np.asarray(places)
+        if places.size and not -len(self) <= places.min() <= places.max() < len(self):
+            raise ValueError(
+                f"iterator_train__sampler gives position {places.max()} of {len(self)} training "
+                "rows; give a callable, which gets their labels and makes a sampler."
+            )
         rows = self.rows[places]
         x = torch.from_numpy(np.ascontiguousarray(self.X[rows], dtype=np.float32))
         batch = Batch((self.layout.to_module(x), torch.from_numpy(self.y[rows])))
@@ -83,6 +96,22 @@ def as_given(batch: Any) -> Any:
     return batch
 
 
+@dataclass(frozen=True)
+class OfSamples:
+    """A ``collate_fn`` of the user's, which gets a list of pairs (x, y), as it would from torch.
+
+    Attributes
+    ----------
+    collate : callable
+    """
+
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, batch: Any) -> Any:
+        """Return the collated batch."""
+        return self.collate(batch if isinstance(batch, list) else list(zip(*batch, strict=True)))
+
+
 @dataclass(eq=False)
 class Session:
     """What a net needs while it trains, and not afterwards.
@@ -97,6 +126,8 @@ class Session:
         Of an epoch.
     first_epoch : int
         Epochs that were made before.
+    cycle_start : int
+        The epoch in which the cycle of the learning rate starts.
     memory : dict
         Of the strategy.
     validation : Rows or None
@@ -112,6 +143,7 @@ class Session:
     seed: int
     n_batches: int = 0
     first_epoch: int = 0
+    cycle_start: int = 0
     memory: dict[str, float] = field(default_factory=dict)
     validation: Rows | None = None
     known_classes: bool = True
@@ -138,7 +170,10 @@ class ValidationRecall(Callback):
         """Record the recall."""
         if not self.found_:
             return
-        recall = recall_at_k(np.concatenate(self.found_), np.concatenate(self.labels_))
+        found = np.concatenate(self.found_)
+        if not np.isfinite(found).all():
+            raise Diverged("the embeddings of validation rows hold NaN or infinity")
+        recall = recall_at_k(found, np.concatenate(self.labels_))
         before = net.history[:-1, ("valid_recall",)] if len(net.history) > 1 else []
         best = not any(recall <= old for (old,) in before)
         net.history.record("valid_recall", recall)
@@ -194,12 +229,15 @@ class MetricNet(NeuralNet):
         super().__init__(module, *args, **kwargs)
 
     session: Session
+    interrupted: bool
+    diverged: str
 
     @property
     def _default_callbacks(self) -> list[Any]:
         return [
             *super()._default_callbacks[:-1],
             ("valid_recall", ValidationRecall()),
+            ("keep_best", KeepBest()),
             super()._default_callbacks[-1],
         ]
 
@@ -232,13 +270,24 @@ class MetricNet(NeuralNet):
         except _MISFITS as error:
             if not first:
                 raise
+            reason = str(error) or type(error).__name__
             raise ValueError(
                 "the first batch could not be trained on; module, loss, miner and training do not "
-                f"fit together, or the data: {error} (A loss is called as loss(embeddings, labels, "
-                "indices_tuple).)"
+                f"fit together, or the data: {reason} (A loss is called as loss(embeddings, "
+                "labels, indices_tuple).)"
             ) from error
         self.backward(loss)
         return {"loss": loss, "y_pred": z.detach()}
+
+    def _options(self, loader: str) -> dict[str, Any]:
+        """Return what was given for a loader."""
+        kwargs = dict(self.get_params_for(loader))
+        own = kwargs.get("collate_fn")
+        return kwargs | {"collate_fn": as_given if own is None else OfSamples(own)}
+
+    def anywhere(self, flag: bool) -> bool:
+        """Return whether something is so in any of the processes."""
+        return flag
 
     @property
     def bare_module(self) -> nn.Module:
@@ -285,12 +334,16 @@ class MetricNet(NeuralNet):
         epochs : int, default=None
             None trains up to `max_epochs`, those of a checkpoint included.
         """
-        self.session, self.interrupted = session, False
+        self.session, self.interrupted, self.diverged = session, False, ""
         try:
             self.notify("on_train_begin", X=rows, y=None)
             try:
                 left = self.max_epochs - session.first_epoch if epochs is None else epochs
                 self.fit_loop(rows, epochs=max(left, 0))
+            except Diverged as error:
+                self.diverged = f"the training broke down in epoch {len(self.history)}: {error}."
+                self.history.pop()
+                dict(self.callbacks_)["keep_best"].go_back(self)
             except StopTraining:
                 pass
             except KeyboardInterrupt:
@@ -310,12 +363,13 @@ class MetricNet(NeuralNet):
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return a loader; of batches with m points a class, unless a sampler was given."""
         if not training:
-            kwargs = {"batch_size": self.batch_size} | self.get_params_for("iterator_valid")
-            return self.iterator_valid(dataset, **{"collate_fn": as_given} | kwargs)
-        kwargs = {"collate_fn": as_given} | self.get_params_for("iterator_train")
-        sampler = kwargs.get("sampler")
-        if callable(sampler) and not isinstance(sampler, Sampler):
-            kwargs["sampler"] = sampler(dataset.labels)
+            kwargs = {"batch_size": self.batch_size} | self._options("iterator_valid")
+            return self.iterator_valid(dataset, **kwargs)
+        kwargs = self._options("iterator_train")
+        for name in ("sampler", "batch_sampler"):
+            sampler = kwargs.get(name)
+            if callable(sampler) and not isinstance(sampler, Sampler):
+                kwargs[name] = sampler(dataset.labels)
         if kwargs.get("batch_sampler") is None and kwargs.get("sampler") is None:
             kwargs["batch_sampler"] = ClassBatches(
                 dataset.labels,

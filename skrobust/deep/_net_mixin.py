@@ -38,9 +38,13 @@ class NetMixin(EmbeddingMixin):
                 UserWarning,
                 stacklevel=5,
             )
-        if not np.isfinite(self.loss_curve_).all():
+        if net.diverged:
+            advice = f"Use a smaller learning_rate than {net.lr}, or check the loss."
+            if self.n_iter_ == 0:
+                raise ValueError(f"{net.diverged} Nothing was learned. {advice}")
             warnings.warn(
-                "the training loss is not finite; use a smaller learning_rate, or check the loss.",
+                f"{net.diverged} The best weights of the {self.n_iter_} whole epochs before are "
+                f"kept. {advice}",
                 ConvergenceWarning,
                 stacklevel=5,
             )

@@ -1,5 +1,6 @@
 """Saving and loading by safetensors, without pickle."""
 
+import os
 import warnings
 from contextlib import suppress
 from typing import Any, Self
@@ -13,7 +14,7 @@ from skrobust._version import __version__
 from skrobust.deep._adversarial_training import AdversarialTraining
 from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._batch_norm_bank import add_branches, branches_of
-from skrobust.deep._checkpoint import check_same, check_writable
+from skrobust.deep._checkpoint import check_writable
 from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
 from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTraining
 from skrobust.deep._gradient_diversity import GradientDiversity
@@ -22,6 +23,7 @@ from skrobust.deep._layout import InputLayout
 from skrobust.deep._lipschitz_layers import plain
 from skrobust.deep._mdprop import MDProp
 from skrobust.deep._model import build_model, check_output
+from skrobust.deep._module_state import load_state, state_of
 from skrobust.deep._standard_training import StandardTraining
 from skrobust.deep._statistics import Moments
 from skrobust.deep._tree import read_tree, write_tree
@@ -109,7 +111,7 @@ class PersistenceMixin:
                 "n_features_in": own.n_features_in_,
                 "feature_names_in": getattr(own, "feature_names_in_", None),
                 "history": own.history_,
-                "weights": dict(own.module_.state_dict()),
+                "state": state_of(own.module_),
             },
         )
 
@@ -160,13 +162,9 @@ class PersistenceMixin:
             params = {k: v for k, v in params.items() if not k.startswith("module__")}
         own: Any = cls(**params | {"module": module, "device": device})
         own.layout_ = InputLayout.of(tuple(state["row_shape"]), own.image_shape, own.channels_last)
-        weights = state["weights"]
-        scaling = None
-        front = [key[: -len("mean")] for key in weights if key.rpartition(".")[2] == "mean"]
-        if front:
-            ends = (np.zeros(0),) * 3  # only the adversary of a training needs them
-            mean, std = (weights[f"{front[0]}{name}"].float() for name in ("mean", "std"))
-            scaling = Moments(mean, std, *ends)
+        # the values come with the weights, and only the adversary of a training needs the others
+        unknown = (torch.zeros(1), torch.ones(1), *(np.zeros(1),) * 3)
+        scaling = Moments(*unknown) if own.standardize else None
         strategy = StandardTraining() if own.training is None else own.training
 
         def make() -> torch.nn.Module:
@@ -188,8 +186,7 @@ class PersistenceMixin:
             model = plain(model)
         if state["branches"] and not branches_of(model):
             add_branches(model, state["branches"])
-        check_same(path, model, weights)
-        model.load_state_dict(weights)
+        load_state(path, model, state["state"])
         own.module_, own._built_with = model.to(target).eval(), built_with(own)
         own.lipschitz_ = None if own.lipschitz is None else own._bound()
         own.embedding_dim_ = state["embedding_dim"]
@@ -212,6 +209,7 @@ def built_with(estimator: Any) -> dict[str, Any]:
     return {
         "normalize": estimator.normalize,
         "lipschitz": estimator.lipschitz,
+        "standardize": estimator.standardize,
         "embedding_dim": estimator.embedding_dim,
         "training": estimator.training,
         **{f"module__{k}": v for k, v in estimator._given("module__").items()},
@@ -234,6 +232,8 @@ def _to_tree(value: Any) -> Any:
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiubUO":
         return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     raise TypeError(type(value).__name__)
 
 

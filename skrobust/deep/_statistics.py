@@ -1,6 +1,7 @@
 """Means and standard deviations of training points, of features or channels."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 
 from skrobust.deep._layout import InputLayout
 
-__all__ = ["Moments", "check_float32", "check_precision", "moments"]
+__all__ = ["Moments", "check_float32", "check_precision", "moments", "row_slices"]
 
-_ROWS = 1024
+_ROWS, _BYTES = 1024, 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +53,32 @@ class Moments:
         X : array-like of shape (n_samples, ...)
         """
         lower, upper = self.lower.copy(), self.upper.copy()
-        for start in range(0, len(X), _ROWS):
-            rows = np.asarray(X[start : start + _ROWS]).reshape(-1, len(lower))
+        for some in row_slices(len(X), len(lower)):
+            rows = np.asarray(X[some]).reshape(-1, len(lower))
             np.minimum(lower, rows.min(axis=0), out=lower)
             np.maximum(upper, rows.max(axis=0), out=upper)
         return replace(self, lower=lower, upper=upper)
 
 
+def row_slices(n: int, width: int) -> Iterator[slice]:
+    """Yield slices of rows that take a few megabytes in float64, whatever their width.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    width : int
+        Values of one row.
+    """
+    size = min(_ROWS, max(1, _BYTES // (8 * width)))
+    for start in range(0, n, size):
+        yield slice(start, start + size)
+
+
 def check_float32(X: np.ndarray) -> None:
     """Raise where values are too large for what networks compute in."""
     if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.size:
-        largest = np.abs(X).max()
+        largest = max(X.max(), -X.min())  # without a copy
         if largest > np.finfo(np.float32).max:
             raise ValueError(f"X must hold values that float32 can hold; got {largest:.3g}.")
 
@@ -82,24 +98,24 @@ def check_precision(known: Moments) -> None:
         )
 
 
-def moments(X: Any, layout: InputLayout, rows: Any = None) -> Moments:
+def moments(X: Any, layout: InputLayout, positions: Any = None) -> Moments:
     """Compute them, some rows at a time.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
     layout : InputLayout
-    rows : ndarray of int, default=None
-        Positions of the rows that count; None for all.
+    positions : ndarray of int, default=None
+        Of the rows that count; None for all.
     """
-    chosen = np.arange(len(X)) if rows is None else rows
+    chosen = np.arange(len(X)) if positions is None else positions
     n, width = len(chosen), int(np.prod(layout.shape))
     # about the first row, so that squares do not cancel
     origin = np.asarray(X[chosen[:1]]).reshape(width).astype(np.float64)
     total, squares = np.zeros(width), np.zeros(width)
     lower, upper = np.zeros(width), np.zeros(width)
-    for start in range(0, n, _ROWS):
-        some = np.asarray(X[chosen[start : start + _ROWS]]).reshape(-1, width) - origin
+    for rows in row_slices(n, width):
+        some = np.asarray(X[chosen[rows]]).reshape(-1, width) - origin
         total += some.sum(axis=0)
         squares += np.einsum("ij,ij->j", some, some)
         lower, upper = np.minimum(lower, some.min(axis=0)), np.maximum(upper, some.max(axis=0))

@@ -1,6 +1,7 @@
 """What a training strategy is given, and what it has to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -66,10 +67,10 @@ class TrainingStep:
 
         `value` takes embeddings and returns a number for each row, or one for all; `strategy`
         is the one that asks (``self``), whose steps are made. The module is in evaluation
-        mode meanwhile, and its parameters get no gradients.
+        mode meanwhile, and its parameters get no gradients; the criterion remembers nothing.
         """
         adversary = self.need_adversary()
-        with frozen(self.module), route(self.module, branches):
+        with self.still(), route(self.module, branches):
             return adversary.ascend(
                 x,
                 lambda moved: value(self.module(moved.clone())),
@@ -77,6 +78,13 @@ class TrainingStep:
                 step_size=strategy.rate,
                 start=strategy.start,
             )
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Put module and criterion into evaluation mode inside a ``with`` block."""
+        criterion = self.criterion if isinstance(self.criterion, nn.Module) else nn.Module()
+        with frozen(self.module), frozen(criterion):
+            yield
 
     def look(self, x: torch.Tensor, branches: Any = CLEAN) -> torch.Tensor:
         """Return embeddings in evaluation mode, without gradients."""

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from skrobust.datasets import LazyImages
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._statistics import check_float32
-from skrobust.deep._validation import check_labels
+from skrobust.deep._validation import check_is_array, check_labels
 
 __all__ = ["read_training_data"]
 
@@ -37,6 +37,7 @@ def read_training_data(
     ValueError, TypeError
         If they are not as described.
     """
+    check_is_array(X)
     if isinstance(X, LazyImages):
         check_consistent_length(X, y)
         estimator.n_features_in_ = X.shape[1]

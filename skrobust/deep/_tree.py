@@ -18,10 +18,15 @@ from safetensors.torch import save_file
 __all__ = ["can_be_written", "read_tree", "write_tree"]
 
 _HEADER, _DIGEST = "skrobust", "sha256"
+# the others, such as complex128, are written as bytes
+_NATIVE = {
+    *("bool", "uint8", "int8", "int16", "int32", "int64"),
+    *("float16", "bfloat16", "float32", "float64"),
+}
 
 
 def write_tree(path: Any, tree: Any) -> None:
-    """Write a tree of dicts, lists, tuples, numbers, strings, arrays and tensors to a file.
+    """Write a tree of dicts, lists, tuples, numbers, strings, bytes, arrays and tensors to a file.
 
     The file appears whole or not at all.
 
@@ -95,39 +100,75 @@ def can_be_written(tree: Any) -> bool:
 
 
 def _pack(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(node, np.generic):
+    if isinstance(node, np.generic) and not isinstance(node, np.void):
         node = node.item()
     if node is None or isinstance(node, (bool, int, float, str)):
         return node
     if isinstance(node, torch.Tensor):
-        # a copy: two names of one memory cannot be saved
-        tensors[path] = node.detach().cpu().clone().contiguous()
-        return {"tensor": path}
+        return _pack_tensor(node, path, tensors)
     if isinstance(node, np.ndarray):
-        if node.dtype.kind in "fiub":
-            tensors[path] = torch.from_numpy(np.array(node))
-            return {"array": path}
-        return {"texts": [str(value) for value in node.ravel()], "kind": node.dtype.kind}
+        return _pack_array(node, path, tensors)
+    if isinstance(node, bytes):
+        return {"bytes": node.hex()}
+    if isinstance(node, complex):
+        return {"complex": [node.real, node.imag]}
     if isinstance(node, dict):
-        items = [[k, _pack(v, f"{path}/{k}", tensors)] for k, v in node.items()]
-        return {"dict": items}
+        keys = [_pack(k, f"{path}/{k}", tensors) for k in node]
+        values = [_pack(v, f"{path}/{k}", tensors) for k, v in node.items()]
+        return {"dict": [list(item) for item in zip(keys, values, strict=True)]}
     if isinstance(node, (list, tuple)):
         kind = "tuple" if isinstance(node, tuple) else "list"
         return {kind: [_pack(v, f"{path}/{i}", tensors) for i, v in enumerate(node)]}
     raise TypeError(f"{path or 'the state'} holds a {type(node).__name__}, which cannot be saved.")
 
 
+def _pack_tensor(node: torch.Tensor, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    if node.layout != torch.strided or node.is_quantized or node.is_meta:
+        raise TypeError(f"{path or 'the state'} holds a {node.layout} tensor that cannot be saved.")
+    # a copy: two names of one memory cannot be saved
+    value = node.detach().cpu().resolve_conj().resolve_neg().clone().contiguous()
+    # numbered, because keys may hold anything
+    place, dtype = f"{len(tensors)}", str(value.dtype).removeprefix("torch.")
+    if dtype in _NATIVE:
+        tensors[place] = value
+        return {"tensor": place}
+    tensors[place] = value.reshape(-1).view(torch.uint8)
+    return {"tensor": place, "dtype": dtype, "shape": list(value.shape)}
+
+
+def _pack_array(node: np.ndarray, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    if node.dtype.hasobject:
+        values = [_pack(v, f"{path}/{i}", tensors) for i, v in enumerate(node.ravel().tolist())]
+        return {"objects": values, "shape": list(node.shape)}
+    if node.dtype.names is not None:
+        raise TypeError(f"{path or 'the state'} holds an array with fields; that cannot be saved.")
+    data = torch.frombuffer(bytearray(node.tobytes() or b"\0"), dtype=torch.uint8)
+    tensors[f"{len(tensors)}"] = data
+    return {"array": f"{len(tensors) - 1}", "dtype": node.dtype.str, "shape": list(node.shape)}
+
+
 def _unpack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if not isinstance(node, dict):
         return node
     if "tensor" in node:
-        return tensors[node["tensor"]]
+        value = tensors[node["tensor"]]
+        if "dtype" not in node:
+            return value
+        return value.view(getattr(torch, node["dtype"])).reshape(node["shape"])
     if "array" in node:
-        return tensors[node["array"]].numpy()
-    if "texts" in node:
-        return np.array(node["texts"], dtype=object if node["kind"] == "O" else None)
+        found = np.ndarray(node["shape"], node["dtype"], tensors[node["array"]].numpy().tobytes())
+        return found.copy()
+    if "objects" in node:
+        array = np.empty(len(node["objects"]), dtype=object)
+        for i, value in enumerate(node["objects"]):
+            array[i] = _unpack(value, tensors)
+        return array.reshape(node["shape"])
     if "dict" in node:
-        return {key: _unpack(value, tensors) for key, value in node["dict"]}
+        return {_unpack(k, tensors): _unpack(v, tensors) for k, v in node["dict"]}
+    if "bytes" in node:
+        return bytes.fromhex(node["bytes"])
+    if "complex" in node:
+        return complex(*node["complex"])
     (kind,) = node
     values = [_unpack(value, tensors) for value in node[kind]]
     return tuple(values) if kind == "tuple" else values

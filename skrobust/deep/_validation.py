@@ -1,9 +1,29 @@
 """Checks of labels, and the rows that a training is judged by."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from sklearn.model_selection import train_test_split
+from torch.utils.data import DataLoader, Dataset
 
-__all__ = ["check_labels", "split_rows"]
+__all__ = ["check_is_array", "check_labels", "split_rows"]
+
+
+def check_is_array(X: Any) -> None:
+    """Raise where rows come as a loader, a data set or an iterator.
+
+    Raises
+    ------
+    TypeError
+        If they do.
+    """
+    if isinstance(X, (DataLoader, Dataset, Iterator)):
+        raise TypeError(
+            f"X must be an array, a data frame or the LazyImages of load_image_folder; got a "
+            f"{type(X).__name__}. Batches are made inside, by batch_size and iterator_train__…; "
+            "rows larger than memory are a numpy.memmap or LazyImages."
+        )
 
 
 def check_labels(classes: np.ndarray, counts: np.ndarray) -> None:
@@ -70,5 +90,11 @@ def split_rows(
         raise ValueError(
             f"validation_fraction={fraction} leaves fewer than two points of a class to train "
             "on, or fewer than two for validation; use a smaller one, or more points."
+        )
+    if np.bincount(y[valid]).max() < 2:
+        raise ValueError(
+            f"validation_fraction={fraction} of {len(y)} points of {n_classes} classes holds out "
+            "one point of each class: none has a partner to be found. Use a larger fraction, or "
+            "validate_on='classes'."
         )
     return np.sort(train), np.sort(valid)

@@ -1,14 +1,19 @@
 """The one place that converts NumPy to torch and back, picks a device and makes generators."""
 
+import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 
 __all__ = [
     "as_tensor",
+    "draw_seed",
     "exact_matmul",
     "isolated_rng",
     "make_generator",
@@ -74,15 +79,60 @@ def make_generator(random_state: np.random.RandomState) -> torch.Generator:
     return torch.Generator(device="cpu").manual_seed(seed)
 
 
+class _Precision:
+    """How many blocks, of all threads, ask for full precision, and what there was before."""
+
+    lock = threading.Lock()
+    users = 0
+    before = ""
+
+
 @contextmanager
 def exact_matmul() -> Iterator[None]:
-    """Matrix products in full precision (no TF32, no bfloat16), restored afterwards."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    """Matrix products in full precision (no TF32, no bfloat16), restored afterwards.
+
+    The setting is global: where blocks of several threads overlap, the first one sets it and the
+    last one restores it.
+    """
+    with _Precision.lock:
+        if _Precision.users == 0:
+            _Precision.before = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+        _Precision.users += 1
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        with _Precision.lock:
+            _Precision.users -= 1
+            if _Precision.users == 0:
+                torch.set_float32_matmul_precision(_Precision.before)
+
+
+# Initial weights, dropout and the samplers of others can only draw from global states, of which a
+# process has one: threads take turns. The same thread may enter again.
+_turn = threading.RLock()
+
+
+def _new_turn() -> None:
+    """Make a lock for a forked process, where the threads that may hold this one are not."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_turn)
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return a seed for :func:`isolated_rng`, not while another thread has seeded the global state.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+        None draws from NumPy's global state.
+    """
+    with _turn:
+        return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 @contextmanager
@@ -90,7 +140,8 @@ def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
     """Global random states, seeded inside a ``with`` block and restored afterwards.
 
     Initial weights, dropout and loaders draw from torch's, samplers of others from NumPy's and
-    Python's.
+    Python's. The blocks of several threads run one after the other, so that each draws the
+    numbers of its own seed.
 
     Parameters
     ----------
@@ -99,13 +150,14 @@ def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
         A CUDA device has a state of its own.
     """
     devices = [device.index or 0] if device.type == "cuda" else []
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            random.seed(seed)
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+    with _turn:
+        before = random.getstate(), np.random.get_state()  # noqa: NPY002
+        try:
+            with torch.random.fork_rng(devices=devices):
+                torch.manual_seed(seed)
+                np.random.seed(seed)  # noqa: NPY002
+                random.seed(seed)
+                yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002

@@ -299,3 +299,22 @@ def test_a_single_cluster():
     own = AdversarialClustering(n_clusters=1, random_state=0).fit(X)
     assert set(own.labels_) == {0}
     assert np.isinf(own.assignment_radius(X[:3])).all()
+
+
+@pytest.mark.parametrize("norm", [2, np.inf])
+def test_assignment_radius_behind_a_lipschitz_network(norm):
+    from sklearn.datasets import load_digits
+
+    from skrobust import AdversarialDeepMetric, ThreatModel
+    from skrobust.certify import certify
+
+    X, y = load_digits(n_class=4, return_X_y=True)
+    metric = AdversarialDeepMetric(
+        lipschitz="orthogonal", loss="certified_margin", max_iter=1, random_state=0, device="cpu"
+    )
+    own = AdversarialClustering(metric, n_clusters=4, random_state=0).fit(X[:100], y[:100])
+    model = ThreatModel(norm)
+    found = own.assignment_radius(X[:20], model)
+    assert (found > 0).any()
+    expected = certify(own, X[:20], threat_model=model, method="fast").radius
+    np.testing.assert_array_equal(found, expected)

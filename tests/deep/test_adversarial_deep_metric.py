@@ -389,8 +389,8 @@ def test_strategies_of_ones_own(kind, match):
         ({"module": Fickle, "module__kind": "tuple", "normalize": False}, "do not fit together"),
         ({"module": Fickle, "module__kind": "nan"}, "embeddings hold NaN"),
         ({"loss": nn.CrossEntropyLoss}, "do not fit together"),
-        ({"loss": losses.ArcFaceLoss(2, 64)}, "do not fit together"),
-        ({"loss": losses.SoftTripleLoss, "loss__num_classes": 2}, "do not fit together"),
+        ({"loss": losses.ArcFaceLoss(2, 64)}, "num_classes=2, and the data have 5 classes"),
+        ({"loss": losses.SoftTripleLoss, "loss__num_classes": 2}, "num_classes=2, and the data"),
     ],
 )
 def test_what_the_first_batch_shows(params, match):
@@ -555,9 +555,11 @@ def test_mixed_precision_on_the_cpu():
     assert next(own.module_.parameters()).dtype == torch.float32
 
 
-def test_a_loss_that_is_not_finite_is_told():
-    with pytest.warns(Warning, match="loss is not finite"):
-        metric(learning_rate=1e30, optimizer=torch.optim.SGD, schedule=None).fit(X_train, y_train)
+def test_a_training_that_breaks_down_in_its_first_epoch():
+    own = metric(learning_rate=1e30, optimizer=torch.optim.SGD, schedule=None)
+    match = r"broke down in epoch 1: .* in batch 2: backbone\.blocks\.0\.weight is not finite"
+    with pytest.raises(ValueError, match=match):
+        own.fit(X_train, y_train)
 
 
 BAD = [
@@ -586,7 +588,7 @@ BAD = [
     ),
     ({"module": Own, "module__widht": 3}, TypeError, "cannot be made with"),
     ({"module": nn.Flatten(), "module__width": 3}, TypeError, "need a class"),
-    ({"module": nn.Flatten(), "training": MDProp(EPS)}, ValueError, "must have batch norms"),
+    ({"module": nn.Flatten(), "training": MDProp(EPS)}, ValueError, "shared_batch_norm=True"),
     ({"accelerator": "yes"}, TypeError, "accelerator must be"),
     ({"callbacks__foo": None}, ValueError, "callbacks__foo is of no callback"),
     ({"callbacks": [3]}, TypeError, "callbacks must hold callbacks of skorch"),

@@ -153,12 +153,12 @@ def test_objects_are_copied_and_classes_get_parameters():
 @pytest.mark.parametrize(
     ("loss", "miner", "loss_params", "miner_params", "error", "match"),
     [
-        ("triplet", None, {"marginn": 1}, {}, TypeError, "loss__… parameters"),
+        ("triplet", None, {"marginn": 1}, {}, TypeError, "loss__marginn=1"),
         (losses.NTXentLoss(), None, {"temperature": 1}, {}, TypeError, "parameters need a loss"),
         ("triplet", None, {}, {"margin": 1}, TypeError, "miner__… parameters need"),
-        ("triplet", "semihard", {}, {"marginn": 1}, TypeError, "miner__… parameters"),
-        (losses.ProxyAnchorLoss(2, 4), None, {}, {}, ValueError, "proxies for 2 classes"),
-        (losses.ProxyAnchorLoss(3, 5), None, {}, {}, ValueError, "in 5 dimensions"),
+        ("triplet", "semihard", {}, {"marginn": 1}, TypeError, "miner__marginn=1"),
+        (losses.ProxyAnchorLoss(2, 4), None, {}, {}, ValueError, "num_classes=2"),
+        (losses.ProxyAnchorLoss(3, 5), None, {}, {}, ValueError, "embedding_size=5"),
     ],
 )  # fmt: skip
 def test_bad_losses(loss, miner, loss_params, miner_params, error, match):

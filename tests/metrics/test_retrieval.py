@@ -94,6 +94,14 @@ def test_copies_of_a_query_stay_in_the_gallery():
     assert recall_at_k(Z, y) == 0.0
 
 
+def test_queries_without_a_partner_are_left_out():
+    Z = [[0.0], [0.1], [5.0], [6.0]]
+    assert recall_at_k(Z, [0, 0, 1, 2]) == 1.0
+    for metric in (recall_at_k, mean_average_precision_at_r, r_precision):
+        assert np.isnan(metric(Z, [0, 1, 2, 3]))
+    assert np.isnan(recall_at_k(Z, [0, 1, 2, 3], [1, 2])).all()
+
+
 def test_wrong_input():
     with pytest.raises(ValueError, match="k must be integers from 1 to 2; got 3"):
         recall_at_k(np.zeros((3, 1)), [0, 1, 0], 3)
