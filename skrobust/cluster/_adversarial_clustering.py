@@ -396,7 +396,12 @@ class AdversarialClustering(
         return clone(self.algorithm)
 
     def _check(self, X: Any, reset: bool = False) -> Any:
-        return validate_data(self, X, reset=reset, allow_nd=True, dtype=[np.float64, np.float32])
+        kept = [np.float64, np.float32]
+        in_batches = self.batch_size is not None and self.metric is None
+        plain = self.algorithm == "kmeans" and self.center == "mean"
+        if in_batches and plain and isinstance(X, np.ndarray) and X.dtype.kind in "iu":
+            kept = [X.dtype]  # integers become floats a batch at a time
+        return validate_data(self, X, reset=reset, allow_nd=True, dtype=kept)
 
     def _embed(self, X: Any, checked: np.ndarray) -> np.ndarray:
         """Return embeddings; those of the metric are checked, since it may be anything."""

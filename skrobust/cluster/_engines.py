@@ -29,6 +29,7 @@ _FAISS_FROM = 20_000_000  # n · k · d beyond which faiss is worth its import
 _START_FROM = 128  # points a cluster that starts are chosen among, for faiss; but if there are
 _START_ALL = 10_000  # no more than this many, all
 _ROWS = 8192  # that are looked at together
+_IDLE = 10  # batches without progress after which mini-batch k-means stops
 _BLOCK = 10  # iterations of faiss between two looks at what they gained
 
 
@@ -100,6 +101,8 @@ def kmeans(
     random_state : RandomState
     """
     seed = int(random_state.randint(np.iinfo(np.int32).max))
+    if batch_size is not None and Z.dtype.kind in "iu":
+        return _integers_in_batches(Z, n_clusters, n_init, max_iter, batch_size, seed)
     if batch_size is not None:
         found = MiniBatchKMeans(
             n_clusters,
@@ -115,6 +118,33 @@ def kmeans(
     else:
         return _faiss(Z, n_clusters, n_init, max_iter, tol, gpu, seed)
     return Centers(found.cluster_centers_, int(found.n_iter_))
+
+
+def _integers_in_batches(
+    Z: np.ndarray, n_clusters: int, n_init: int, max_iter: int, batch_size: int, seed: int
+) -> Centers:
+    """Mini-batch k-means of integers, of which one batch at a time becomes float64."""
+    rng, n = np.random.RandomState(seed), len(Z)
+    # starts are chosen, and judged, among as many points as scikit-learn takes
+    some = Z[rng.permutation(n)[: min(n, 3 * max(batch_size, n_clusters))]].astype(np.float64)
+    starts = [
+        kmeans_plusplus(some, n_clusters, random_state=rng.randint(2**31 - 1))[0]
+        for _ in range(n_init)
+    ]
+    start = min(starts, key=lambda centers: inertia(some, centers, nearest_center(some, centers)))
+    model = MiniBatchKMeans(n_clusters, init=start, n_init=1, random_state=rng.randint(2**31 - 1))
+    smoothed, best, idle = np.inf, np.inf, 0
+    for epoch in range(max_iter):
+        order = rng.permutation(n)
+        for rows in gen_batches(n, batch_size):
+            batch = Z[order[rows]].astype(np.float64)
+            value = model.partial_fit(batch).inertia_ / len(batch)
+            share = min(1.0, 2 * batch_size / (n + 1))  # scikit-learn's rule to stop, too
+            smoothed = value if smoothed == np.inf else (1 - share) * smoothed + share * value
+            best, idle = (smoothed, 0) if smoothed < best else (best, idle + 1)
+            if idle >= _IDLE:
+                return Centers(model.cluster_centers_, epoch + 1)
+    return Centers(model.cluster_centers_, max_iter)
 
 
 def _faiss(
@@ -157,6 +187,12 @@ def _faiss(
 
 def nearest_center(Z: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """Return the position of the nearest center of each row, int32."""
+    if Z.dtype.kind in "iu":  # they become floats some at a time
+        parts = [
+            nearest_center(Z[some].astype(np.float64), centers)
+            for some in gen_batches(len(Z), _ROWS)
+        ]
+        return np.concatenate(parts)
     return pairwise_distances_argmin(Z, centers).astype(np.int32)
 
 

@@ -318,3 +318,20 @@ def test_assignment_radius_behind_a_lipschitz_network(norm):
     assert (found > 0).any()
     expected = certify(own, X[:20], threat_model=model, method="fast").radius
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_integers_in_batches_take_little_memory(dtype):
+    rng = np.random.default_rng(0)
+    centers = rng.integers(0, 255, (5, 256))
+    labels = rng.integers(0, 5, 40_000)
+    data = np.clip(centers[labels] + rng.integers(-9, 9, (40_000, 256)), 0, 255).astype(dtype)
+    tracemalloc.start()
+    own = AdversarialClustering(n_clusters=5, batch_size=512, random_state=0).fit(data, labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6 + 0.5 * data.nbytes
+    assert own.scores_["nmi"] > 0.99
+    np.testing.assert_array_equal(own.predict(data[:999]), own.labels_[:999])
+    again = AdversarialClustering(n_clusters=5, batch_size=512, random_state=0).fit(data)
+    np.testing.assert_array_equal(again.labels_, own.labels_)
