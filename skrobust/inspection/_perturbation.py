@@ -227,9 +227,9 @@ def _channels_last(image: np.ndarray) -> np.ndarray:
 
 
 def _range(clean: np.ndarray, perturbed: np.ndarray, colors: bool) -> tuple[float, float]:
-    """Return which pixels are drawn black and white: for colours the ends of a usual range."""
-    low = float(min(clean.min(), perturbed.min()))
-    high = float(max(clean.max(), perturbed.max()))
+    """Return which values are drawn as the ends: of clean points, for colours of a usual range."""
+    seen = np.stack([clean, perturbed]) if colors else clean
+    low, high = float(seen.min()), float(seen.max())
     for top in (1.0, 255.0):
         if colors and low >= 0 and high <= top:
             return 0.0, top

@@ -111,7 +111,9 @@ class RobustnessCurveDisplay:
             ax.plot(self.eps, values, **style)
         ax.plot(self.eps, self.worst, color="#c2481f", label="worst attack (upper bound)")
         if self.certified is not None:
-            ax.plot(self.eps, self.certified, color="#1d5f94", label="certified (lower bound)")
+            # wider and below, so that both are seen where they are equal
+            wide = {"linewidth": 4, "zorder": 1.5, "color": "#1d5f94"}
+            ax.plot(self.eps, self.certified, label="certified (lower bound)", **wide)
             ax.fill_between(self.eps, self.certified, self.worst, color="#cfe0ee")
         norm = {1.0: "ℓ₁", 2.0: "ℓ₂"}.get(float(self.norm), "ℓ∞")
         ax.set(
