@@ -68,7 +68,7 @@ class _Search:
         self.unit = np.where(self.movable, allowed.scale, 1.0)
         self.lower, self.upper = allowed.box(self.clean)
         self.crossings, self.tried = {}, 0
-        self.labels = self._labels()
+        self.labels = self._labels() if len(self.rows) else self.rows
 
     def _labels(self):
         if self.problem.y is not None:

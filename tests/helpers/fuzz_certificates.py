@@ -18,7 +18,7 @@ def one_problem(seed, tally):
     """Certify and attack the problem of a seed, and count what happened."""
     tally.counts["seeds"] += 1
     try:
-        with time_limit(_SECONDS), np.errstate(all="ignore"):
+        with time_limit(_SECONDS):
             problem = draw_problem(seed)
     except TooLongError:
         tally.counts["models too slow"] += 1
@@ -31,7 +31,7 @@ def one_problem(seed, tally):
         tally.kinds[f"{name}={problem.kinds[name]}"] += 1
     stage = "certify"
     try:
-        with time_limit(_SECONDS), np.errstate(all="ignore"):
+        with time_limit(_SECONDS):
             rows = np.arange(len(problem.clean))
             certificate = problem.certify(problem.clean, rows)
             tally.counts["certificates"] += 1

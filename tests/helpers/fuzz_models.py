@@ -234,7 +234,8 @@ def _rule(rng, Z, y):
         kind, VI = _inverse(rng, Z)
         plain["algorithm"] = algorithm = str(rng.choice(["auto", "brute", "ball_tree"]))
         cls = KNeighborsClassifier if rng.random() < 0.7 else RobustKNeighborsClassifier
-        params = {"VI": VI} if rng.random() < 0.85 else {"V": np.linalg.pinv(VI)}
+        inverse = rng.random() < 0.85 or cls is RobustKNeighborsClassifier
+        params = {"VI": VI} if inverse else {"V": np.linalg.pinv(VI)}
         found = cls(metric="mahalanobis", metric_params=params, **plain)
         return f"{cls.__name__[:9]} mahalanobis {kind} {algorithm}", found
     if draw < 0.57:

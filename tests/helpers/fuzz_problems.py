@@ -19,7 +19,7 @@ from skrobust.certificates import (
 )
 from skrobust.certify import certify
 
-__all__ = ["Allowed", "Problem", "draw_problem"]
+__all__ = ["Allowed", "Problem", "draw_problem", "draw_threat"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _queries(rng, X, y):
     return found, y[i]
 
 
-def _threat(rng, kind, X, Q, columns):
+def draw_threat(rng, kind, X, Q, columns):
     """Return the package's threat model, and ours, for features in the order of `columns`."""
     d = X.shape[1]
     norm = float(rng.choice([1, 2, np.inf], p=[0.25, 0.45, 0.3]))
@@ -239,7 +239,7 @@ def draw_problem(seed):
     if np.abs(Q).max(initial=0) > 1e38:
         asked = Columns(asked.kind, ("float64",) * X.shape[1], asked.names)
     Q = asked.cast(Q)
-    threat, allowed, threat_words = _threat(rng, kind, X, Q, columns)
+    threat, allowed, threat_words = draw_threat(rng, kind, X, Q, columns)
     if rng.random() < 0.08:
         threat, threat_words = None, ["l2"]
         d = X.shape[1]
@@ -327,7 +327,7 @@ def _arrays(rng, seed, kind, columns, X, y, labels):
     K = max(1, min(int(rng.choice([1, 2, 3, 5])), len(X)))
     Q, _ = _queries(rng, X, y)
     Q = columns.cast(Q)
-    threat, allowed, words = _threat(rng, kind, X, Q, columns)
+    threat, allowed, words = draw_threat(rng, kind, X, Q, columns)
 
     def embed(Z):
         return Z if G is None else Z @ G.T.astype(Z.dtype)
@@ -362,7 +362,7 @@ def _retrieval(rng, seed, kind, columns, X, y, labels):
     if isinstance(step, str):
         raise ValueError("passthrough is no metric")
     step.fit(columns.build(X), labels)
-    threat, allowed, words = _threat(rng, kind, X, X, columns)
+    threat, allowed, words = draw_threat(rng, kind, X, X, columns)
     Z = np.asarray(step.transform(columns.build(X)), dtype=np.float64)
 
     def predict(points, rows):

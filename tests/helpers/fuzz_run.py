@@ -11,9 +11,11 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 __all__ = ["Tally", "TooLongError", "fault", "main", "time_limit"]
 
-_ROOT = Path(__file__).resolve().parents[2]
+_SLOW = 10  # seconds of processor time that are worth a line in the log
 
 
 class TooLongError(Exception):
@@ -22,7 +24,7 @@ class TooLongError(Exception):
 
 @contextmanager
 def time_limit(seconds):
-    """Raise `TooLongError` after some seconds of processor time."""
+    """Raise `TooLongError` after some seconds of processor time; no warnings meanwhile."""
 
     def stop(*_):
         raise TooLongError(f"more than {seconds} s of processor time")
@@ -30,7 +32,9 @@ def time_limit(seconds):
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        yield
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
@@ -109,8 +113,12 @@ def main(one, argv=None):
     tally.say(f"start seed={given.seed} minutes={given.minutes}")
     last = start
     while seed < given.seed + given.count and time.monotonic() < start + 60 * given.minutes:
-        found = len(tally.findings)
+        found, before = len(tally.findings), time.process_time()
         one(seed, tally)
+        took = time.process_time() - before
+        if took > _SLOW:
+            tally.counts["slow"] += 1
+            tally.say(f"slow seed={seed} took {took:.1f} s")
         for line in tally.findings[found:]:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
