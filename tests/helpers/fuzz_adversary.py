@@ -16,6 +16,7 @@ SHARES = np.array([1.0, *(1 - 10.0 ** -np.arange(1.0, 14)), 1 - 1e-15, 0.5, 0.1,
 FOR_EVER = 10.0 ** np.array([0, 1, 3, 6, 9, 12, 16, 30, 70, 130, 152, 200])
 JITTER = 6  # attempts with a little noise for each direction
 _CHUNK = 20_000
+_CALLS = 12  # more calls of `predict` where it refuses some of the points
 
 
 @dataclass(frozen=True)
@@ -232,13 +233,20 @@ class _Search:
     def flipped(self, owner, points):
         """Return which predictions are what the adversary wants; what raises is none."""
         wanted = np.zeros(len(points), dtype=bool)
-        for start in range(0, len(points), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            self.tried += len(points[part])
+        # by size: what `predict` refuses as too large does not take the others with it
+        order = np.argsort(np.abs(points).max(axis=1, initial=0), kind="stable")
+        parts = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+        for _ in range(_CALLS + len(parts)):
+            if not parts:
+                break
+            part = parts.pop(0)
             try:
                 found = self.predict(owner[part], points[part])
             except Exception:
+                half = len(part) // 2
+                parts += [part[:half], part[half:]] if half else []
                 continue
+            self.tried += len(part)
             target = self.problem.target
             wanted[part] = found != self.labels[owner[part]] if target is None else found == target
         return wanted
@@ -255,7 +263,9 @@ class _Search:
                 continue
             if not self.problem.allowed.holds(self.clean[k], points[i], self.radius[k]):
                 continue
-            size = float(np.linalg.norm((points[i] - self.clean[k]) / self.unit, ord=self.norm))
+            moved = (points[i] - self.clean[k]) / self.unit
+            largest = np.abs(moved).max()
+            size = float(largest * np.linalg.norm(moved / largest, ord=self.norm))
             self.crossings[row] = Crossing(
                 row,
                 float(self.radius[k]),

@@ -234,7 +234,9 @@ def _rule(rng, Z, y):
         kind, VI = _inverse(rng, Z)
         plain["algorithm"] = algorithm = str(rng.choice(["auto", "brute", "ball_tree"]))
         cls = KNeighborsClassifier if rng.random() < 0.7 else RobustKNeighborsClassifier
-        inverse = rng.random() < 0.85 or cls is RobustKNeighborsClassifier
+        inverse = (
+            rng.random() < 0.8 or cls is RobustKNeighborsClassifier or algorithm != "ball_tree"
+        )
         params = {"VI": VI} if inverse else {"V": np.linalg.pinv(VI)}
         found = cls(metric="mahalanobis", metric_params=params, **plain)
         return f"{cls.__name__[:9]} mahalanobis {kind} {algorithm}", found
@@ -340,7 +342,7 @@ def draw_model(rng, columns, values, y, labels):
     model = Model(rule, "+".join(named) or "none", rule_name)
     wrapper = rng.random()
     estimator = Pipeline([*_named(steps), ("rule", rule)]) if steps else rule
-    if wrapper < 0.05 and steps:
+    if wrapper < 0.05 and steps and hasattr(rule, "predict_proba"):
         estimator, model.wrapper = PipelineOfItsOwn(estimator.steps), "own pipeline"
     elif wrapper < 0.12 and rule_name.startswith("knn") and min(np.bincount(y)[np.unique(y)]) > 1:
         cls = GridSearchCV if rng.random() < 0.6 else GridOfItsOwn

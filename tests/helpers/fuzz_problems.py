@@ -187,6 +187,12 @@ def draw_threat(rng, kind, X, Q, columns):
     elif draw < 0.32:
         lower, upper = np.quantile(X, 0.3, axis=0), np.quantile(X, 0.7, axis=0)
         given["outside"] = "extend"
+    if draw < 0.26 and rng.random() < 0.6:  # ends that float32 does not hold
+        room = np.abs(everything).max(axis=0) * 10.0 ** rng.uniform(-9, 0)
+        lower = lower - room * (0.1 if 0.12 <= draw < 0.2 else rng.random(d))
+        upper = upper + room * (0.3 if 0.12 <= draw < 0.2 else rng.random(d))
+        if 0.12 <= draw < 0.2:
+            lower, upper = np.full(d, lower.min()), np.full(d, upper.max())
     if draw < 0.32:
         given["bounds"] = (lower.copy(), upper.copy())
         if 0.12 <= draw < 0.2:

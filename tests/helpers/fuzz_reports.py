@@ -149,9 +149,8 @@ def _draw(rng):
         else:
             estimator.fit(built, labels)
             given = columns.build(X[rows])
-    truth = labels[rows] if rng.random() < 0.7 else np.asarray(estimator.predict(given))
-    if not np.isin(truth, labels).all():  # clusters
-        truth = labels[rows]
+    predicted = np.asarray(estimator.predict(given))
+    truth = labels[rows] if rng.random() < 0.7 else predicted
     spread = np.nanmedian(np.abs(X - np.nanmedian(X, axis=0)), axis=0).max() or 1.0
     scale = 1.0 if threat is None else np.median(np.asarray(_scale(threat, X.shape[1])))
     eps = np.sort(spread / scale * 10.0 ** rng.uniform(-3, 1, int(rng.integers(1, 4))))
