@@ -36,6 +36,22 @@ def test_points_in_single_precision_satisfy_it_after_rounding(case):
     check_by_hand(model, raw, found, eps)
 
 
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize("size", [1e3, 1e7, 1e9, 1e12])
+def test_whole_numbers_stay_those_of_single_precision(norm, size):
+    rng = np.random.default_rng(0)
+    raw = np.rint(size * rng.standard_normal((40, 3))).astype(np.float32).astype(float)
+    budget = ThreatModel(norm, integers=[0, 1]).resolve(3)
+    n_moved = 0
+    for eps in size * np.array([1e-9, 1e-6, 1e-3, 1.0]):
+        wild = raw + 0.2 * eps * rng.standard_normal(raw.shape)
+        found = budget.project(raw, wild, eps, True)
+        np.testing.assert_array_equal(found.astype(np.float32), found)
+        assert budget.satisfied(raw, found, eps).all()
+        n_moved += (found[:, :2] != raw[:, :2]).any(axis=1).sum()
+    assert n_moved >= 20
+
+
 def test_the_budget_is_used_up():
     raw, wild = np.zeros((1, 2)), np.array([[30.0, 40.0]])
     found = ThreatModel(2).resolve(2).project(raw, wild, 5.0)

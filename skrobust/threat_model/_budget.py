@@ -246,7 +246,7 @@ class FeatureBudget:
         free = self.scale > 0
         discrete = self.discrete
         if discrete.any():
-            base = self._settle(raw, points, eps, lower, upper)
+            base = self._settle(raw, points, eps, (lower, upper), single)
             used = self.size(np.where(discrete, base - raw, 0.0))
             if self.norm == 2:
                 left = np.sqrt(np.maximum(eps**2 - used**2, 0))
@@ -265,14 +265,20 @@ class FeatureBudget:
         return np.where(allowed[:, None], points, moved)
 
     def _settle(
-        self, raw: np.ndarray, points: np.ndarray, eps: float, lower: np.ndarray, upper: np.ndarray
+        self,
+        raw: np.ndarray,
+        points: np.ndarray,
+        eps: float,
+        box: tuple[np.ndarray, np.ndarray],
+        single: np.ndarray,
     ) -> np.ndarray:
         """Return `raw` with the discrete features at allowed values near those of `points`."""
+        lower, upper = box
         movable = self.scale > 0
         integer = self.integer & movable
         for group in self.groups:
             integer[group] = False  # a category is a whole number already
-        bounded = np.clip(points, lower, upper)
+        bounded = stored_inside(np.clip(points, lower, upper), lower, upper, single)
         switched = raw.copy()
         for group in self.groups:
             if not movable[group].all():
@@ -295,6 +301,7 @@ class FeatureBudget:
         open_ = np.ones(len(raw), dtype=bool)
         for attempt in tries:
             fits = open_ & (self.size(attempt - raw) <= eps)
+            fits &= (attempt == _stored(attempt, single)).all(axis=1)
             settled[fits] = attempt[fits]
             open_ &= ~fits
         # where rounding took all movement away, one unit of what moved most
@@ -306,6 +313,7 @@ class FeatureBudget:
             each = np.arange(len(rows))
             bumped[each, most] += np.sign(step[each, most])
             fits = (lower[rows] <= bumped) & (bumped <= upper[rows])
+            fits &= bumped == _stored(bumped, single)
             fine = fits.all(axis=1) & (self.size(bumped - raw[rows]) <= eps)
             settled[rows[fine]] = bumped[fine]
         return settled

@@ -164,6 +164,8 @@ def draw_threat(rng, kind, X, Q, columns):
         given["feature_scale"] = dict(zip(names, scale, strict=True)) if by_name else scale.copy()
     if rng.random() < 0.25:
         mask = rng.random(d) < 0.6
+        if kind == "table":
+            mask[4:] = mask[4]  # a group as a whole
         scale = np.where(mask, scale, 0.0)
         spelling = int(rng.integers(0, 3))
         at = np.flatnonzero(mask)
