@@ -385,7 +385,7 @@ def _change(rng, estimator, X, rule, steps):
     if kind == "n_neighbors" and isinstance(rule, KNeighborsClassifier):
         rule.set_params(n_neighbors=int(rng.choice([0, -1, 1, 2, 3, 100])))
         return kind
-    if kind == "predict of the instance":
+    if kind == "predict of the instance" and hasattr(type(estimator), "predict"):
         own = type(estimator).predict
 
         def predict(X, _own=own, _self=estimator):

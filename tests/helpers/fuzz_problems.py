@@ -294,21 +294,21 @@ def draw_problem(seed):
     def run(values, rows, order=None):
         """Certify some points, on columns in another order perhaps."""
         where = asked if order is None else asked.permuted(order)
-        model_threat = threat
         points = where.build(values if order is None else values[:, order])
         truth = None if given is None else given[rows]
         if method in ("auto", "fast", "exact", "bound"):
-            return certify(estimator, points, truth, threat_model=model_threat, method=method)
+            options = {"max_nodes": n_nodes} if method == "exact" else {}
+            return certify(estimator, points, truth, threat_model=threat, method=method, **options)
         if method == "own" and hasattr(estimator, "certify"):
             if hasattr(estimator, "threat_model"):
-                estimator.set_params(threat_model=model_threat)
+                estimator.set_params(threat_model=threat)
                 return estimator.certify(points, truth)
-            return estimator.certify(points, truth, threat_model=model_threat)
+            return estimator.certify(points, truth, threat_model=threat)
         truth = predicted[rows] if truth is None else truth
         if method in ("own", "proof bound"):
-            return certify_nearest_neighbors(estimator, points, truth, threat_model=model_threat)
+            return certify_nearest_neighbors(estimator, points, truth, threat_model=threat)
         return exact_nearest_neighbor_radius(
-            estimator, points, truth, threat_model=model_threat, target=target, max_nodes=n_nodes
+            estimator, points, truth, threat_model=threat, target=target, max_nodes=n_nodes
         )
 
     order = rng.permutation(X.shape[1]) if asked.names is not None else None
