@@ -112,7 +112,8 @@ class Region:
             turn = np.arange(len(rows)) + k
             toward = rng.standard_normal((len(rows), self.raw.shape[1]))
             others = turn % 2 == 0
-            toward[others] = self._to_others(rows[others], labels[others], rng, toward[others])
+            if others.any():
+                toward[others] = self._to_others(rows[others], labels[others], rng, toward[others])
             toward[:, self.budget.scale == 0] = 0
             size = self.budget.size(toward)
             share = _SIZES[turn // 2 % 2] * radius / np.where(size > 0, size, np.inf)

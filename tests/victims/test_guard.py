@@ -1,6 +1,7 @@
 """What is certified is what an object does: overrides, maps that end, state that changed."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -512,3 +513,11 @@ def test_a_guard_finds_nothing_in_models_as_they_are():
                 for norm in (1, 2, np.inf):
                     some = data[1000:1200].astype(dtype)
                     certify(model, some, threat_model=ThreatModel(norm), method="fast")
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3])
+def test_one_row_is_tried_as_many_are(n_rows):
+    twice = FunctionTransformer(AffineFunction(partial(np.multiply, 2.0)))
+    model = make_pipeline(twice, KNeighborsClassifier(1)).fit(X[::2], Y[::2])
+    alone = [certify(model, X[[row]]).radius[0] for row in range(1, 1 + n_rows)]
+    np.testing.assert_allclose(alone, certify(model, X[1 : 1 + n_rows]).radius, rtol=1e-6)
