@@ -295,7 +295,7 @@ def certified_retrieval_scorer(
     callable ``(estimator, X, y, sample_weight=None) -> float``
         Picklable. Every point in turn is the query, the others are the gallery. A lower bound on
         the robust Recall@1, larger is better. Queries without others of their class are left out,
-        as in :func:`skrobust.metrics.recall_at_k`; NaN where none is left.
+        as in :func:`skrobust.metrics.recall_at_k`; with no others it raises a ValueError.
 
     Examples
     --------

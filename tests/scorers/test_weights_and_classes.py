@@ -211,4 +211,6 @@ def test_queries_alone_in_their_class_are_left_out():
     for scorer in (certified_retrieval_scorer(0.05), robust_recall_scorer(TARGETS)):
         weight = np.r_[np.ones(99), 0]
         assert scorer(model, X, alone) == pytest.approx(scorer(model, X, alone, weight))
-        assert np.isnan(scorer(model, X[:3], [0, 1, 2]))
+    assert np.isnan(robust_recall_scorer(TARGETS)(model, X[:3], [0, 1, 2]))
+    with pytest.raises(ValueError, match="no query has an item of its class"):
+        certified_retrieval_scorer(0.05)(model, X[:3], [0, 1, 2])
