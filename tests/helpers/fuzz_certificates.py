@@ -98,8 +98,10 @@ def _company(problem, certificate, rng):
         return
     radius = np.asarray(certificate.radius)
     row = int(rng.integers(0, len(radius)))
+    # in float32 the model's own steps differ with the number of rows, by its rounding
+    tolerance = 1e-2 if "float32" in problem.columns.dtypes else 1e-5
     alone = problem.certify(problem.clean[[row]], np.array([row])).radius[0]
-    if not _close(alone, radius[row]):
+    if not _close(alone, radius[row], tolerance):
         yield "company", f"row {row} has {alone!r} alone, {radius[row]!r} in company"
     order = problem.permutation
     if order is None or problem.allowed.integer.any() or problem.allowed.groups:
@@ -117,9 +119,9 @@ def _company(problem, certificate, rng):
         again = problem.certify(problem.clean, rows, order).radius
     except (TypeError, ValueError):
         return
-    if not all(_close(u, v) for u, v in zip(again, radius, strict=True)):
+    if not all(_close(u, v, tolerance) for u, v in zip(again, radius, strict=True)):
         yield "columns", f"order {order.tolist()}: {again.tolist()} in place of {radius.tolist()}"
 
 
-def _close(u, v):
-    return u == v or abs(u - v) <= 1e-5 * max(abs(u), abs(v))
+def _close(u, v, tolerance):
+    return u == v or abs(u - v) <= tolerance * max(abs(u), abs(v))
