@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from fuzz_adversary import attack
 from fuzz_problems import draw_problem
+from fuzz_run import time_limit
 
 
 def exact_problems(n_problems):
@@ -13,8 +14,9 @@ def exact_problems(n_problems):
     while n_problems:
         seed += 1
         try:
-            problem = draw_problem(seed)
-            certificate = problem.certify(problem.clean, np.arange(len(problem.clean)))
+            with time_limit(60):
+                problem = draw_problem(seed)
+                certificate = problem.certify(problem.clean, np.arange(len(problem.clean)))
         except (TypeError, ValueError):
             continue
         if problem.by_row or not (certificate.status == "exact").any():
@@ -29,7 +31,8 @@ def test_a_radius_that_is_a_little_too_long_is_crossed():
         exact = certificate.status == "exact"
         radius = np.where(exact, 1.001 * certificate.upper, 0.0)
         longer = replace(certificate, radius=radius)
-        crossings, _ = attack(problem, longer, np.random.default_rng(0))
+        with time_limit(60):
+            crossings, _ = attack(problem, longer, np.random.default_rng(0))
         n_longer += exact.sum()
         n_crossed += len(crossings)
         for crossing in crossings:
@@ -43,7 +46,8 @@ def test_without_perturbations_to_start_from():
         exact = certificate.status == "exact"
         radius = np.where(exact, 1.1 * certificate.upper, 0.0)
         longer = replace(certificate, radius=radius, perturbation=None)
-        crossings, _ = attack(problem, longer, np.random.default_rng(0))
+        with time_limit(60):
+            crossings, _ = attack(problem, longer, np.random.default_rng(0))
         n_longer += exact.sum()
         n_crossed += len(crossings)
     assert n_crossed >= 0.8 * n_longer > 0
