@@ -1,6 +1,5 @@
 """Callbacks of the net: the learning-rate schedule, when to stop, and who is told."""
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -138,8 +137,8 @@ class KeepBest(Callback):
 
     def _keep(self, net: Any) -> None:
         self.kept_ = {
-            "module": copy.deepcopy(state_of(net.bare_module)),
-            "criterion": copy.deepcopy(state_of(net.criterion_)),
+            "module": state_of(net.bare_module),
+            "criterion": state_of(net.criterion_),
         }
 
     @staticmethod

@@ -19,7 +19,7 @@ _EXTRA = "_extra_state"
 
 
 def state_of(module: nn.Module) -> dict[str, Any]:
-    """Return what a module has learned and counted.
+    """Return copies of what a module has learned and counted.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def state_of(module: nn.Module) -> dict[str, Any]:
     for name, part in module.named_modules():
         own = {k: v for k, v in vars(part).items() if k not in _COMMON and can_be_written(v)}
         if own:
-            plain[name] = own
-    return {"weights": dict(module.state_dict()), "plain": plain}
+            plain[name] = _copies(own)
+    return {"weights": _copies(module.state_dict()), "plain": plain}
 
 
 def load_state(path: Any, module: nn.Module, state: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
             for name, value in kept.items():
                 if name not in _COMMON:
                     vars(part)[name] = _copied(value)
-            part._buffers = {k: _copied(v) for k, v in part._buffers.items()}
+            part._buffers = _copies(part._buffers)
             part._parameters, part._modules = dict(part._parameters), dict(part._modules)
         yield
     finally:
@@ -119,6 +119,10 @@ def detach_memory(module: nn.Module) -> None:
             for name, value in list(kept.items()):
                 if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                     kept[name] = value.detach()
+
+
+def _copies(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _copied(value) for name, value in values.items()}
 
 
 def _copied(value: Any) -> Any:
