@@ -102,8 +102,8 @@ class Cells:
 
     def _solve_rows(self, pair: Pair) -> None:
         """Solve the pair over its rows; raise its proved bound."""
-        pair.point, _, proved = self.comparisons.solve(pair.t, self._half_spaces(pair))
-        pair.lower = max(pair.lower, proved)
+        found = self.comparisons.solve(pair.t, self._half_spaces(pair))
+        pair.point, pair.lower = found.point, max(pair.lower, found.proved)
 
     def _add_violated(self, pairs: list[Pair]) -> list[Pair]:
         """Give each pair the positive it violates most; return those that violate one."""

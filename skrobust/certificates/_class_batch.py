@@ -85,17 +85,6 @@ class ClassBatch:
             as_tensor(cap, self.z64.device),
         )
 
-    def limit(self) -> np.ndarray:
-        """Return the radius up to which the victim's arithmetic does not overflow, by row."""
-        largest = self.rule.largest(self.queries)
-        raw = np.abs(self.queries.raw).max(axis=1, initial=0)
-        scale = self.training.budget.scale.max(initial=0)
-        with np.errstate(divide="ignore"):
-            left = np.minimum(
-                (largest - raw) / scale, (largest - self.queries.magnitudes) / self.training.stretch
-            )
-        return np.maximum(left, 0.0)
-
     def solve(self) -> torch.Tensor:
         """Return the radii, float64 of shape (n_rows,); `value` has them without the cap."""
         cap = self._cap()

@@ -20,7 +20,7 @@ from skrobust.numerics import LeastNorm, least_norm
 from skrobust.utils._torch import to_numpy
 from skrobust.victims import EmbeddedQueries
 
-__all__ = ["Comparisons", "HalfSpaces"]
+__all__ = ["Comparisons", "HalfSpaces", "Solution"]
 
 Rows = Sequence[int] | np.ndarray
 
@@ -43,6 +43,28 @@ class HalfSpaces:
     C: np.ndarray
     h: np.ndarray
     tau: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The least-norm point of some half-spaces.
+
+    Attributes
+    ----------
+    point : ndarray of shape (n_directions,) or None
+        η; None where there is none, or the solver failed.
+    multipliers : ndarray of shape (m,)
+        Of the half-spaces.
+    proved : float
+        Lower bound on the norm of every η in the half-spaces, sound in rounding.
+    empty : bool
+        Whether there is none, up to our own rounding.
+    """
+
+    point: np.ndarray | None
+    multipliers: np.ndarray
+    proved: float
+    empty: bool
 
 
 class Comparisons:
@@ -94,10 +116,11 @@ class Comparisons:
             return np.inf
         return float(np.linalg.norm(np.maximum(-lower, upper), ord=self.budget.norm)) * (1 + 1e-9)
 
-    def solve(self, t: int, half: HalfSpaces) -> tuple[np.ndarray | None, np.ndarray, float]:
-        """Return the least-norm η (None where there is none), multipliers, a proved bound."""
+    def solve(self, t: int, half: HalfSpaces) -> Solution:
+        """Return the least-norm η, and what its multipliers prove."""
         found = least_norm(half.C, half.h, self.budget.norm, *self.box(t))
-        return found.point, found.rows, self._prove(t, half, found)
+        proved, empty = self._prove(t, half, found)
+        return Solution(found.point, found.rows, proved, empty)
 
     def inside(self, t: int, half: HalfSpaces, margin: float) -> np.ndarray | None:
         """Return an η that meets the half-spaces by more than the victim's rounding.
@@ -119,8 +142,8 @@ class Comparisons:
         """Return ‖η‖_p; inf for None."""
         return np.inf if eta is None else float(np.linalg.norm(eta, ord=self.budget.norm))
 
-    def _prove(self, t: int, half: HalfSpaces, found: LeastNorm) -> float:
-        """Return the lower bound that the multipliers prove; inf where they prove emptiness."""
+    def _prove(self, t: int, half: HalfSpaces, found: LeastNorm) -> tuple[float, bool]:
+        """Return the lower bound that the multipliers prove, and whether nothing is there."""
         push = found.rows @ half.C + found.upper - found.lower
         reach = -(half.h + half.tau) @ found.rows
         lower, upper = self.box(t)
@@ -136,6 +159,8 @@ class Comparisons:
         terms = (np.abs(half.h) + half.tau) @ found.rows
         reach -= unit * terms
         if not reach > 0:
-            return 0.0
+            return 0.0, False
         size = np.linalg.norm(push, ord=self.budget.dual) + slack
-        return float(reach / max(size, _TINY))
+        # up to our own rounding: no η reaches it, but the proof ends at reach / size
+        empty = found.point is None and size <= 4 * slack and reach > 1e-6 * terms
+        return float(reach / max(size, _TINY)), bool(empty)

@@ -121,14 +121,14 @@ class BoundJob:
         batch = ClassBatch(
             self.rule, self.training, self.queries, rows, label, self.a, self.b, cap_factor
         )
-        limit = batch.limit()
+        limit = self.training.limit[self.queries.unit]
         endless = np.zeros(len(rows), dtype=bool)
         for tries in range(_TRIES):
             found = to_numpy(batch.solve())
             cap, value = to_numpy(batch.cap), to_numpy(batch.value)
             radius[at] = np.maximum(radius[at], found)
             endless[at] = (value >= _ENDLESS * cap) | (endless[at] & (found == 0))
-            again, caps = _other_caps(found, cap, limit[at], tries)
+            again, caps = _other_caps(found, cap, limit, tries)
             # between a cap that rounding covers and one that it does not
             between = endless[at] & (found == 0) & (cap > 2 * radius[at])
             again |= between & (tries < _TRIES - 1)
@@ -162,7 +162,7 @@ def lower_bound(
 
 
 def _other_caps(
-    found: np.ndarray, cap: np.ndarray, limit: np.ndarray, tries: int
+    found: np.ndarray, cap: np.ndarray, limit: float, tries: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows that deserve another cap, and the caps, which stay below `limit`."""
     too_small = (found >= cap) & (found > 0) & (cap < limit)

@@ -193,13 +193,12 @@ class Request:
         ValueError
             If the victim predicts anything else than what is proved.
         """
-        # farther than the threat model lets a point go
-        radius = np.where(radius > self.budget.farthest(self.queries.raw), np.inf, radius)
         if right is None and (self.target is not None or self.constant.any()):
             # a radius proves that the target is not predicted, not that the label is
             right = self.right()
         if right is not None:
             radius = np.where(self.constant & right, np.inf, radius)
+        radius = self._within_arithmetic(radius)
         proved = np.where(done, radius, 0.0)
         if right is None:
             right = self._confirmed_right(proved)
@@ -229,6 +228,13 @@ class Request:
         status[radius == 0] = unproved
         status[~right] = "misclassified"
         return status
+
+    def _within_arithmetic(self, radius: np.ndarray) -> np.ndarray:
+        """Let a radius end where the victim overflows, unless no point may go as far."""
+        if len(self.rule.classes) > 1:
+            radius = np.minimum(radius, self.rule.reach(self.budget.scale, self.queries.unit))
+        farthest = self.budget.farthest(self.queries.raw)
+        return np.where((radius > 0) & (radius >= farthest), np.inf, radius)
 
     @cached_property
     def _known(self) -> bool:

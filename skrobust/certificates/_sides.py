@@ -58,6 +58,7 @@ class _Node:
     lower: float = 0.0
     pairs: list[tuple[int, int]] = field(default_factory=list)
     eta: np.ndarray | None = None
+    empty: bool = False
 
 
 class SideSearch:
@@ -136,7 +137,7 @@ class SideSearch:
         node.lower = max(node.lower, self._pair_bound(node, n_own))
         if node.lower < self._limit:
             self._solve(node)
-        if node.lower >= self._limit:
+        if node.lower >= self._limit or node.empty:
             self.proved = min(self.proved, node.lower)
             return False
         return True
@@ -233,13 +234,14 @@ class SideSearch:
             half = self.comparisons.half_spaces(
                 self.t, self.near.rows[list(near)], self.near.rows[list(far)]
             )
-            eta, multipliers, proved = self.comparisons.solve(self.t, half)
-            node.lower = max(node.lower, proved)
-            if eta is None or node.lower >= self._limit:
+            found = self.comparisons.solve(self.t, half)
+            node.lower, node.empty = max(node.lower, found.proved), found.empty
+            if found.point is None or node.lower >= self._limit:
                 break
-            node.eta = eta
+            node.eta = found.point
             if self.comparisons.budget.norm == 2:  # one solution: what does not bind can go
-                node.pairs = [p for p, m in zip(node.pairs, multipliers, strict=True) if m > 0]
+                binding = found.multipliers > 0
+                node.pairs = [p for p, binds in zip(node.pairs, binding, strict=True) if binds]
 
     def _branch(self, node: _Node) -> Sequence[_Node]:
         """Return the children of a node, none if it is a leaf."""

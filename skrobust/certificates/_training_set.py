@@ -55,6 +55,8 @@ class TrainingSet:
         roundoff.
     reach : float
         z moves by at most this much a unit of ``‖η‖_p``.
+    limit : dict of float to float
+        ‖η‖_p up to which the victim's arithmetic does not overflow, by the queries' unit roundoff.
     budget : FeatureBudget
     """
 
@@ -72,6 +74,7 @@ class TrainingSet:
     stretch: float
     error: dict[float, float]
     reach: float
+    limit: dict[float, float]
     budget: FeatureBudget
 
     @cached_property
@@ -145,6 +148,7 @@ class TrainingSet:
             labels=rule.labels[order],
             error={u: rule.movement_error(budget.scale, budget.dual, u) for u in (SINGLE, DOUBLE)},
             reach=_reach(rule.matrix, budget),
+            limit={u: rule.reach(budget.scale, u) for u in (SINGLE, DOUBLE)},
             stretch=rule.stretch(budget.scale) * _euclidean(budget),
             budget=budget,
         )

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.utils._sklearn import BaseSearchCV, knn_training_data
 from skrobust.victims._affine import DOUBLE
 from skrobust.victims._guard import guarded_dispatch
-from skrobust.victims._rule import NearestNeighborRule, check_size
+from skrobust.victims._rule import NearestNeighborRule, check_size, largest_value
 from skrobust.victims._steps import active_steps, step_map
 
 __all__ = ["as_nearest_neighbor_rule"]
@@ -117,7 +117,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
             f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
             "and its predictions follow now one, now the other; fit it again."
         )
-    check_size(points)
+    check_size(points, largest_value(single, False))
     _check_tree(estimator, points, root)
     return NearestNeighborRule(
         points=points if root is None else points @ root.T,
@@ -189,8 +189,8 @@ def _nearest(
     estimator: Any, centers: np.ndarray, classes: np.ndarray, expands: bool = False
 ) -> NearestNeighborRule:
     """Return the rule of the nearest of a few points."""
-    points = np.asarray(centers, dtype=np.float64)
-    check_size(points, expands and centers.dtype == np.float32)
+    points, single = np.asarray(centers, dtype=np.float64), centers.dtype == np.float32
+    check_size(points, largest_value(single, expands))
     return NearestNeighborRule(
         points=points,
         magnitudes=np.linalg.norm(points, axis=1),
@@ -198,7 +198,7 @@ def _nearest(
         classes=classes,
         n_neighbors=1,
         n_features_in=estimator.n_features_in_,
-        single=centers.dtype == np.float32,
+        single=single,
         feature_names=getattr(estimator, "feature_names_in_", None),
         expands=expands,
     )

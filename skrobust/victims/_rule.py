@@ -27,12 +27,12 @@ from sklearn.pipeline import FeatureUnion
 from skrobust.utils._frames import Table
 from skrobust.victims._affine import DOUBLE, SINGLE, AffineMap
 
-__all__ = ["EmbeddedQueries", "NearestNeighborRule", "check_size"]
+__all__ = ["EmbeddedQueries", "NearestNeighborRule", "check_size", "largest_value"]
 
 # operations a rounding bound counts beyond the length of a sum
 _EXTRA_OPERATIONS = 16
-_LARGEST = 1e140
-_LARGEST_SINGLE = 1e15
+# values whose squares stay finite in float64; that stay finite in float32; both in float32
+_LARGEST, _LARGEST_SINGLE, _LARGEST_SQUARED = 1e140, 1e37, 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class NearestNeighborRule:
             known.check(before, after, unit, type(step).__name__)
             before = after
         points = np.asarray(current, dtype=np.float64) if self.steps else raw
-        check_size(points, self.expands and (self.single or unit > DOUBLE))
+        check_size(points, self._largest(unit))
         magnitudes = np.linalg.norm(points, axis=1) * self._metric_size
         if self.metric_root is not None:
             points = points @ self.metric_root.T
@@ -220,9 +220,29 @@ class NearestNeighborRule:
         # distances may be stored in float32
         return absolute, 2.0**-22 if single else 0.0
 
-    def largest(self, queries: EmbeddedQueries) -> float:
-        """Return the size up to which the victim's arithmetic does not overflow."""
-        return _largest(self.expands and (self.single or queries.unit > DOUBLE))
+    def _largest(self, unit: float) -> float:
+        return largest_value(self.single or unit > DOUBLE, self.expands)
+
+    def reach(self, scale: np.ndarray, unit: float) -> float:
+        """Return how far x may move before the victim's arithmetic overflows.
+
+        Parameters
+        ----------
+        scale : ndarray of shape (n_features_in,)
+        unit : float
+            Unit roundoff of the queries.
+
+        Returns
+        -------
+        float
+            A bound on ``‖η‖_p``, for p of 1, 2 and inf, of moves by ``scale ∘ η``.
+        """
+        moved, growth = None, float(scale.max(initial=0))
+        for step in self._all_maps:
+            moved = step.absolute * scale if moved is None else step.absolute @ moved
+            growth = max(growth, float(np.linalg.norm(moved)))
+        growth *= np.sqrt(max(len(scale), 1))
+        return self._largest(unit) / growth if growth > 0 else np.inf
 
     def stretch(self, scale: np.ndarray) -> float:
         """Bound how much `queries.magnitudes` grow where x moves by ``scale ∘ η``, ‖η‖₂ = 1."""
@@ -313,25 +333,35 @@ def _goes_by_name(step: Any) -> bool:
     return isinstance(step, ColumnTransformer)
 
 
-def check_size(values: np.ndarray, single: bool = False) -> None:
+def largest_value(single: bool, expands: bool) -> float:
+    """Return the size of values beyond which the victim's arithmetic may overflow.
+
+    Parameters
+    ----------
+    single : bool
+        Whether there is float32 in it.
+    expands : bool
+        Whether squares are in float32 then, too.
+    """
+    if not single:
+        return _LARGEST
+    return _LARGEST_SQUARED if expands else _LARGEST_SINGLE
+
+
+def check_size(values: np.ndarray, largest: float = _LARGEST) -> None:
     """Raise a ValueError where squares of differences would not be finite.
 
     Parameters
     ----------
     values : ndarray
-    single : bool, default=False
-        Whether they are squared in float32.
+    largest : float, default=1e140
     """
-    found, limit = float(np.abs(values).max(initial=0)), _largest(single)
-    if not found < limit:
+    found = float(np.abs(values).max(initial=0))
+    if not found < largest:
         raise ValueError(
-            f"X must stay below {limit:g} in absolute value{' in float32' if single else ''}, in "
-            f"training too, so that squared distances are finite; got {found:g}. Scale the data."
+            f"X must stay below {largest:g} in absolute value, in training too, so that the "
+            f"squared distances of the estimator are finite; got {found:g}. Scale the data."
         )
-
-
-def _largest(single: bool) -> float:
-    return _LARGEST_SINGLE if single else _LARGEST
 
 
 def _smallest(unit: float) -> float:

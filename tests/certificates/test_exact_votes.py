@@ -233,8 +233,14 @@ def test_nothing_can_be_changed(norm, n_neighbors):
             np.testing.assert_array_equal(np.isinf(found.radius), right[rows])
     # all points vote
     few = KNeighborsClassifier(5).fit(X_train[:5], [0, 1, 1, 0, 0])
-    found = exact_nearest_neighbor_radius(few, X, np.zeros(10, dtype=int))
-    assert (found.status == "unreachable").all()
+    for certify in (certify_nearest_neighbors, exact_nearest_neighbor_radius):
+        found = certify(few, X, np.zeros(10, dtype=int))
+        assert (found.radius > 1e130).all()  # beyond, distances overflow and any rows are found
+        assert np.isfinite(found.radius).all()
+        found = certify(few, X, np.zeros(10, dtype=int), threat_model=ThreatModel(bounds=(-9, 9)))
+        assert (found.status == "unreachable").all()
+    one_class = KNeighborsClassifier(5).fit(X_train, np.zeros(30, dtype=int))
+    assert (certify_nearest_neighbors(one_class, X, np.zeros(10)).status == "unreachable").all()
 
 
 def test_a_box_that_holds_no_attack_is_searched_to_its_end():
