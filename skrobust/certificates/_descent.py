@@ -148,9 +148,11 @@ def _separate(
         pairs.append((u, w))
         rows = near.rows[np.array(pairs)]
         half = comparisons.half_spaces(t, rows[:, 0], rows[:, 1])
-        eta, multipliers, _ = comparisons.solve(t, half)
+        found = comparisons.solve(t, half)
+        eta = found.point
         if eta is None:
             return None
         if comparisons.budget.norm == 2:
-            pairs = [pair for pair, m in zip(pairs, multipliers, strict=True) if m > 0]
+            binding = found.multipliers > 0
+            pairs = [pair for pair, binds in zip(pairs, binding, strict=True) if binds]
     return np.zeros(comparisons.n_directions) if eta is None else eta

@@ -129,7 +129,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
         single=single,
         metric_root=root,
         feature_names=getattr(estimator, "feature_names_in_", None),
-        pruning=_pruning(estimator, root),
+        pruning=_pruning(estimator._fit_method, points.shape[1], root),
     )
 
 
@@ -291,14 +291,14 @@ def _matrix_rounding(n_features: int) -> float:
     return (2 * n_features + 16) * DOUBLE
 
 
-def _pruning(estimator: KNeighborsClassifier, root: np.ndarray | None) -> float:
+def _pruning(search: str, n_features: int, root: np.ndarray | None) -> float:
     """Return the relative rounding of the distances by which a ball tree skips balls."""
-    if estimator._fit_method != "ball_tree":
+    if search != "ball_tree":
         return 0.0
     if root is None:
-        return (estimator.n_features_in_ + 16) * DOUBLE
+        return (n_features + 16) * DOUBLE
     squares = (root**2).sum(axis=1)  # the eigenvalues
-    return 2 * _matrix_rounding(len(root)) * float(squares.sum() / squares.min())
+    return 2 * _matrix_rounding(n_features) * float(squares.sum() / squares.min())
 
 
 def _still_fitted(estimator: KNeighborsClassifier) -> bool:
