@@ -23,7 +23,7 @@ class Certificate:
     radius : ndarray of shape (n_samples,)
         No perturbation of a norm up to this changes a right prediction; in the units of X
         (over the threat model's scales).
-        0 where the prediction is wrong, ``inf`` where no perturbation can change it.
+        0 where the prediction is wrong, ``inf`` where no point of the threat model changes it.
     status : ndarray of shape (n_samples,) of str
         - "certified": right, with a positive radius;
         - "misclassified": wrong on the clean point;
@@ -35,7 +35,7 @@ class Certificate:
           says (randomized smoothing);
         - "abstained": nothing is proved, at 0 either: the draws tell too little of a smoothed
           prediction, or the gallery may move too far (retrieval);
-        - "unreachable": nothing can change the prediction;
+        - "unreachable": right, and no point of the threat model changes the prediction;
         - "interrupted": right or wrong, but not reached before an interrupt.
     bound : str
         "lower": the true radius is at least `radius`. "interval": it lies between `radius`

@@ -478,7 +478,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         certify_nearest_neighbors(model, X, y[:5])
     with pytest.raises(
-        ValueError, match=r"y has labels like '0', but those of the estimator are like 0"
+        ValueError, match=r"y has labels like '0' \(text\), but those of the estimator are like 0"
     ):
         certify_nearest_neighbors(model, X, y.astype(str))
     with pytest.warns(UserWarning, match=r"none of the classes \[0, 1\], only labels like 10: all"):
