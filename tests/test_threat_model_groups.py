@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from skrobust import ThreatModel
@@ -104,3 +106,18 @@ def test_attacks_and_certificates_on_encoded_categories(drop):
     assert (found.X_adv[zeros][:, 1:] == 0).all()
     proved = certify_nearest_neighbors(knn, test, truth, threat_model=model)
     assert (proved.radius <= found.minimal_norm).all()
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+def test_a_category_changes_as_a_whole_where_the_model_drops_a_column_of_it(norm):
+    rng = np.random.default_rng(0)
+    job = rng.integers(0, 3, 60)
+    X, y = np.c_[0.1 * rng.standard_normal(60), np.eye(3)[job]], (job == 2).astype(int)
+    kept = make_column_transformer(("passthrough", [0, 2, 3]))
+    model = make_pipeline(kept, KNeighborsClassifier(1)).fit(X, y)
+    threat = ThreatModel(norm, one_hot=[[1, 2, 3]])
+    found = certify_nearest_neighbors(model, X, y, threat_model=threat)
+    for category in np.eye(3):
+        moved = np.c_[X[:, 0], np.tile(category, (60, 1))]
+        size = np.linalg.norm(moved - X, ord=norm, axis=1)
+        assert (found.radius[model.predict(moved) != y] <= size[model.predict(moved) != y]).all()

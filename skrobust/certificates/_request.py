@@ -101,7 +101,7 @@ class Request:
         """Check what was given; the errors name the parameter."""
         resolved = resolve_device(device)
         table = rule.read(X)
-        budget = resolve_table(model_or_l2(threat_model), table)
+        budget = resolve_table(model_or_l2(threat_model), table, whole_groups=True)
         queries, own = rule.embed(table), y is None
         y = column_or_1d(estimator.predict(X) if own else y)
         budget.check_inside(queries.raw)

@@ -115,7 +115,7 @@ def certify_retrieval(
     victim = _victim(metric, X, y)
     front = victim.front
     table = front.read(X)
-    budget = resolve_table(model_or_l2(threat_model), table)
+    budget = resolve_table(model_or_l2(threat_model), table, whole_groups=True)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)

@@ -383,8 +383,16 @@ def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
     return vector
 
 
-def resolve_table(model: ThreatModel, table: Table) -> FeatureBudget:
+def resolve_table(model: ThreatModel, table: Table, *, whole_groups: bool = False) -> FeatureBudget:
     """Resolve a threat model for a table: what is no number does not move.
+
+    Parameters
+    ----------
+    model : ThreatModel
+    table : Table
+    whole_groups : bool, default=False
+        A category of which the estimator drops some columns changes all the same, as a proof
+        has to assume. Else, as for an attack, it stays.
 
     Raises
     ------
@@ -393,10 +401,16 @@ def resolve_table(model: ThreatModel, table: Table) -> FeatureBudget:
     """
     n_features = len(table.numeric)
     budget = model.resolve(n_features, table.names, unused_names=table.unused_columns)
-    budget = budget.fixing(~table.numeric)
-    bad = np.flatnonzero(~table.finite & (budget.scale > 0))
+    fixed = ~table.numeric
+    # a category changes as a whole, also where the estimator drops some of its columns
+    finite = np.isfinite(table.values).all(axis=0)
+    for group in budget.groups if whole_groups else ():
+        if (finite & ~table.spelled)[group].all() and not fixed[group].all():
+            fixed[group] = False
+    budget = budget.fixing(fixed)
+    bad = np.flatnonzero(~finite & (budget.scale > 0))
     if len(bad):
-        name = bad[0] if table.names is None else table.names[bad[0]]
+        name = int(bad[0]) if table.names is None else table.names[bad[0]]
         raise ValueError(
             f"X must not hold NaN or infinity in features that can change; feature {name!r} does. "
             "Impute it first, or leave it out of `mutable`."

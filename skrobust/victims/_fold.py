@@ -117,7 +117,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
             f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
             "and its predictions follow now one, now the other; fit it again."
         )
-    check_size(points, largest_value(single, False))
+    check_size(points, largest_value(single))
     _check_tree(estimator, points, root)
     return NearestNeighborRule(
         points=points if root is None else points @ root.T,
@@ -190,7 +190,7 @@ def _nearest(
 ) -> NearestNeighborRule:
     """Return the rule of the nearest of a few points."""
     points, single = np.asarray(centers, dtype=np.float64), centers.dtype == np.float32
-    check_size(points, largest_value(single, expands))
+    check_size(points, largest_value(single))
     return NearestNeighborRule(
         points=points,
         magnitudes=np.linalg.norm(points, axis=1),

@@ -31,8 +31,8 @@ __all__ = ["EmbeddedQueries", "NearestNeighborRule", "check_size", "largest_valu
 
 # operations a rounding bound counts beyond the length of a sum
 _EXTRA_OPERATIONS = 16
-# values whose squares stay finite in float64; that stay finite in float32; both in float32
-_LARGEST, _LARGEST_SINGLE, _LARGEST_SQUARED = 1e140, 1e37, 1e15
+# values whose squares stay finite, in float64 and in float32
+_LARGEST, _LARGEST_SINGLE = 1e140, 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +221,7 @@ class NearestNeighborRule:
         return absolute, 2.0**-22 if single else 0.0
 
     def _largest(self, unit: float) -> float:
-        return largest_value(self.single or unit > DOUBLE, self.expands)
+        return largest_value(self.single or unit > DOUBLE)
 
     def reach(self, scale: np.ndarray, unit: float) -> float:
         """Return how far x may move before the victim's arithmetic overflows.
@@ -333,19 +333,15 @@ def _goes_by_name(step: Any) -> bool:
     return isinstance(step, ColumnTransformer)
 
 
-def largest_value(single: bool, expands: bool) -> float:
+def largest_value(single: bool) -> float:
     """Return the size of values beyond which the victim's arithmetic may overflow.
 
     Parameters
     ----------
     single : bool
         Whether there is float32 in it.
-    expands : bool
-        Whether squares are in float32 then, too.
     """
-    if not single:
-        return _LARGEST
-    return _LARGEST_SQUARED if expands else _LARGEST_SINGLE
+    return _LARGEST_SINGLE if single else _LARGEST
 
 
 def check_size(values: np.ndarray, largest: float = _LARGEST) -> None:
