@@ -109,7 +109,8 @@ def median_perturbation_norm(norm: Any, correct: Any, *, sample_weight: Any = No
     # of an even number the larger middle one: no mean with infinity
     order = np.argsort(norm, kind="stable")
     below = weight[order].cumsum()
-    return float(norm[order][np.searchsorted(below, below[-1] / 2, side="right")])
+    half = below[-1] / 2 * (1 + 1e-9)  # an exact half stays one in rounding
+    return float(norm[order][np.searchsorted(below, half, side="right")])
 
 
 def _of_right(correct: np.ndarray, sample_weight: Any) -> np.ndarray:

@@ -136,7 +136,7 @@ class AdversarialPruning(SampleSelectingClassifier):
                 f"{self.radius}: the estimator is fitted without them. A smaller radius keeps "
                 "them.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return ~removed
 

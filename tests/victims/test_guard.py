@@ -437,7 +437,7 @@ class Steep(torch.nn.Module):
     """Says less than it does."""
 
     def forward(self, x):
-        return 1000 * x
+        return torch.sin(1000 * x)
 
 
 @layer_bound.register
