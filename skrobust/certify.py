@@ -21,6 +21,7 @@ from skrobust.certificates import (
 from skrobust.certificates._lipschitz import certify_behind
 from skrobust.threat_model import ThreatModel
 from skrobust.threat_model._model import resolve_table
+from skrobust.utils._frames import names_missed_once
 from skrobust.victims import NearestNeighborRule, as_lipschitz_victim, as_nearest_neighbor_rule
 from skrobust.victims._guard import refuse_overrides
 from skrobust.victims._lipschitz import split_at, unwrapped, without_wrappers
@@ -31,6 +32,7 @@ _USE_PARENT = "certify one that has the methods of its parent"
 METHODS = ("auto", "fast", "exact", "bound", "smoothing")
 
 
+@names_missed_once()
 def certify(
     estimator: Any,
     X: Any,

@@ -31,7 +31,7 @@ from skrobust.attacks._search import Search
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.threat_model._model import resolve_table
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import Table, feature_names
+from skrobust.utils._frames import Table, feature_names, names_missed_once
 from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._sklearn import HasMethods, Interval, dropped_features, fit_context
 from skrobust.utils._torch import resolve_device
@@ -225,6 +225,7 @@ class BaseAttack(
 
     # What follows is the same for every attack.
 
+    @names_missed_once()
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
         check_n_jobs(self.n_jobs)
         resolve_device(self.device)

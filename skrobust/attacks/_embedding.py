@@ -33,6 +33,7 @@ from skrobust.attacks._hints import HintsAtThreatModel
 from skrobust.attacks._search import audited, budgets_in_turn
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._frames import names_missed_once
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 
@@ -271,6 +272,7 @@ class BaseEmbeddingAttack(
         model = model_or_default(self.threat_model)
         return self._attack(estimator, X, labels, model, None, labels)
 
+    @names_missed_once()
     def _attack(
         self,
         estimator: Any,
@@ -322,7 +324,7 @@ class BaseEmbeddingAttack(
                 "look for rounding, saturation or a step that is not differentiable, and do not "
                 "take what it finds for robustness. gradient='nes' does without gradients.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return EmbeddingAttackResult(
             X_adv=audited(table, budget, points, eps),

@@ -25,7 +25,7 @@ from skrobust.attacks._embedding import (
 from skrobust.attacks._hints import HintsAtThreatModel
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import Table
+from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import safe_indexing
 
@@ -178,6 +178,7 @@ class PairAttack(HintsAtThreatModel, BaseEstimator):
         model = model_or_default(self.threat_model)
         return _PairMoves(**given)._attack(estimator, X, signs, model, None, None)
 
+    @names_missed_once()
     def _attack(
         self,
         estimator: Any,

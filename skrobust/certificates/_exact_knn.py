@@ -11,6 +11,7 @@ from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import names_missed_once
 from skrobust.utils._parallel import Progress, check_n_jobs, deal, run_parts
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._validation import check_one_eps
@@ -21,6 +22,7 @@ __all__ = ["exact_nearest_neighbor_radius"]
 _TOGETHER = 64  # points whose adversarial examples are checked by one prediction
 
 
+@names_missed_once()
 def exact_nearest_neighbor_radius(
     estimator: Any,
     X: Any,

@@ -25,7 +25,7 @@ from skrobust.certificates._lower_bound import BoundJob, lower_bound
 from skrobust.certificates._request import Request
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._frames import Table
+from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._parallel import check_n_jobs
 from skrobust.victims import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
 
@@ -139,6 +139,7 @@ def nearest_neighbor_lower_bound(
     return _certify(Request.of(rule, victim, X, y, threat_model, device), None, 0)
 
 
+@names_missed_once()
 def certify_nearest_neighbors(
     estimator: Any,
     X: Any,

@@ -18,11 +18,13 @@ from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.threat_model._model import resolve_table
+from skrobust.utils._frames import names_missed_once
 from skrobust.victims import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
 
 __all__ = ["certify_behind", "certify_lipschitz"]
 
 
+@names_missed_once()
 def certify_lipschitz(
     estimator: Any,
     X: Any,

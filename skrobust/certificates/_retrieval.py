@@ -30,6 +30,7 @@ from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import ThreatModel
 from skrobust.threat_model._model import resolve_table
+from skrobust.utils._frames import names_missed_once
 from skrobust.utils._validation import check_one_eps
 from skrobust.victims import (
     AffineMap,
@@ -47,6 +48,7 @@ _CANDIDATES = 8  # items of the query's class that are tried
 _ROUNDING = 2.0**-53
 
 
+@names_missed_once()
 def certify_retrieval(
     metric: Any,
     X: Any,

@@ -290,7 +290,7 @@ class AdversarialDeepMetric(
         self._take(kwargs)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Train the network.
 
         Parameters
@@ -300,7 +300,7 @@ class AdversarialDeepMetric(
             :class:`~skrobust.datasets.LazyImages` of a folder. Integers and float64 are cast,
             a batch at a time.
         y : array-like of shape (n_samples,)
-            Class labels: at least two classes, at least two points of each.
+            Class labels: at least two classes, at least two points of each. They are needed.
 
         Returns
         -------

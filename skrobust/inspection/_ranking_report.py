@@ -13,6 +13,7 @@ from skrobust.inspection._health import HealthFinding
 from skrobust.inspection._ranking_health import ranking_health
 from skrobust.metrics import empirical_robustness_score, recall_at_k
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import names_missed_once
 
 __all__ = ["RankingReport", "ranking_report"]
 
@@ -52,6 +53,7 @@ class RankingReport:
         return "\n".join([*lines, *map(str, self.health)])
 
 
+@names_missed_once()
 def ranking_report(
     estimator: Any,
     X: Any,

@@ -30,6 +30,7 @@ from skrobust.certify import certify
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._report_html import report_html
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import names_missed_once
 from skrobust.utils._validation import check_eps
 from skrobust.victims import (
     NotDifferentiableError,
@@ -127,6 +128,7 @@ class RobustnessReport:
         return "\n".join(lines)
 
 
+@names_missed_once()
 def robustness_report(
     estimator: Any,
     X: Any,

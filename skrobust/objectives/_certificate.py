@@ -85,6 +85,8 @@ class CertificateObjective(MetricObjective):
     (4, 4)
     """
 
+    temperature: float | tuple[float, float] = (1.0, 0.05)
+
     def __init__(
         self,
         loss: str | None = None,

@@ -5,6 +5,9 @@ meet here, once: a table has the features of the model, in the model's order, wh
 of the frame's columns.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -14,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from scipy import sparse
 
-__all__ = ["Table", "feature_names", "numeric_values"]
+__all__ = ["Table", "feature_names", "names_missed_once", "numeric_values"]
 
 
 def numeric_values(X: Any) -> np.ndarray:
@@ -36,6 +39,24 @@ def feature_names(estimator: Any) -> list[str] | None:
         if step is not None and not isinstance(step, str):  # what is passed through has no names
             return feature_names(step)
     return None
+
+
+@contextmanager
+def names_missed_once() -> Iterator[None]:
+    """Let scikit-learn say once that X has no feature names, not at each of many predictions."""
+    said = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_once(message: Any, *args: Any, **kwargs: Any) -> None:
+            text = str(message)
+            if text not in said:
+                show(message, *args, **kwargs)
+            if text.startswith("X does not have valid feature names"):
+                said.add(text)
+
+        warnings.showwarning = show_once
+        yield
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,8 +101,9 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
     check_is_fitted(estimator)
     if estimator.weights not in ("uniform", None):
         raise ValueError(
-            f"KNeighborsClassifier(weights={estimator.weights!r}) cannot be certified: a vote "
-            "weighted by distances has no bound here; use weights='uniform'."
+            f"KNeighborsClassifier(weights={estimator.weights!r}) is not supported: proofs, and "
+            "attacks that look at neighbours, count them, and do not know a vote weighted by "
+            "distances; use weights='uniform', or an attack such as PGD or HopSkipJump."
         )
     X, y = knn_training_data(estimator)
     if sparse.issparse(X):
@@ -114,7 +115,7 @@ def _(estimator: KNeighborsClassifier) -> NearestNeighborRule:
     if not _still_fitted(estimator):
         raise ValueError(
             f"KNeighborsClassifier(metric={estimator.metric!r}, p={estimator.p!r}, metric_params="
-            f"{estimator.metric_params!r}) cannot be certified: it was fitted with another metric, "
+            f"{estimator.metric_params!r}) is not supported: it was fitted with another metric, "
             "and its predictions follow now one, now the other; fit it again."
         )
     check_size(points, largest_value(single))
@@ -138,12 +139,12 @@ def _(estimator: NearestCentroid) -> NearestNeighborRule:
     check_is_fitted(estimator)
     if estimator.metric not in _EUCLIDEAN:
         raise ValueError(
-            f"NearestCentroid(metric={estimator.metric!r}) cannot be certified; use 'euclidean'."
+            f"NearestCentroid(metric={estimator.metric!r}) is not supported; use 'euclidean'."
         )
     priors = getattr(estimator, "class_prior_", None)  # scikit-learn 1.6 and later
     if priors is not None and not np.isclose(priors, 1 / len(priors)).all():
         raise ValueError(
-            f"NearestCentroid(priors={estimator.priors!r}) cannot be certified: it weighs "
+            f"NearestCentroid(priors={estimator.priors!r}) is not supported: it weighs "
             "distances by the classes' priors; use priors='uniform'."
         )
     return _nearest(estimator, estimator.centroids_, estimator.classes_)
@@ -265,7 +266,7 @@ def _metric_root(estimator: KNeighborsClassifier) -> np.ndarray | None:
     else:
         raise ValueError(
             f"KNeighborsClassifier(metric={estimator.metric!r}, p={estimator.p!r}, metric_params="
-            f"{estimator.metric_params!r}) cannot be certified; use the Euclidean metric, or "
+            f"{estimator.metric_params!r}) is not supported; use the Euclidean metric, or "
             "metric='mahalanobis' with metric_params={'VI': M}."
         )
     asymmetry = float(np.abs(inverse - inverse.T).max())

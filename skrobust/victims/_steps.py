@@ -50,7 +50,7 @@ def affine_map(step: Any) -> AffineMap:
         not, unless it has its own ``_affine_map()`` or is registered itself.
     """
     if hasattr(step, "_affine_map"):
-        return AffineMap(*step._affine_map())
+        return _told_map(step)
     if hasattr(step, "_differentiable_embedding"):
         raise NotAffineError(
             f"{type(step).__name__} is a network, not an affine map; only those with a "
@@ -241,6 +241,25 @@ def step_map(name: str, step: Any) -> AffineMap:
     except NotAffineError as error:
         raise NotAffineError(f"Step {name!r} cannot be folded: {error}") from error
     return replace(found, unit=unit)
+
+
+def _told_map(step: Any) -> AffineMap:
+    """Return what a step says of itself."""
+    told = step._affine_map()
+    try:
+        found = AffineMap(*told)
+        n_outputs, n_inputs = found.matrix.shape
+        fits = len(found.offset) == n_outputs
+        fits &= n_inputs == getattr(step, "n_features_in_", n_inputs)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        got = [np.shape(part) for part in told] if isinstance(told, tuple) else repr(told)
+        raise TypeError(
+            f"_affine_map() of {type(step).__name__} must return a pair (A, b) of shapes "
+            f"(n_outputs, n_features) and (n_outputs,); got {got}."
+        )
+    return found
 
 
 def _transform(step: Any, X: np.ndarray) -> np.ndarray:

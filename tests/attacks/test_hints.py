@@ -1,6 +1,7 @@
 """What people type in a constructor, and where it belongs."""
 
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skrobust import ThreatModel, attacks
-from skrobust.attacks import PGD, HopSkipJump, NoiseAttack, RankingAttack
+from skrobust.attacks import PGD, EmbeddingShift, HopSkipJump, NoiseAttack, RankingAttack
+from skrobust.certificates import certify_retrieval
+from skrobust.certify import certify
+from skrobust.inspection import robustness_report
 from skrobust.victims import NotDifferentiableError
 
 ATTACKS = [
@@ -121,3 +125,36 @@ def test_the_order_of_duplicates_is_a_number():
     assert np.isfinite(found.value).all()
     found = attack.run(PCA(2).fit(X), np.repeat(X[:1], 6, axis=0))
     np.testing.assert_array_equal(found.value, 0)
+
+
+@pytest.mark.parametrize(
+    "attack", ["NeighborDirectionAttack", "GreedyNeighborAttack", "ExactNeighborAttack"]
+)
+def test_attacks_by_neighbours_do_not_speak_of_certificates(attack):
+    X, y = load_iris(return_X_y=True)
+    knn = KNeighborsClassifier(weights="distance").fit(X, y)
+    with pytest.raises(ValueError, match=r"weights='distance'\) is not supported: .*attacks"):
+        getattr(attacks, attack)().run(knn, X[:2], y[:2])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, X, y: certify(model, X, y),
+        lambda model, X, y: certify_retrieval(model[:1], X, y),
+        lambda model, X, y: PGD().run(model, X, y),
+        lambda model, X, y: HopSkipJump(max_iter=1).run(model, X, y),
+        lambda model, X, y: EmbeddingShift(max_iter=2).run(model[:1], X),
+        lambda model, X, y: robustness_report(model, X, y, eps=[0.1, 0.2]),
+    ],
+)
+def test_missing_names_are_missed_once(use):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(3)).fit(X, y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        use(model, X.to_numpy()[::30], y.to_numpy()[::30])
+    names = [str(one.message) for one in caught if "feature names" in str(one.message)]
+    assert names == [
+        "X does not have valid feature names, but StandardScaler was fitted with feature names"
+    ]

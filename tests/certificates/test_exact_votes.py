@@ -288,5 +288,5 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"target=1 must not be the label .* y\[1\] is"):
         certify_nearest_neighbors(knn, X, y, target=1)
     weighted = KNeighborsClassifier(3, weights="distance").fit(X, y)
-    with pytest.raises(ValueError, match=r"weights='distance'.* cannot be certified"):
+    with pytest.raises(ValueError, match=r"weights='distance'.* is not supported"):
         exact_nearest_neighbor_radius(weighted, X, y)

@@ -192,6 +192,8 @@ def test_loaders_are_refused(call):
     for rows in (DataLoader(data), data, iter(X)):
         with pytest.raises(TypeError, match="X must be an array"):
             getattr(own, call)(rows, y) if call != "transform" else own.transform(rows)
+        with pytest.raises(TypeError, match="X must be an array"):
+            metric().fit(rows)  # labels come with the rows
 
 
 SAMPLERS = {

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.metric_learning import ProjectedSolver
-from skrobust.objectives import MetricObjective, TripletObjective
+from skrobust.objectives import CertificateObjective, MetricObjective, TripletObjective
 
 X, Y = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
@@ -90,8 +90,17 @@ class Inherits(MetricObjective):
     slope = 1.0
 
 
+class Certificates(CertificateObjective):
+    """One whose `__init__` does not call that of its parent."""
+
+    def __init__(self, own=None):
+        self.own = own
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("objective", [Own(2.0), Inherits(), TripletObjective()], ids=repr)
+@pytest.mark.parametrize(
+    "objective", [Own(2.0), Inherits(), Certificates(), TripletObjective()], ids=repr
+)
 @pytest.mark.parametrize(
     "given",
     [

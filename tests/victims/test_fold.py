@@ -186,6 +186,21 @@ def test_a_new_step_can_be_registered():
     np.testing.assert_array_equal(as_nearest_neighbor_rule(model).predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("told", [None, "x", (np.eye(3),), (np.eye(2), np.zeros(2))])
+def test_a_step_that_says_no_map_of_its_features(told):
+    class Unclear(Shift):
+        def fit(self, X, y=None):
+            self.n_features_in_ = np.shape(X)[1]
+            return super().fit(X)
+
+        def _affine_map(self):
+            return told
+
+    model = make_pipeline(Unclear(), KNeighborsClassifier()).fit(X, Y)
+    with pytest.raises(TypeError, match=r"_affine_map\(\) of Unclear must return a pair \(A, b\)"):
+        as_nearest_neighbor_rule(model)
+
+
 def test_columns_of_a_data_frame_by_name():
     frame, target = load_breast_cancer(return_X_y=True, as_frame=True)
     names = list(frame.columns)
