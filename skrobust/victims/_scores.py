@@ -191,7 +191,7 @@ class NetworkScores(Scores):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         for k, (W, b) in enumerate(self.layers):
             x = (x if k == 0 else self.activation(x)) @ W + b
-        return _two_columns(x)
+        return _a_column_each(x, len(self.classes))
 
 
 @contextmanager
@@ -241,7 +241,7 @@ class ModuleScores(Scores):
 
     def in_its_mode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the scores, shape (n, n_classes), in the mode that the module is in."""
-        scores = _two_columns(self._ask(x))
+        scores = _a_column_each(self._ask(x), len(self.classes))
         if scores.shape[1] != len(self.classes):
             raise ValueError(
                 f"module must give one score for each of the {len(self.classes)} classes; got "
@@ -397,7 +397,9 @@ def _squared_distances(x: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return x.square().sum(1)[:, None] + points.square().sum(1) - 2 * x @ points.T
 
 
-def _two_columns(scores: torch.Tensor) -> torch.Tensor:
-    """Return two columns where there is one number for two classes."""
+def _a_column_each(scores: torch.Tensor, n_classes: int) -> torch.Tensor:
+    """Return a column for each class, also where there is one number for two classes."""
     scores = scores.reshape(len(scores), -1)
-    return torch.hstack([torch.zeros_like(scores), scores]) if scores.shape[1] == 1 else scores
+    if scores.shape[1] != 1 or n_classes < 2:
+        return scores
+    return torch.hstack([torch.zeros_like(scores), scores])

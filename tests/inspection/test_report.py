@@ -1,4 +1,5 @@
 import dataclasses
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,8 @@ import torch
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -344,3 +346,18 @@ def test_the_page_grows_down_with_budgets_and_names_its_axes(iris):
     assert page.count("<tr>") == 1 + len(budgets)
     assert ">eps</text>" in page
     assert ">accuracy</text>" in page
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(
+    "model", [MLPClassifier(max_iter=5), RidgeClassifier(), GaussianNB(), KNeighborsClassifier(1)]
+)
+def test_a_model_of_one_class_is_reported(model, sign):
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = clone(model).fit(X, np.ones(20))
+        if hasattr(model, "intercepts_"):
+            model.intercepts_[-1][:] = 9.0 * sign
+        found = robustness_report(model, X[:6], np.ones(6), eps=[0.1])
+    assert found.worst.tolist() == [1.0]
