@@ -54,8 +54,8 @@ class EmbeddingView:
         self.eps = eps
         self.n_queries = self.n_gradient_calls = 0
         self.embed = differentiable_embedding(estimator) if attack.gradient == "exact" else None
-        self.shape = np.shape(table.given)[1:]
         self.raw = table.clean
+        self.shape = table.row_shape
         if self.embed is not None:
             first = torch.from_numpy(self.raw[:1].reshape(1, *self.shape))
             check_gradient(self.embed, first, estimator)

@@ -225,6 +225,11 @@ def _interleaved(first: Any, second: Any) -> Any:
     if len(two) != n:
         raise ValueError(f"first and second must be equally many; got {n} and {len(two)}.")
     order = np.arange(2 * n).reshape(2, n).T.ravel()
+    if hasattr(first, "columns") and not hasattr(first, "iloc"):
+        import polars
+
+        second = polars.DataFrame(second, schema=first.columns)
+        return polars.concat([first, second], how="vertical_relaxed")[order]
     if hasattr(first, "columns"):
         import pandas as pd
 

@@ -74,7 +74,7 @@ def scores_for(estimator: Any, table: Table, device: str = "cpu") -> Scores:
         If no gradients are known, or torch finds none.
     """
     place = resolve_device(device)
-    found = differentiable_scores(estimator).with_shape(np.shape(table.given)[1:]).to(place)
+    found = differentiable_scores(estimator).with_shape(table.row_shape).to(place)
     first = as_tensor(table.clean[:1], place, found.dtype)
     check_gradient(found, first, estimator)
     return found

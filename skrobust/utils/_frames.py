@@ -165,6 +165,12 @@ class Table:
         return _again, (type(self), self.given, self.names, self.numeric)
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row for the model; a frame may have more columns than the model features."""
+        frame = hasattr(self.given, "columns")
+        return self.values.shape[1:] if frame else np.shape(self.given)[1:]
+
+    @property
     def single(self) -> np.ndarray:
         """Mask of the features whose perturbed values are rounded to float32."""
         return self.bits < 64

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
@@ -183,6 +184,23 @@ def test_rows_do_not_depend_on_their_batch(data):
     whole = attack.transform(X)
     order = np.random.default_rng(0).permutation(len(X))[:50]
     np.testing.assert_array_equal(attack.transform(X[order]), whole[order])
+
+
+@pytest.mark.parametrize("gradient", ["exact", "nes"])
+@pytest.mark.parametrize("extra", [1.0, "text"])
+def test_columns_that_the_embedding_does_not_use_do_not_move(extra, gradient):
+    X = load_iris(as_frame=True).data
+    embedding = make_column_transformer((StandardScaler(), list(X.columns))).fit(X)
+    threat_model = ThreatModel(eps=0.4, feature_scale={X.columns[0]: 2.0})
+    attack = EmbeddingShift(
+        threat_model=threat_model, gradient=gradient, max_iter=2, n_evaluations=4, random_state=0
+    )
+    plain = attack.run(embedding, X[::10])
+    wider = X.assign(more=extra)[["more", *X.columns[::-1]]]
+    found = attack.run(embedding, wider[::10])
+    np.testing.assert_array_equal(found.value, plain.value)
+    pd.testing.assert_frame_equal(found.X_adv[X.columns], plain.X_adv)
+    pd.testing.assert_series_equal(found.X_adv["more"], wider["more"][::10])
 
 
 def test_wrong_parameters(data):

@@ -164,3 +164,16 @@ def test_bad_parameters():
         attack(max_iter=0).run(SAME, X[A], X[B], TOGETHER)
     with pytest.raises(ValueError, match="at least two points"):
         ClusteringAttack(attack(), share=0.001).run(KMeans(3, n_init=1).fit(X), X, y)
+
+
+def test_pairs_of_polars_frames_are_those_of_pandas():
+    polars = pytest.importorskip("polars")
+    X = load_iris(as_frame=True).data
+    attack = PairAttack(ThreatModel(2, eps=0.4), max_iter=3, random_state=0)
+    scaler, together = StandardScaler().fit(X), [1, 0, 1]
+    frame = polars.DataFrame(X.to_numpy(), schema=list(X.columns))
+    found = attack.run(scaler, frame[:3], frame[100:103], together)
+    plain = attack.run(scaler, X[:3], X[100:103], together)
+    np.testing.assert_array_equal(found.distance_adv, plain.distance_adv)
+    np.testing.assert_array_equal(found.first_adv.to_numpy(), plain.first_adv.to_numpy())
+    assert isinstance(found.second_adv, polars.DataFrame)
