@@ -4,15 +4,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._pgd import PGD
 from skrobust.attacks._problem import AttackProblem, Victim, scores_for
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._frames import Table
+from skrobust.utils._frames import Table, feature_names
 from skrobust.utils._sklearn import BaseComposition, HasMethods
 
 __all__ = ["TransferAttack"]
@@ -107,7 +109,7 @@ class TransferAttack(BaseAttack):
             self.surrogate_ = clone(model).fit(X, y)
 
     def _prepare(self, estimator: Any, table: Table) -> None:
-        fitted = self._of()
+        fitted = _by_name(self._of(), table)
         if self._inner().uses_gradients:
             scores_for(fitted, table)  # an error comes before any work
 
@@ -135,7 +137,8 @@ class TransferAttack(BaseAttack):
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         inner, victim = self._inner(), problem.victim
-        surrogate = Victim(self._of(), victim.table, victim.y, victim.threat_model, victim.device)
+        model = _by_name(self._of(), victim.table)
+        surrogate = Victim(model, victim.table, victim.y, victim.threat_model, victim.device)
         found = []
         for restart in range(inner.n_restarts):
             some = AttackProblem(
@@ -150,3 +153,25 @@ class TransferAttack(BaseAttack):
             found.append(inner._perturb(some))
         victim.n_gradient_calls += surrogate.n_gradient_calls
         return np.stack(found) if found[0].ndim == 2 else np.concatenate(found)
+
+
+def _by_name(model: Any, table: Table) -> Any:
+    """Return a surrogate that finds its features by name among those of the estimator."""
+    names, given = feature_names(model), table.given
+    if names is None or names == table.names == list(getattr(given, "columns", names)):
+        return model
+    if table.names is None:
+        return model
+    if missing := sorted(set(names) - set(table.names)):
+        raise ValueError(
+            f"surrogate must have features of the estimator only; it also has {missing}."
+        )
+    own: Any = names
+    if hasattr(given, "columns"):
+        given = given[list(table.names)]
+    else:
+        own = [list(table.names).index(name) for name in names]
+    select = ColumnTransformer([("own", "passthrough", own)], verbose_feature_names_out=False)
+    if hasattr(given, "columns"):
+        select.set_output(transform="pandas" if hasattr(given, "iloc") else "polars")
+    return Pipeline([("select", select.fit(given)), ("surrogate", model)])

@@ -5,6 +5,7 @@ meet here, once: a table has the features of the model, in the model's order, wh
 of the frame's columns.
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,7 +151,9 @@ class Table:
                     f"X must hold numbers; got an array of dtype {array.dtype}. Columns of text "
                     "belong in a data frame."
                 ) from error
-        values = array.reshape(len(array), -1).astype(np.float64) if array.ndim else array
+        values = array.astype(np.float64)
+        if array.ndim:  # there may be no rows
+            values = values.reshape(len(array), math.prod(array.shape[1:]))
         n_features = values.shape[-1] if values.ndim else 0
         none = np.zeros(n_features, dtype=bool)
         if names is not None and len(names) != n_features:

@@ -6,14 +6,23 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skrobust import ThreatModel, attacks
-from skrobust.attacks import PGD, EmbeddingShift, HopSkipJump, NoiseAttack, RankingAttack
+from skrobust.attacks import (
+    PGD,
+    EmbeddingShift,
+    HopSkipJump,
+    NoiseAttack,
+    RankingAttack,
+    TransferAttack,
+)
 from skrobust.certificates import certify_retrieval
 from skrobust.certify import certify
 from skrobust.inspection import robustness_report
@@ -158,3 +167,49 @@ def test_missing_names_are_missed_once(use):
     assert names == [
         "X does not have valid feature names, but StandardScaler was fitted with feature names"
     ]
+
+
+@pytest.mark.parametrize("inner", [PGD(max_iter=20), NoiseAttack()], ids=repr)
+@pytest.mark.parametrize("kind", ["pandas", "wider", "polars", "array"])
+def test_a_surrogate_finds_its_features_by_name(kind, inner):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    columns = make_column_transformer((StandardScaler(), list(X.columns)))
+    victim = make_pipeline(
+        StandardScaler() if kind == "array" else columns, KNeighborsClassifier(1)
+    )
+    victim.fit(X, y)
+    given, labels = X[::5], y[::5]
+    if kind == "wider":
+        given = given.assign(more="text")[["more", *X.columns[::-1]]]
+    elif kind == "array":
+        given = given.to_numpy()
+    elif kind == "polars":
+        polars = pytest.importorskip("polars")
+        given = polars.DataFrame(given.to_numpy(), schema=list(X.columns))
+
+    def changed(order, rows):
+        surrogate = LogisticRegression(max_iter=2000, tol=1e-8).fit(X[order], y)
+        threat_model = ThreatModel(eps=0.8)
+        attack = TransferAttack(
+            surrogate=surrogate, attack=inner, threat_model=threat_model, random_state=0
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            return attack.run(victim, rows, labels).success
+
+    names = list(X.columns)
+    np.testing.assert_array_equal(changed(names[::-1], given), changed(names, X[::5]))
+    assert changed(names[::-1], given).any()
+
+
+def test_a_surrogate_with_features_that_the_estimator_lacks():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    surrogate = LogisticRegression(max_iter=2000).fit(X.assign(more=1.0), y)
+    with pytest.raises(ValueError, match=r"surrogate must have features .*also has \['more'\]"):
+        TransferAttack(surrogate=surrogate).run(KNeighborsClassifier().fit(X, y), X, y)
+
+
+def test_no_rows_to_certify():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="X must hold at least one point; got none"):
+        certify(KNeighborsClassifier().fit(X, y), X[:0], y[:0])
