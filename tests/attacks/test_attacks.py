@@ -76,6 +76,7 @@ def linear_minimum(model, X, norm):
 LINEAR = [LogisticRegression(max_iter=5000), LinearSVC(max_iter=100000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("model", LINEAR, ids=repr)
 @pytest.mark.parametrize("scaled", [False, True])
@@ -99,6 +100,7 @@ def test_linear_models_minimum(iris, norm, model, scaled):
         assert (found.predicted[found.success] != y[found.success]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_gradients_within_a_budget_find_what_there_is_in_linear_models(iris, norm):
     X, y = iris
@@ -154,6 +156,7 @@ def test_1nn_flips_within_a_tenth_of_the_minimum(digits, neighbors, attack):
     assert np.mean(flipped) >= 0.95
 
 
+@pytest.mark.slow
 def test_black_box_and_straight_attacks_on_1nn_are_above_the_minimum(digits, neighbors):
     X_train, _, X, y = digits
     victim, norm, exact = neighbors
@@ -242,6 +245,7 @@ def test_a_row_does_not_depend_on_its_batch(digits, attack):
     np.testing.assert_array_equal(part.success, whole.success[order])
 
 
+@pytest.mark.slow
 def test_the_number_of_jobs_does_not_matter(digits):
     X_train, y_train, X, y = digits
     victim = KNeighborsClassifier(1).fit(X_train[:200], y_train[:200])
@@ -281,6 +285,7 @@ def test_transform_attacks_predictions_and_labels_come_by_routing(iris):
         np.testing.assert_array_equal(pipe.transform(X, labels=y), given)
 
 
+@pytest.mark.slow
 def test_frames_keep_their_columns_and_types():
     rng = np.random.default_rng(0)
     n = 200

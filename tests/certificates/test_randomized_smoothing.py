@@ -147,6 +147,7 @@ def test_noise_on_training_points_pays():
     assert radius[1] > radius[0]
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_batches_and_jobs():
     own = RandomizedSmoothingClassifier(sigma=0.5, random_state=0).fit(X, y)
     whole = own.certify(X).radius

@@ -96,6 +96,7 @@ def test_it_certifies_more_than_its_start_and_than_the_training_points(learn_met
     assert own.n_iter_ == 20
 
 
+@pytest.mark.slow
 def test_the_learned_metric_adds_to_the_prototypes():
     given = {"target_radius": 0.8, "max_iter": 10}
     with_metric = make(**given).fit(X_train, y_train).certify(X_test, y_test).radius.mean()

@@ -57,6 +57,7 @@ def test_one_pass_gives_what_the_single_scorers_give():
         assert mean == found.radius.mean() == several["mean_certified_radius"]
 
 
+@pytest.mark.slow
 def test_cross_validation_and_search_with_two_jobs():
     scores = cross_val_score(
         model(), X, Y, scoring=certified_accuracy_scorer(0.02), cv=2, n_jobs=2, error_score="raise"
