@@ -2,10 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skrobust import ThreatModel
+from skrobust.attacks import PGD
 from skrobust.certificates import certify_nearest_neighbors
+from skrobust.certify import certify
 
 NAMES = ["age", "income", "sex"]
 
@@ -136,3 +142,24 @@ def test_the_size_of_a_row_does_not_depend_on_its_batch(norm):
         np.testing.assert_array_equal(together, alone)
         np.testing.assert_array_equal(budget.size(np.asfortranarray(moved)), together)
         np.testing.assert_array_equal(budget.size(moved[::-1])[::-1], together)
+
+
+def test_a_series_leaves_out_what_cannot_move():
+    """As the deviations of a frame do: text has none, whether the pipeline drops it or not."""
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    numbers = list(X.columns)
+    frame = X.assign(word="x")[["word", *numbers[::-1]]]
+    scaled = ColumnTransformer([("numbers", StandardScaler(), numbers)])
+    model = make_pipeline(scaled, KNeighborsClassifier(1)).fit(frame[::2], y[::2])
+    deviation = frame.std(numeric_only=True)
+    upper = frame.max(numeric_only=True) + 1.0
+    by_name = ThreatModel("inf", 0.5, feature_scale=deviation, bounds=(-upper, upper))
+    plain = make_pipeline(StandardScaler(), KNeighborsClassifier(1)).fit(X[::2], y[::2])
+    expected = certify(plain, X[1::20], y[1::20], threat_model=by_name).radius
+    for some in (frame, frame.drop(columns="word"), X.assign(other="y")):
+        found = certify(model, some[1::20], y[1::20], threat_model=by_name)
+        np.testing.assert_allclose(found.radius, expected)
+        PGD(threat_model=by_name, max_iter=2).run(model, some[1::20], y[1::20])
+    short = ThreatModel(feature_scale=deviation.drop("petal length (cm)"))
+    with pytest.raises(ValueError, match=r"'petal length \(cm\)' is in one .* feature_scale.to_d"):
+        certify(model, frame[1::20], y[1::20], threat_model=short)

@@ -29,7 +29,7 @@ from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._search import Search
 from skrobust.threat_model import FeatureBudget, ThreatModel
-from skrobust.threat_model._model import resolve_table
+from skrobust.threat_model._model import resolve_parameters, resolve_table
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table, feature_names, names_missed_once
 from skrobust.utils._parallel import check_n_jobs
@@ -290,7 +290,7 @@ def training_model(model: ThreatModel | None, X: Any, table: Table) -> ThreatMod
     found = model_or_default(model)
     if isinstance(found.bounds, str) and found.bounds == "data":
         found = found.with_bounds_of(X)
-    found.resolve(len(table.numeric), table.names, unused_names=table.unused_columns)
+    resolve_parameters(found, table)
     return found
 
 

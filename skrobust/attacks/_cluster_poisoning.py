@@ -31,7 +31,7 @@ from skrobust.attacks._hints import HintsAtThreatModel
 from skrobust.attacks._search import audited
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import Table
+from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._sklearn import Interval
 
 __all__ = ["ClusterPoisoning"]
@@ -126,6 +126,7 @@ class ClusterPoisoning(HintsAtThreatModel, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @names_missed_once()
     def run(self, estimator: Any, X: Any, y: Any = None) -> ClusteringAttackResult:
         """Poison a fitted clustering.
 
@@ -215,7 +216,7 @@ class ClusterPoisoning(HintsAtThreatModel, BaseEstimator):
             warnings.warn(
                 f"interrupted after {len(history)} generations; the best candidate so far is "
                 "returned.",
-                stacklevel=3,
+                stacklevel=4,
             )
         return best, np.array(history)
 

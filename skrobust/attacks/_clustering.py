@@ -19,7 +19,7 @@ from skrobust.attacks._embedding import BaseEmbeddingAttack
 from skrobust.attacks._embedding_moves import EmbeddingShift
 from skrobust.attacks._pair_attack import PairAttack
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import Table
+from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._sklearn import Interval, StrOptions
 
 __all__ = ["ClusteringAttack"]
@@ -79,6 +79,7 @@ class ClusteringAttack(BaseEstimator):
         self.groups = groups
         self.random_state = random_state
 
+    @names_missed_once()
     def run(self, estimator: Any, X: Any, y: Any) -> ClusteringAttackResult:
         """Attack a fitted clustering.
 

@@ -169,7 +169,7 @@ class EmbeddingMargin(BaseEmbeddingAttack):
             raise ValueError("y must be given for EmbeddingMargin; got None.")
         groups, codes = np.unique(rows.gallery_labels, return_inverse=True)
         if len(groups) < 2:
-            raise ValueError(f"y must hold at least two groups; got 1: {groups[0]!r}.")
+            raise ValueError(f"y must hold at least two groups; got 1: {groups.tolist()[0]!r}.")
         sums = rows.gallery.new_zeros(len(groups), rows.gallery.shape[1])
         sums.index_add_(0, torch.from_numpy(codes), rows.gallery)
         means = sums / torch.from_numpy(np.bincount(codes)).to(sums)[:, None]
@@ -178,8 +178,8 @@ class EmbeddingMargin(BaseEmbeddingAttack):
         else:
             known = np.searchsorted(groups, rows.labels).clip(max=len(groups) - 1)
             if (groups[known] != rows.labels).any():
-                new = rows.labels[groups[known] != rows.labels][0]
-                raise ValueError(f"labels must be of the groups {groups}; got {new!r}.")
+                new = rows.labels[groups[known] != rows.labels].tolist()[0]
+                raise ValueError(f"labels must be of the groups {groups.tolist()}; got {new!r}.")
             own = torch.from_numpy(known)
         if self.toward == "random":
             step = 1 + (rows.noise.uniform(1, 7)[:, 0] * (len(groups) - 1)).astype(int)

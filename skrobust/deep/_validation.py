@@ -35,7 +35,7 @@ def check_labels(classes: np.ndarray, counts: np.ndarray) -> None:
         If there is one class, or a class with one point.
     """
     if len(classes) < 2:
-        raise ValueError(f"y must hold at least two classes; got 1 class: {classes[0]}.")
+        raise ValueError(f"y must hold at least two classes; got 1 class: {classes.tolist()[0]!r}.")
     if (counts < 2).any():
         lonely = classes[counts < 2]
         raise ValueError(

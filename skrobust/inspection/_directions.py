@@ -8,12 +8,14 @@ from sklearn.utils import column_or_1d
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
 from skrobust.metrics import certified_recall_score
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._frames import names_missed_once
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._validation import check_one_eps
 
 __all__ = ["certified_directions"]
 
 
+@names_missed_once()
 def certified_directions(
     estimator: Any,
     X: Any,

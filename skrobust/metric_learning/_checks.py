@@ -17,8 +17,8 @@ def check_classes(classes: np.ndarray, counts: np.ndarray) -> None:
     """Raise where the classes leave nothing to be learned."""
     if len(classes) < 2:
         raise ValueError(
-            f"y must hold at least 2 classes; got 1 class, {classes[0]!r}: there is nothing "
-            "to be told apart."
+            f"y must hold at least 2 classes; got 1 class, {classes.tolist()[0]!r}: there is "
+            "nothing to be told apart."
         )
     if counts.max() < 2:
         raise ValueError("y must hold at least one class with 2 or more points; every class has 1.")

@@ -24,6 +24,7 @@ from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._fit_steps import FitSteps
+from skrobust.utils._frames import names_missed_once
 from skrobust.utils._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -315,6 +316,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         share = squared.min(axis=1, keepdims=True) / squared
         return share / share.sum(axis=1, keepdims=True)
 
+    @names_missed_once()
     def certify(self, X: Any, y: Any = None, **kwargs: Any) -> Certificate:
         """Return the exact radius of each prediction.
 

@@ -137,7 +137,12 @@ class ThreatModel(BaseEstimator):
         return clone(self).set_params(bounds=bounds)
 
     def resolve(
-        self, n_features: int, feature_names: Any = None, *, unused_names: Collection[str] = ()
+        self,
+        n_features: int,
+        feature_names: Any = None,
+        *,
+        unused_names: Collection[str] = (),
+        fixed_names: Collection[str] = (),
     ) -> FeatureBudget:
         """Check the parameters against the data and return arrays.
 
@@ -148,6 +153,9 @@ class ThreatModel(BaseEstimator):
             Needed where parameters name features.
         unused_names : collection of str, default=()
             Columns that are none of the features; what the parameters say of them is left out.
+        fixed_names : collection of str, default=()
+            Features that cannot move whatever the parameters say, such as text; a Series may
+            leave them out.
 
         Returns
         -------
@@ -164,7 +172,7 @@ class ThreatModel(BaseEstimator):
         if self.outside not in ("error", "extend"):
             raise ValueError(f"outside must be 'error' or 'extend'; got {self.outside!r}.")
         names = None if feature_names is None else [str(name) for name in feature_names]
-        where = _Features(n_features, names, frozenset(unused_names))
+        where = _Features(n_features, names, frozenset(unused_names), frozenset(fixed_names))
         scale = self._scale(where)
         lower, upper = self._bounds(where)
         mutable = _mask(self.mutable, where, "mutable", everything=True)
@@ -186,7 +194,7 @@ class ThreatModel(BaseEstimator):
                 if (at := where.position(name, "feature_scale")) is not None:
                     scale[at] = value
         elif self.feature_scale is not None:
-            given = where.in_order(self.feature_scale, "feature_scale")
+            given = where.in_order(self.feature_scale, "feature_scale", 1.0)
             scale = _vector(given, where.n, "feature_scale")
         bad = np.flatnonzero(~((scale > 1e-100) & (scale < 1e100)))
         if len(bad):
@@ -244,12 +252,16 @@ class ThreatModel(BaseEstimator):
                 )
             if where.n == 2:
                 _refuse_pairs(self.bounds)
+            given = enumerate(zip(self.bounds, (-np.inf, np.inf), strict=True))
             lower, upper = (
-                _vector(where.in_order(end, f"bounds[{k}]"), where.n, f"bounds[{k}]")
-                for k, end in enumerate(self.bounds)
+                _vector(where.in_order(end, f"bounds[{k}]", none), where.n, f"bounds[{k}]")
+                for k, (end, none) in given
             )
         if not (lower <= upper).all():  # also where one is NaN
-            raise ValueError(f"bounds must have lower <= upper everywhere; got {self.bounds!r}.")
+            raise ValueError(
+                f"bounds must have lower <= upper everywhere; got {self.bounds!r}. "
+                "An open end is -inf or inf."
+            )
         return lower, upper
 
 
@@ -294,11 +306,14 @@ class _Features:
     names : list of str or None
     unused : frozenset of str
         Names of columns that are none of the features.
+    fixed : frozenset of str
+        Names of features that cannot move.
     """
 
     n: int
     names: list[str] | None
     unused: frozenset[str]
+    fixed: frozenset[str]
 
     def position(self, name: Any, parameter: str) -> int | None:
         """Return the position of a feature, None for a column that is unused."""
@@ -315,23 +330,27 @@ class _Features:
             f"{parameter} names the feature {name!r}, which is not among {self.names}."
         )
 
-    def in_order(self, given: Any, parameter: str) -> Any:
+    def in_order(self, given: Any, parameter: str, default: Any) -> Any:
         """Return a pandas Series in the order of the features that its index names.
 
-        One that is numbered, or whose features have no names, is in their order already.
+        Fixed features that it leaves out get the default. One that is numbered, or whose
+        features have no names, is in their order already.
         """
         if self.names is None or not hasattr(given, "reindex"):
             return given
         labels = [str(label) for label in given.index]
         kept = [label for label in labels if label not in self.unused or label in self.names]
-        if sorted(kept) == sorted(self.names) and len({*labels}) == len(labels):
-            return given.to_numpy()[[labels.index(name) for name in self.names]]
+        odd = ({*kept} - {*self.names}) | ({*self.names} - {*kept} - self.fixed)
+        if not odd and len({*labels}) == len(labels):
+            value = dict(zip(labels, given.to_numpy(), strict=True))
+            return np.array([value.get(name, default) for name in self.names])
         if labels == [str(k) for k in range(len(labels))]:
             return given
-        odd = sorted({*kept} ^ {*self.names}) or labels
+        name = min(odd or labels)
         raise ValueError(
             f"{parameter} must have one value for each feature where its index has names; "
-            f"{odd[0]!r} is in one of them only, or twice. A dict may name some."
+            f"{name!r} is in one of them only, or twice. A dict, {parameter}.to_dict(), may name "
+            "some."
         )
 
 
@@ -341,7 +360,7 @@ def _mask(given: Any, where: _Features, parameter: str, everything: bool = False
     if given is None:
         return np.full(n_features, everything)
     if np.asarray(given).dtype == bool:
-        given = where.in_order(given, parameter)
+        given = where.in_order(given, parameter, False)
     given = np.array(given, ndmin=1)  # a copy: what was given is never written to
     if given.dtype == bool:
         if given.shape != (n_features,):
@@ -383,6 +402,16 @@ def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
     return vector
 
 
+def resolve_parameters(model: ThreatModel, table: Table) -> FeatureBudget:
+    """Resolve the parameters of a threat model for the features of a table."""
+    return model.resolve(
+        len(table.numeric),
+        table.names,
+        unused_names=table.unused_columns,
+        fixed_names=table.fixed_features,
+    )
+
+
 def resolve_table(model: ThreatModel, table: Table, *, whole_groups: bool = False) -> FeatureBudget:
     """Resolve a threat model for a table: what is no number does not move.
 
@@ -399,8 +428,7 @@ def resolve_table(model: ThreatModel, table: Table, *, whole_groups: bool = Fals
     ValueError
         Also where a feature that can change is not finite in some row.
     """
-    n_features = len(table.numeric)
-    budget = model.resolve(n_features, table.names, unused_names=table.unused_columns)
+    budget = resolve_parameters(model, table)
     fixed = ~table.numeric
     # a category changes as a whole, also where the estimator drops some of its columns
     finite = np.isfinite(table.values).all(axis=0)

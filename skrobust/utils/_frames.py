@@ -6,6 +6,7 @@ of the frame's columns.
 """
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,14 @@ def feature_names(estimator: Any) -> list[str] | None:
 
 @contextmanager
 def names_missed_once() -> Iterator[None]:
-    """Let scikit-learn say once that X has no feature names, not at each of many predictions."""
+    """Let scikit-learn say once that X has no feature names, not at each of many predictions.
+
+    Or that X has some which fit had not. Filters decide first. Only in the main thread: what
+    shows warnings belongs to the whole process, and threads would not put it back in order.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     said = set()
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -53,7 +61,7 @@ def names_missed_once() -> Iterator[None]:
             text = str(message)
             if text not in said:
                 show(message, *args, **kwargs)
-            if text.startswith("X does not have valid feature names"):
+            if text.startswith(("X does not have valid feature names", "X has feature names, but")):
                 said.add(text)
 
         warnings.showwarning = show_once
@@ -187,6 +195,11 @@ class Table:
         names = self.names or [str(k) for k in range(len(self.numeric))]
         here = np.ones(len(names), dtype=bool) if self.places is None else self.places >= 0
         return [names[k] for k in np.flatnonzero(~self.numeric & here)] + self.unused_columns
+
+    @property
+    def fixed_features(self) -> list[str]:
+        """Names of the features that are not numbers, here or not."""
+        return [] if self.names is None else np.array(self.names)[~self.numeric].tolist()
 
     @property
     def unused_columns(self) -> list[str]:

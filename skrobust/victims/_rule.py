@@ -283,8 +283,11 @@ class NearestNeighborRule:
         """
         names = None if self.feature_names is None else [str(name) for name in self.feature_names]
         table = Table.of(X, names)
-        if table.values.ndim != 2:
-            raise ValueError(f"Expected 2D array, X must be one; got {table.values.ndim}D array.")
+        if np.ndim(table.given) < 2:
+            raise ValueError(
+                f"Expected 2D array, X must be one; got {np.ndim(table.given)}D array. A single "
+                "point is X.reshape(1, -1), or frame.iloc[[0]]."
+            )
         if len(table) == 0:
             raise ValueError("X must hold at least one point; got none, 0 sample(s).")
         if table.values.shape[1] != self.n_features_in:

@@ -131,7 +131,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 f"y must hold labels of classes, {classes.tolist()}; got {unknown.tolist()[0]!r}."
             )
         if len(classes) < 2:
-            raise ValueError(f"y must hold two classes or more; got one class, {classes[0]!r}.")
+            raise ValueError(
+                f"y must hold two classes or more; got one class, {classes.tolist()[0]!r}."
+            )
         order = np.argsort(classes)
         encoded = order[np.searchsorted(classes, y, sorter=order)]
         module = deepcopy(self.module)
