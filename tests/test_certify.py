@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -135,7 +136,7 @@ def test_wrappers_are_looked_into():
     search = GridSearchCV(RandomizedSmoothingClassifier(random_state=0), {"sigma": [0.25]}, cv=2)
     search.fit(X_train, y_train)
     np.testing.assert_array_equal(certify(search, X_test).radius, expected)
-    with pytest.raises(ValueError, match="must be fitted, with refit"):
+    with pytest.raises(NotFittedError, match="must be fitted, with refit"):
         certify(GridSearchCV(KNeighborsClassifier(), {}, refit=False).fit(X, y), X)
 
 

@@ -6,15 +6,18 @@ from typing import Any, Self
 import numpy as np
 
 from skrobust.certify import certify
-from skrobust.inspection._pyplot import axes_or_new
+from skrobust.inspection._pyplot import axes_or_new, norm_sign
 from skrobust.metrics import certified_accuracy_score
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_eps
 
 __all__ = ["CertifiedAccuracyDisplay"]
 
+_UNIT = "ℓ₂, in the units of X"
+
 
 class CertifiedAccuracyDisplay:
-    """Certified accuracy of one or several classifiers as a function of the ℓ₂ budget.
+    """Certified accuracy of one or several classifiers as a function of the budget.
 
     Make it by :meth:`from_estimator` or :meth:`from_radii`.
 
@@ -26,6 +29,8 @@ class CertifiedAccuracyDisplay:
         A lower bound on robust accuracy; at eps = 0 the clean accuracy.
     names : sequence of str of length n_curves
         The curves' labels.
+    unit : str, default="ℓ₂, in the units of X"
+        What `eps` is measured in, for the label of the axis.
 
     Attributes
     ----------
@@ -48,10 +53,17 @@ class CertifiedAccuracyDisplay:
     (2, 101)
     """
 
-    def __init__(self, eps: np.ndarray, certified_accuracy: np.ndarray, names: Sequence[str]):
+    def __init__(
+        self,
+        eps: np.ndarray,
+        certified_accuracy: np.ndarray,
+        names: Sequence[str],
+        unit: str = _UNIT,
+    ):
         self.eps = eps
         self.certified_accuracy = certified_accuracy
         self.names = names
+        self.unit = unit
 
     @classmethod
     def from_estimator(
@@ -60,6 +72,7 @@ class CertifiedAccuracyDisplay:
         X: Any,
         y: Any,
         *,
+        threat_model: ThreatModel | None = None,
         eps: Any = None,
         ax: Any = None,
         **kwargs: Any,
@@ -74,6 +87,8 @@ class CertifiedAccuracyDisplay:
             Points to certify.
         y : array-like of shape (n_samples,)
             True labels.
+        threat_model : ThreatModel, default=None
+            Norm, scales and mutable features of the adversary; None is ℓ₂ on all features.
         eps : array-like of shape (n_eps,), default=None
             Budgets; None takes 101 from 0 to the largest finite radius.
         ax : matplotlib Axes, default=None
@@ -86,9 +101,13 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
         """
         several = estimator if isinstance(estimator, Mapping) else {_name(estimator): estimator}
-        found = {name: certify(one, X, y, method="fast") for name, one in several.items()}
+        found = {
+            name: certify(one, X, y, threat_model=threat_model, method="fast")
+            for name, one in several.items()
+        }
         return cls.from_radii(
             {name: (one.radius, one.correct) for name, one in found.items()},
+            unit=_unit(threat_model),
             eps=eps,
             ax=ax,
             **kwargs,
@@ -99,6 +118,7 @@ class CertifiedAccuracyDisplay:
         cls,
         radii: Mapping[str, tuple[Any, Any]],
         *,
+        unit: str = _UNIT,
         eps: Any = None,
         ax: Any = None,
         **kwargs: Any,
@@ -110,6 +130,8 @@ class CertifiedAccuracyDisplay:
         radii : mapping of str to (radius, correct)
             For each curve, certified radii and the mask of right predictions, both of shape
             (n_samples,).
+        unit : str, default="ℓ₂, in the units of X"
+            What radii are measured in, for the label of the axis.
         eps : array-like of shape (n_eps,), default=None
             Budgets; None takes 101 from 0 to the largest finite radius.
         ax : matplotlib Axes, default=None
@@ -129,7 +151,7 @@ class CertifiedAccuracyDisplay:
             eps = np.linspace(0, largest or 1.0, 101)
         budgets = np.sort(check_eps(eps))
         curves = [certified_accuracy_score(*pair, budgets) for pair in radii.values()]
-        return cls(budgets, np.array(curves), list(radii)).plot(ax=ax, **kwargs)
+        return cls(budgets, np.array(curves), list(radii), unit).plot(ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw the curves.
@@ -151,7 +173,7 @@ class CertifiedAccuracyDisplay:
             for name, curve in zip(self.names, self.certified_accuracy, strict=True)
         ]
         ax.set(
-            xlabel="eps (ℓ₂, in the units of X)",
+            xlabel=f"eps ({self.unit})",
             ylabel="certified accuracy (lower bound)",
             xlim=(0, self.eps[-1]),
             ylim=(0, 1),
@@ -159,6 +181,13 @@ class CertifiedAccuracyDisplay:
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _unit(model: ThreatModel | None) -> str:
+    if model is None:
+        return _UNIT
+    scaled = model.feature_scale is not None
+    return f"{norm_sign(model.norm)}, in the units of " + ("feature_scale" if scaled else "X")
 
 
 def _name(estimator: Any) -> str:

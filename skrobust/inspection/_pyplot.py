@@ -2,7 +2,9 @@
 
 from typing import Any
 
-__all__ = ["axes_or_new", "pyplot"]
+from skrobust.threat_model._model import norm_of
+
+__all__ = ["axes_or_new", "norm_sign", "pyplot"]
 
 
 def pyplot() -> Any:
@@ -18,3 +20,8 @@ def axes_or_new(ax: Any) -> Any:
     """Return the axes that were given, or those of a new figure."""
     plt = pyplot()
     return plt.subplots()[1] if ax is None else ax
+
+
+def norm_sign(norm: Any) -> str:
+    """Return ℓ₁, ℓ₂ or ℓ∞ for a norm as a threat model takes it."""
+    return {1.0: "ℓ₁", 2.0: "ℓ₂"}.get(norm_of(norm), "ℓ∞")

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skrobust.inspection._pyplot import axes_or_new
+from skrobust.inspection._pyplot import axes_or_new, norm_sign
 from skrobust.inspection._report import RobustnessReport
 
 __all__ = ["RobustnessCurveDisplay"]
@@ -115,9 +115,8 @@ class RobustnessCurveDisplay:
             wide = {"linewidth": 4, "zorder": 1.5, "color": "#1d5f94"}
             ax.plot(self.eps, self.certified, label="certified (lower bound)", **wide)
             ax.fill_between(self.eps, self.certified, self.worst, color="#cfe0ee")
-        norm = {1.0: "ℓ₁", 2.0: "ℓ₂"}.get(float(self.norm), "ℓ∞")
         ax.set(
-            xlabel=f"eps ({norm})",
+            xlabel=f"eps ({norm_sign(self.norm)})",
             ylabel="robust accuracy",
             xlim=(0, self.eps[-1]),
             ylim=(0, 1.02),

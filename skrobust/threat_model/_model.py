@@ -166,7 +166,7 @@ class ThreatModel(BaseEstimator):
         ValueError, TypeError
             If a parameter is not as described; the message names it.
         """
-        norm = _norm(self.norm)
+        norm = norm_of(self.norm)
         if self.eps is not None:
             check_one_eps(self.eps)
         if self.outside not in ("error", "extend"):
@@ -265,7 +265,7 @@ class ThreatModel(BaseEstimator):
         return lower, upper
 
 
-def _norm(given: Any) -> float:
+def norm_of(given: Any) -> float:
     """Return p of a norm that is given as a number or spelt."""
     if isinstance(given, str):
         spelt = given.strip().lower().removeprefix("l").lstrip("_")

@@ -16,6 +16,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -178,13 +179,15 @@ def without_wrappers(estimator: Any) -> Any:
     ------
     TypeError
         If one of them predicts or transforms in its own way.
+    sklearn.exceptions.NotFittedError
+        If a search has no best estimator.
     """
     while isinstance(estimator, (FrozenEstimator, BaseSearchCV)):
         known = FrozenEstimator if isinstance(estimator, FrozenEstimator) else BaseSearchCV
         refuse_overrides(estimator, known, ("predict", "transform"), "use what is inside")
         inner = "estimator" if isinstance(estimator, FrozenEstimator) else "best_estimator_"
         if not hasattr(estimator, inner):
-            raise ValueError(f"{type(estimator).__name__} must be fitted, with refit.")
+            raise NotFittedError(f"{type(estimator).__name__} must be fitted, with refit.")
         estimator = getattr(estimator, inner)
     return estimator
 

@@ -98,7 +98,7 @@ def test_bad_input(change, match):
 
 def test_bad_labels():
     attack = EmbeddingMargin(SAME, threat_model=ThreatModel(eps=1.0)).fit(X, y)
-    with pytest.raises(ValueError, match=r"labels must be of the groups \[0 1 2\]; got"):
+    with pytest.raises(ValueError, match=r"labels must be of the groups \[0, 1, 2\]; got 7\."):
         attack.transform(X, np.full(150, 7))
     with pytest.raises(ValueError, match="requires y to be passed"):
         EmbeddingMargin(SAME).fit(X)

@@ -6,6 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skrobust import ThreatModel
 from skrobust.inspection import CertifiedAccuracyDisplay
 from skrobust.scorers import certified_accuracy
 
@@ -47,3 +48,21 @@ def test_infinite_radii_and_bad_input():
         CertifiedAccuracyDisplay.from_radii({})
     with pytest.raises(ValueError, match="eps must be finite"):
         CertifiedAccuracyDisplay.from_radii({"one": ([0.0], [True])}, eps=[-1])
+
+
+@pytest.mark.parametrize(
+    ("model", "unit"),
+    [
+        (None, "ℓ₂, in the units of X"),
+        (ThreatModel("inf"), "ℓ∞, in the units of X"),
+        (ThreatModel(1, feature_scale=[1, 2, 3, 4]), "ℓ₁, in the units of feature_scale"),
+    ],
+)
+def test_curves_under_a_threat_model(model, unit):
+    knn = KNeighborsClassifier(1).fit(X[::2], Y[::2])
+    display = CertifiedAccuracyDisplay.from_estimator(
+        knn, X[1::2], Y[1::2], threat_model=model, eps=[0.2]
+    )
+    assert display.ax_.get_xlabel() == f"eps ({unit})"
+    expected = certified_accuracy(knn, X[1::2], Y[1::2], 0.2, threat_model=model)
+    assert display.certified_accuracy[0, 0] == expected
