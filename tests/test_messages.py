@@ -7,7 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel
-from skrobust.attacks import EmbeddingMargin
+from skrobust.attacks import EmbeddingMargin, NoiseAttack
 from skrobust.certify import certify
 
 
@@ -38,3 +38,11 @@ def test_messages_spell_labels_as_people_do(label):
             fit()
         assert repr(label) in str(caught.value)
         assert "np." not in str(caught.value)
+
+
+def test_an_attack_without_labels_is_told_what_to_give():
+    X, y = load_iris(return_X_y=True)
+    knn = KNeighborsClassifier(1).fit(X, y)
+    attack = NoiseAttack(threat_model=ThreatModel(eps=0.1))
+    with pytest.raises(ValueError, match="y must hold the true labels; got None"):
+        attack.run(knn, X, None)

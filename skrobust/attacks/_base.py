@@ -230,6 +230,11 @@ class BaseAttack(
         check_n_jobs(self.n_jobs)
         resolve_device(self.device)
         table = read_table(X, estimator)
+        if y is None:
+            raise ValueError(
+                "y must hold the true labels; got None. With y=estimator.predict(X) the "
+                "predictions themselves are attacked."
+            )
         y = column_or_1d(y)
         check_consistent_length(table.values, y)
         clean = np.asarray(estimator.predict(X))
