@@ -165,6 +165,7 @@ class _Search:
     def run(self) -> None:
         """Solve cells until every other one is proved to be farther than the nearest."""
         # at first the candidate with the smallest value, then all that its distance leaves open
+        # (it ends: each round multiplies a threshold by 4, or raises it to a limit that only falls)
         threshold = self.radius * (1 + 1e-5) + np.finfo(float).tiny
         while True:
             self._solve(np.where(self.alive, threshold, -np.inf), self.distance)

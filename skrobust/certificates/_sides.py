@@ -154,7 +154,7 @@ class SideSearch:
         −1 if nothing below the node is smaller than `best`.
         """
         state, beyond = node.state, self._beyond()
-        while True:
+        while True:  # each round fixes a candidate, or is the last
             inside, outside, open_ = state == 1, state == -1, state == 0
             n_own = self.vote.most_own(state)
             slots = self.vote.n_neighbors - int(inside.sum())

@@ -157,3 +157,20 @@ def test_no_radius_is_beyond_what_the_search_can_square():
             edge = X[1:2] + 0.999 * found.radius[:, None]
             assert knn.predict(edge.astype(dtype)).tolist() == [0]
             assert found.radius[0] > 1e14
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize("upper", [0.1, 0.9, 1 / 3])
+def test_examples_stay_inside_bounds_that_float32_does_not_hold(norm, upper):
+    """The nearest float32 is beyond the bound: the search for one inside has an end."""
+    knn = KNeighborsClassifier(1).fit(np.float32([[0, 0], [0.3, 0.3], [1, 0.2]]), [0, 1, 1])
+    X = np.float32([[0.05, 0.05], [0.0, 0.1]])
+    threat = ThreatModel(norm, bounds=(0.0, np.array([upper, 0.9])))
+    found = exact_nearest_neighbor_radius(knn, X, [0, 0], threat_model=threat)
+    assert (found.radius > 0).all()
+    reached = np.isfinite(found.upper)
+    points = (X + found.perturbation)[reached]
+    assert (points <= [upper, 0.9]).all()
+    assert (points >= 0).all()
+    assert (knn.predict(points.astype(np.float32)) == 1).all()
+    assert reached.any() or upper == 0.1
