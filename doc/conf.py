@@ -1,5 +1,6 @@
 """Sphinx configuration: Markdown pages, an API reference made of api.md, a gallery."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -59,6 +60,12 @@ sphinx_gallery_conf = {
 }
 
 
+def _home(module: str, name: str) -> str:
+    """Return where a name is defined, with a dot at the end; constants are at home anywhere."""
+    found = getattr(importlib.import_module(module), name)
+    return f"{getattr(found, '__module__', None) or module}."
+
+
 def write_reference() -> None:
     """Make a page for each section of api.md, the list that the tests hold complete."""
     folder = HERE / "reference"
@@ -76,6 +83,8 @@ def write_reference() -> None:
         if module == "skrobust":  # where they are at home
             homes = skrobust._PUBLIC
             names = [f"{homes[n].removeprefix('skrobust.')}.{n}" for n in names if n in homes]
+        else:  # what another package re-exports has its page there
+            names = [n for n in names if _home(module, n).startswith(f"{module}.")]
         lines = [module, "=" * len(module), "", f".. currentmodule:: {module}", ""]
         lines += [".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
         lines += [f"   {name}" for name in names]
