@@ -35,7 +35,9 @@ BY_GRADIENTS = [
     PGD(max_iter=8, batch_size=32, n_restarts=2, random_state=0),
     APGD(max_iter=8, batch_size=32, random_state=0),
     MinimumNormAttack(attack=PGD(max_iter=5), max_iter=2, batch_size=32, random_state=0),
-    WorstCase(attacks=[("apgd", APGD(max_iter=5, batch_size=32)), ("noise", NoiseAttack())]),
+    WorstCase(
+        attacks=[("apgd", APGD(max_iter=5, batch_size=32)), ("noise", NoiseAttack(random_state=0))]
+    ),
 ]
 BY_PREDICTIONS = [
     HopSkipJump(max_iter=4, n_evaluations=10, n_starts=10, random_state=0),

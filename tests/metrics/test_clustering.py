@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.datasets import load_breast_cancer
@@ -56,6 +56,7 @@ def test_noise_is_in_no_cluster(rows):
 def test_a_right_point_that_becomes_noise_gains_nothing(rows, k):
     """An attack that makes noise of a perfect clustering lowers what is reported."""
     y = np.array([row[0] for row in rows])
+    assume(len(np.unique(y)) < len(y))  # releases differ on clusters of single points
     noisy = y.copy()
     noisy[k % len(y)] = -1
     perfect, after = agreement(y, y), agreement(y, noisy)
