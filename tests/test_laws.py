@@ -51,7 +51,12 @@ ATTACKS = {
     "exact": ExactNeighborAttack(),
     "greedy": GreedyNeighborAttack(n_candidates=2),
     "direction": NeighborDirectionAttack(n_candidates=2),
-    "worst": WorstCase(attacks=[("pgd", PGD(max_iter=3)), ("noise", NoiseAttack(max_iter=3))]),
+    "worst": WorstCase(
+        attacks=[
+            ("pgd", PGD(max_iter=3, random_state=0)),
+            ("noise", NoiseAttack(max_iter=3, random_state=0)),
+        ]
+    ),
 }
 
 QUICK = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
