@@ -86,6 +86,7 @@ class Comparisons:
         self.magnitudes = to_numpy(training.magnitudes)
         self.n_directions = self.V.shape[1]
         self.lower = self.upper = None
+        self.farthest = self.budget.farthest(queries.raw)  # ‖η‖_p in each box; inf without one
         if self.budget.bounded:
             movable = self.budget.scale > 0
             scale, raw = self.budget.scale[movable], queries.raw[:, movable]
@@ -108,13 +109,6 @@ class Comparisons:
         if self.lower is None or self.upper is None:
             return None, None
         return self.lower[t], self.upper[t]
-
-    def farthest(self, t: int) -> float:
-        """Return the largest ‖η‖_p in the box around point t; inf without a box."""
-        lower, upper = self.box(t)
-        if lower is None or upper is None:
-            return np.inf
-        return float(np.linalg.norm(np.maximum(-lower, upper), ord=self.budget.norm)) * (1 + 1e-9)
 
     def solve(self, t: int, half: HalfSpaces) -> Solution:
         """Return the least-norm η, and what its multipliers prove."""

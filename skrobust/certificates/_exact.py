@@ -155,7 +155,7 @@ class _Search:
         tried = np.bincount([t for t, _ in self.pairs], minlength=len(self.cap))
         unreachable = np.isinf(self.distance) & (tried == self.batch.n_negatives)
         # a little beyond the box, so that rounding down ends outside it
-        farthest = [1.01 * self.cells.comparisons.farthest(t) for t in range(len(self.cap))]
+        farthest = 1.01 * self.cells.comparisons.farthest
         limit = np.minimum(farthest, self.batch.training.limit[self.batch.queries.unit])
         done = unreachable & ((lower < self.cap) | (self.cap >= limit))
         beyond = np.where(np.isfinite(farthest), limit, np.minimum(_WIDER_CAP * self.cap, limit))

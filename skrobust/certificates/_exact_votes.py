@@ -150,7 +150,7 @@ class VoteJob:
                 return lower, leaf
             if proved < radius:  # too many nodes or candidates
                 break
-            if radius > comparisons.farthest(0):
+            if radius > comparisons.farthest[0]:
                 return np.inf, None  # the box is searched
         return lower, None
 

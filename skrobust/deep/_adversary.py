@@ -10,15 +10,13 @@ the threat model.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from torch import nn
 
 from skrobust.attacks._ascent import steepest
 from skrobust.deep._layout import InputLayout
@@ -28,7 +26,7 @@ from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._torch import as_tensor
 from skrobust.utils._validation import check_one_eps
 
-__all__ = ["Adversary", "frozen", "training_adversary"]
+__all__ = ["Adversary", "training_adversary"]
 
 DEFAULT_EPS = 0.1
 
@@ -159,18 +157,6 @@ class Adversary:
             eta = eta.clamp(-self.eps, self.eps)
             return eta if box[0] is None else eta.clamp(*box)
         return project_ball(eta, eta.new_full((len(eta),), self.eps), self.norm, *box)
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode inside a ``with`` block."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def training_adversary(

@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from skrobust.datasets import LazyImages
-from skrobust.deep._adversary import frozen
 from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
@@ -20,6 +19,7 @@ from skrobust.deep._statistics import check_float32
 from skrobust.deep._validation import check_is_array
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import check_paired, split_pairs
+from skrobust.utils._torch import eval_mode
 from skrobust.victims import LipschitzMap
 
 __all__ = ["Branch", "EmbeddingMixin"]
@@ -158,7 +158,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         wide = self._dtype == torch.float64
         dtype = np.float64 if wide else np.float32
         found = np.empty((len(rows), self.embedding_dim_), dtype=dtype)
-        with torch.inference_mode(), frozen(self.module_):
+        with torch.inference_mode(), eval_mode(self.module_):
             for start in range(0, len(rows), size):
                 # a frame's rows may not be written to, and torch warns of that
                 chunk = np.require(rows[start : start + size], dtype, ["C", "W"])
@@ -198,7 +198,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         def embed(x: torch.Tensor) -> torch.Tensor:
             rows = layout.to_module(x.to(device, dtype, copy=True))
-            with frozen(module):
+            with eval_mode(module):
                 return module(rows).to(x)
 
         return embed

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from skrobust.deep._adversary import frozen
+from skrobust.utils._torch import eval_mode
 
 __all__ = ["Ensemble", "EnsembleCriterion", "Members", "combine"]
 
@@ -96,7 +96,7 @@ class Members:
     @staticmethod
     def clean(ensemble: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """Return the embeddings of the whole in evaluation mode, without gradients."""
-        with torch.no_grad(), frozen(ensemble):
+        with torch.no_grad(), eval_mode(ensemble):
             return ensemble(x)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from skrobust.deep._adversary import frozen
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._lipschitz_modules import LipschitzConvNet, LipschitzMLP, lipschitz_model
 from skrobust.deep._modules import MLP, ConvNet, EmbeddingModel
 from skrobust.deep._statistics import Moments
+from skrobust.utils._torch import eval_mode
 
 __all__ = ["build_model", "check_output", "duplicate"]
 
@@ -101,7 +101,7 @@ def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | Non
     """
     x = torch.zeros(2, *layout.input_shape)
     try:
-        with torch.no_grad(), frozen(model):
+        with torch.no_grad(), eval_mode(model):
             z = model(x)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ValueError(

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from skrobust.deep._adversary import Adversary, frozen
+from skrobust.deep._adversary import Adversary
 from skrobust.deep._batch_norm_bank import CLEAN, route
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import Interval
+from skrobust.utils._torch import eval_mode
 
 __all__ = ["AdversarialStrategy", "Training", "TrainingStep"]
 
@@ -83,12 +84,12 @@ class TrainingStep:
     def still(self) -> Iterator[None]:
         """Put module and criterion into evaluation mode inside a ``with`` block."""
         criterion = self.criterion if isinstance(self.criterion, nn.Module) else nn.Module()
-        with frozen(self.module), frozen(criterion):
+        with eval_mode(self.module), eval_mode(criterion):
             yield
 
     def look(self, x: torch.Tensor, branches: Any = CLEAN) -> torch.Tensor:
         """Return embeddings in evaluation mode, without gradients."""
-        with torch.no_grad(), frozen(self.module), route(self.module, branches):
+        with torch.no_grad(), eval_mode(self.module), route(self.module, branches):
             return self.module(x)
 
     def need_adversary(self) -> Adversary:

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 __all__ = [
     "as_tensor",
     "draw_seed",
+    "eval_mode",
     "exact_matmul",
     "isolated_rng",
     "make_generator",
@@ -161,3 +162,20 @@ def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
+
+
+@contextmanager
+def eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode; afterwards each part is in its own mode again.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -11,14 +11,14 @@ counts only when the victim's own `predict` agrees.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
 
+from skrobust.utils._torch import eval_mode
 from skrobust.victims._affine import AffineMap
 from skrobust.victims._rule import NearestNeighborRule
 
@@ -194,18 +194,6 @@ class NetworkScores(Scores):
         return _a_column_each(x, len(self.classes))
 
 
-@contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode; afterwards each part is in its own mode again."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
 class ModuleScores(Scores):
     """A torch module whose outputs are scores.
 
@@ -236,7 +224,7 @@ class ModuleScores(Scores):
         return self if own else ModuleScores(self.module, self.classes, shape)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        with evaluating(self.module):
+        with eval_mode(self.module):
             return self.in_its_mode(x)
 
     def in_its_mode(self, x: torch.Tensor) -> torch.Tensor:
@@ -251,7 +239,7 @@ class ModuleScores(Scores):
 
     def outputs(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the module gives in evaluation mode."""
-        with evaluating(self.module):
+        with eval_mode(self.module):
             return self._ask(x)
 
     def _ask(self, x: torch.Tensor) -> torch.Tensor:

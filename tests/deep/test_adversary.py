@@ -15,9 +15,10 @@ from skrobust.deep import (
     HardnessManipulation,
     MDProp,
 )
-from skrobust.deep._adversary import frozen, training_adversary
+from skrobust.deep._adversary import training_adversary
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._statistics import moments
+from skrobust.utils._torch import eval_mode
 
 CPU = torch.device("cpu")
 X = np.random.default_rng(0).random((40, 6)) * [1, 1, 1, 1, 1, 5]
@@ -138,7 +139,7 @@ def test_frozen_restores_each_part():
     net.train()
     net[1].eval()
     before = net[0].running_mean.clone()
-    with frozen(net):
+    with eval_mode(net):
         assert not net[0].training
         net(torch.randn(5, 2))
     assert net.training
