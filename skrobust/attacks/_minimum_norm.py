@@ -19,7 +19,7 @@ from skrobust.attacks._apgd import APGD
 from skrobust.attacks._ascent import Ascent
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem
-from skrobust.attacks._search import shorten
+from skrobust.attacks._search import perturb, shorten
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import HasMethods, Interval
 
@@ -173,8 +173,7 @@ class MinimumNormAttack(BaseAttack):
                 problem.noise,
                 restart,
             )
-            found = inner._perturb(some)
-            for candidate in found if found.ndim == 3 else found[None]:
+            for candidate in perturb(inner, some):
                 tried = some.project(candidate)
                 fresh = some.flips(tried) & ~works
                 best[fresh] = tried[fresh]

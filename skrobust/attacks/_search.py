@@ -135,11 +135,24 @@ def budgets_in_turn(budget: FeatureBudget) -> list[FeatureBudget]:
     return [replace(budget, scale=np.where(discrete, 0.0, budget.scale)), budget]
 
 
-def _checked(found: Any, attack: Attack, shape: tuple[int, ...]) -> np.ndarray:
-    """Return what an attack made of a batch as candidates; raise where it is not as described."""
-    kind = type(attack).__name__
+def perturb(attack: Attack, problem: AttackProblem) -> np.ndarray:
+    """Return the candidates of an attack for one batch, shape (n_candidates, n, n_features).
+
+    Parameters
+    ----------
+    attack : attack
+        Its `_perturb` gives one point a row, or several; how many may differ between restarts.
+    problem : AttackProblem
+
+    Raises
+    ------
+    TypeError, ValueError
+        What it gives is no such array.
+    """
+    found, kind = attack._perturb(problem), type(attack).__name__
     if not isinstance(found, np.ndarray):
         raise TypeError(f"{kind}._perturb must return an ndarray; got {type(found).__name__}.")
+    shape = problem.raw.shape
     if found.shape[-2:] != shape or found.ndim not in (2, 3):
         raise ValueError(
             f"{kind}._perturb must return an array of shape {shape}, or of several such; got "
@@ -167,7 +180,7 @@ def _attack_rows(
     problem = AttackProblem(
         victim, searched, filled, n, np.full(len(filled), eps), noise.take(filled), restart
     )
-    candidates = _checked(attack._perturb(problem), attack, problem.raw.shape)
+    candidates = perturb(attack, problem)
     inner = AttackProblem(victim, budget, rows, n, np.full(n, eps), noise.take(rows), restart)
     points, success = inner.raw.copy(), np.zeros(n, dtype=bool)
     size = np.zeros(n)

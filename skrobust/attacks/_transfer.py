@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._pgd import PGD
 from skrobust.attacks._problem import AttackProblem, Victim, scores_for
+from skrobust.attacks._search import perturb
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table, feature_names
 from skrobust.utils._sklearn import BaseComposition, HasMethods
@@ -150,9 +151,9 @@ class TransferAttack(BaseAttack):
                 problem.noise,
                 restart,
             )
-            found.append(inner._perturb(some))
+            found.append(perturb(inner, some))
         victim.n_gradient_calls += surrogate.n_gradient_calls
-        return np.stack(found) if found[0].ndim == 2 else np.concatenate(found)
+        return np.concatenate(found)
 
 
 def _by_name(model: Any, table: Table) -> Any:

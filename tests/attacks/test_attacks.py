@@ -375,6 +375,24 @@ def test_transfer_needs_less_than_it_gets(iris):
     assert fitted.transform(X).shape == X.shape
 
 
+class Uneven(PGD):
+    """Gives one point a row in its first restart, and two in the next, as PGD may."""
+
+    def _perturb(self, problem):
+        found = super()._perturb(problem).reshape(-1, *problem.raw.shape)[-1]
+        return np.stack([found, problem.raw]) if problem.restart else found
+
+
+@pytest.mark.parametrize("kind", [TransferAttack, MinimumNormAttack])
+def test_restarts_of_an_inner_attack_may_differ_in_candidates(iris, kind):
+    X, y = iris
+    model = LogisticRegression(max_iter=5000).fit(X, y)
+    attack = kind(attack=Uneven(n_restarts=2, max_iter=2), threat_model=ThreatModel(2, 1.0))
+    if kind is TransferAttack:
+        attack.set_params(surrogate=model)
+    assert attack.run(model, X, y).success.any()
+
+
 @pytest.mark.parametrize("attack", [PGD(), HopSkipJump(), ExactNeighborAttack()])
 def test_wrong_victims_and_data(iris, attack):
     X, y = iris
