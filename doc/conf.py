@@ -82,7 +82,8 @@ def write_reference() -> None:
         module = module.strip()
         if module == "skrobust":  # where they are at home
             homes = skrobust._PUBLIC
-            names = [f"{homes[n].removeprefix('skrobust.')}.{n}" for n in names if n in homes]
+            public = {n: homes[n].removeprefix("skrobust.") for n in names if n in homes}
+            names = [n if home.startswith("_") else f"{home}.{n}" for n, home in public.items()]
         else:  # what another package re-exports has its page there
             names = [n for n in names if _home(module, n).startswith(f"{module}.")]
         lines = [module, "=" * len(module), "", f".. currentmodule:: {module}", ""]

@@ -23,9 +23,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
 from skrobust import ThreatModel
+from skrobust.adapters import TorchClassifier
 from skrobust.attacks import APGD, HopSkipJump, NoiseAttack, TransferAttack
 from skrobust.inspection import robustness_report
-from skrobust.victims import TorchClassifier
 
 X, y = load_digits(return_X_y=True)
 X = X / 16

@@ -91,7 +91,9 @@ changes = certificate.explain(row)
 print(f"\nMail {row} passes after a change of {certificate.upper[row]:.3f} standard deviations:")
 for name, change in changes[:8]:
     print(f"  {name:12} {spam.iloc[row][name]:8.3f} -> {spam.iloc[row][name] + change:8.3f}")
-print(f"  and {max(len(changes) - 8, 0)} more; then it is called {certificate.attained[row]}")
+print(
+    f"  and {max(len(changes) - 8, 0)} more; then it is called {certificate.adversarial_label[row]}"
+)
 
 # %%
 # What is still guaranteed

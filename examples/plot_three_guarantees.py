@@ -26,10 +26,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 
-from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel
+from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel, certify
 from skrobust.attacks import APGD, ExactNeighborAttack, HopSkipJump
 from skrobust.certificates import RandomizedSmoothingClassifier
-from skrobust.certify import certify
 from skrobust.deep import ConvNet
 from skrobust.inspection import CertifiedAccuracyDisplay
 

@@ -14,11 +14,14 @@ _PUBLIC = {
     "AdversarialDeepMetric": "skrobust.deep",
     "RobustMahalanobis": "skrobust.metric_learning",
     "ThreatModel": "skrobust.threat_model",
+    "certify": "skrobust._certify",
+    "certify_batches": "skrobust._certify",
+    "robustness_report": "skrobust.inspection",
 }
 _SUBMODULES = (
+    "adapters",
     "attacks",
     "certificates",
-    "certify",
     "cluster",
     "datasets",
     "deep",
@@ -31,7 +34,6 @@ _SUBMODULES = (
     "scorers",
     "threat_model",
     "utils",
-    "victims",
 )
 
 __all__ = [
@@ -40,6 +42,9 @@ __all__ = [
     "RobustMahalanobis",
     "ThreatModel",
     "__version__",
+    "certify",
+    "certify_batches",
+    "robustness_report",
 ]
 
 

@@ -13,13 +13,12 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from skrobust import AdversarialClustering, RobustMahalanobis, ThreatModel
+from skrobust import AdversarialClustering, RobustMahalanobis, ThreatModel, certify, certify_batches
 from skrobust.certificates import (
     RandomizedSmoothingClassifier,
     certify_nearest_neighbors,
     exact_nearest_neighbor_radius,
 )
-from skrobust.certify import certify, certify_batches
 from skrobust.neighbors import RobustPrototypeClassifier
 from skrobust.scorers import (
     certified_accuracy_scorer,

@@ -6,10 +6,9 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.neighbors import KNeighborsClassifier
 
-from skrobust import ThreatModel
+from skrobust import ThreatModel, certify
 from skrobust.attacks import PGD
 from skrobust.certificates import RandomizedSmoothingClassifier, certify_nearest_neighbors
-from skrobust.certify import certify
 from skrobust.neighbors import RobustKNeighborsClassifier
 from skrobust.scorers import certified_curve_scorer
 

@@ -15,7 +15,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import OneHotEncoder
 
-from skrobust import AdversarialDeepMetric, ThreatModel
+from skrobust import AdversarialDeepMetric, ThreatModel, certify
+from skrobust.adapters import NotAffineError, NotDifferentiableError, TorchClassifier
 from skrobust.attacks import (
     APGD,
     FGSM,
@@ -30,11 +31,9 @@ from skrobust.attacks import (
     WorstCase,
 )
 from skrobust.certificates import RandomizedSmoothingClassifier, nearest_neighbor_lower_bound
-from skrobust.certify import certify
 from skrobust.inspection import robustness_report
 from skrobust.scorers import certified_accuracy_scorer, robust_accuracy_scorer
 from skrobust.utils._frames import Table
-from skrobust.victims import NotAffineError, NotDifferentiableError, TorchClassifier
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:X does not have valid feature names"),

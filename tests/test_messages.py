@@ -6,9 +6,8 @@ from sklearn.datasets import load_iris
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel
+from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel, certify
 from skrobust.attacks import EmbeddingMargin, NoiseAttack
-from skrobust.certify import certify
 
 
 def test_a_single_point_is_told_how_to_be_a_row():

@@ -8,10 +8,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skrobust import ThreatModel
+from skrobust import ThreatModel, certify
 from skrobust.attacks import PGD
 from skrobust.certificates import certify_nearest_neighbors
-from skrobust.certify import certify
 
 NAMES = ["age", "income", "sex"]
 

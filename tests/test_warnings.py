@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skrobust import RobustMahalanobis, ThreatModel
+from skrobust import RobustMahalanobis, ThreatModel, certify
 from skrobust.attacks import (
     PGD,
     ClusteringAttack,
@@ -20,7 +20,6 @@ from skrobust.attacks import (
     NoiseAttack,
 )
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
-from skrobust.certify import certify
 from skrobust.inspection import certified_directions, robustness_report
 from skrobust.scorers import certified_accuracy_scorer, robust_accuracy_scorer
 from skrobust.utils._frames import names_missed_once

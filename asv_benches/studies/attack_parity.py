@@ -21,8 +21,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from skrobust import ThreatModel
+from skrobust.adapters import TorchClassifier
 from skrobust.attacks import PGD, HopSkipJump
-from skrobust.victims import TorchClassifier
 
 EPS, STEPS = 0.1, 40
 REPEATS = 1 if SMOKE else 5

@@ -22,10 +22,9 @@ from sklearn.utils import shuffle
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 
-from skrobust import AdversarialDeepMetric, RobustMahalanobis
+from skrobust import AdversarialDeepMetric, RobustMahalanobis, certify
 from skrobust.attacks._ascent import steepest
 from skrobust.certificates import RandomizedSmoothingClassifier
-from skrobust.certify import certify
 from skrobust.deep import ConvNet
 from skrobust.neighbors import AdversarialPruning, RobustPrototypeClassifier
 from studies._cells import spread

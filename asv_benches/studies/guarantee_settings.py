@@ -15,8 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 
-from skrobust import AdversarialDeepMetric
-from skrobust.certify import certify
+from skrobust import AdversarialDeepMetric, certify
 from studies.guarantee import SEEDS, prototypes
 from studies.metric import load
 

@@ -9,7 +9,6 @@ A change of layout must not change a number::
 used, so that the script runs before and after modules move. Every seed is fixed; one thread.
 """
 
-import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +25,6 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import skrobust
 from skrobust import (
     AdversarialClustering,
     AdversarialDeepMetric,
@@ -34,6 +32,7 @@ from skrobust import (
     ThreatModel,
     attacks,
     certificates,
+    certify,
     deep,
     inspection,
     metric_learning,
@@ -44,7 +43,6 @@ from skrobust import (
 )
 
 NORMS = {"l1": 1, "l2": 2, "linf": np.inf}
-certify = getattr(importlib.import_module("skrobust.certify"), "certify", None) or skrobust.certify
 
 
 def data(name: str, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -59,7 +57,7 @@ def data(name: str, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 def certificate(found: Any) -> dict[str, Any]:
     """Return the arrays of a certificate."""
-    names = ("radius", "status", "upper", "perturbation", "attained")
+    names = ("radius", "status", "upper", "perturbation", "adversarial_label")
     return {n: getattr(found, n) for n in names if getattr(found, n, None) is not None}
 
 

@@ -12,8 +12,8 @@ two classes it is the margin.
 
 import torch
 
+from skrobust.adapters._scores import NeighborScores
 from skrobust.attacks._problem import AttackProblem
-from skrobust.victims._scores import NeighborScores
 
 __all__ = ["LOSSES", "Ascent", "steepest"]
 

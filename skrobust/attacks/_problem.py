@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from skrobust.adapters import Scores, differentiable_scores
+from skrobust.adapters._differentiable import check_gradient
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._torch import as_tensor, resolve_device
-from skrobust.victims import Scores, differentiable_scores
-from skrobust.victims._differentiable import check_gradient
 
 __all__ = ["AttackProblem", "ScaledRows", "Victim", "scores_for"]
 
@@ -159,7 +159,7 @@ class AttackProblem:
         """
         return self.budget.project(self.raw, points, eps, self.victim.table.single)
 
-    def flips(self, points: np.ndarray, which: Any = slice(None)) -> np.ndarray:
+    def is_adversarial(self, points: np.ndarray, which: Any = slice(None)) -> np.ndarray:
         """Return the mask of the points that the victim predicts as the adversary wants.
 
         Parameters
@@ -171,7 +171,7 @@ class AttackProblem:
         return self.predict(points, which) != self.victim.y[self.rows[which]]
 
     def predict(self, points: np.ndarray, which: Any = slice(None)) -> np.ndarray:
-        """Return what the victim predicts; arguments as of :meth:`flips`."""
+        """Return what the victim predicts; arguments as of :meth:`is_adversarial`."""
         rows = self.rows[which]
         before = self.victim.n_queries
         found = self.victim.predict(points, rows)

@@ -15,7 +15,7 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress, run_parts
 from skrobust.utils._row_noise import RowNoise
 
-__all__ = ["Search", "audited", "budgets_in_turn", "shorten", "take_back"]
+__all__ = ["Search", "boundary_search", "budgets_in_turn", "take_back", "verified"]
 
 # halvings of a perturbation that is longer than it has to be
 _HALVINGS = 24
@@ -102,7 +102,7 @@ class Search:
 
     def result(self, eps: float) -> AttackResult:
         """Check every row apart from the attack, and return what was found."""
-        X_adv = audited(self.victim.table, self.budget, self.points, eps)
+        X_adv = verified(self.victim.table, self.budget, self.points, eps)
         return AttackResult(
             X_adv=X_adv,
             success=self.success,
@@ -187,14 +187,14 @@ def _attack_rows(
     for candidate in candidates:
         tried = candidate[:n]
         tried = inner.project(tried, np.inf if attack.minimum_norm else eps)
-        works = inner.flips(tried)
+        works = inner.is_adversarial(tried)
         if attack.minimum_norm:
-            tried = shorten(inner, tried, works)
+            tried = boundary_search(inner, tried, works)
         if budget.discrete.any():
             tried = take_back(inner, tried, works, budget.discrete)
             if attack.minimum_norm:  # the other features, with what is left of these
                 held = np.where(budget.discrete, tried, inner.raw)
-                tried = shorten(inner, tried, works, start=held)
+                tried = boundary_search(inner, tried, works, start=held)
         if attack.minimum_norm:
             works &= budget.size(tried - inner.raw) <= eps
             tried[~works] = inner.raw[~works]
@@ -251,12 +251,12 @@ def take_back(
             continue
         tried = found[which]
         tried[:, columns] = raw[np.ix_(which, columns)]
-        kept = problem.flips(tried, which)
+        kept = problem.is_adversarial(tried, which)
         found[which[kept]] = tried[kept]
     return found
 
 
-def audited(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float) -> Any:
+def verified(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float) -> Any:
     """Return points in the container of the table, checked apart from the attack.
 
     What is handed back is checked, not what was meant.
@@ -269,7 +269,7 @@ def audited(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float)
     return X_adv
 
 
-def shorten(
+def boundary_search(
     problem: AttackProblem,
     points: np.ndarray,
     works: np.ndarray,
@@ -305,7 +305,7 @@ def shorten(
     for _ in range(halvings):
         middle = (low + high) / 2
         tried = problem.budget.project(raw, origin + middle * delta, np.inf, single)
-        flipped = problem.flips(tried, which)
+        flipped = problem.is_adversarial(tried, which)
         shorter = problem.budget.size(tried - raw) <= problem.budget.size(best[which] - raw)
         kept = flipped & shorter
         best[which[kept]] = tried[kept]

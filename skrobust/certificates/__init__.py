@@ -1,12 +1,14 @@
 """Proofs that no perturbation below a radius changes a prediction: lower bounds on the truth."""
 
-from skrobust.certificates._center_smoothing import CenterSmoothing
-from skrobust.certificates._exact_knn import exact_nearest_neighbor_radius
-from skrobust.certificates._knn import certify_nearest_neighbors, nearest_neighbor_lower_bound
 from skrobust.certificates._lipschitz import certify_lipschitz
-from skrobust.certificates._randomized_smoothing import RandomizedSmoothingClassifier
 from skrobust.certificates._result import Certificate, SoundnessError
 from skrobust.certificates._retrieval import certify_retrieval
+from skrobust.certificates.nearest_neighbor._api import exact_nearest_neighbor_radius
+from skrobust.certificates.nearest_neighbor._bounds_api import (
+    certify_nearest_neighbors,
+    nearest_neighbor_lower_bound,
+)
+from skrobust.certificates.smoothing import CenterSmoothing, RandomizedSmoothingClassifier
 
 __all__ = [
     "CenterSmoothing",

@@ -2,7 +2,7 @@ r"""Certified radii of nearest-neighbour rules behind a Lipschitz network.
 
 A rule whose prediction at z = f(x) stays within a distance r, behind a network with
 ‖f(x) − f(x′)‖₂ ≤ L ‖x − x′‖₂, has the prediction of x at every x + δ with ‖δ‖₂ ≤ r / L; less what
-both round, see ``skrobust.victims.LipschitzVictim``.
+both round, see ``skrobust.adapters.LipschitzVictim``.
 """
 
 from typing import Any
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from skrobust.certificates._exact_knn import exact_nearest_neighbor_radius
-from skrobust.certificates._knn import certify_nearest_neighbors
-from skrobust.certificates._lower_bound import down
+from skrobust.adapters import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
+from skrobust.certificates._problem import model_or_l2
 from skrobust.certificates._region import Region, refuse_difference
-from skrobust.certificates._request import model_or_l2
 from skrobust.certificates._result import Certificate
+from skrobust.certificates.nearest_neighbor._api import exact_nearest_neighbor_radius
+from skrobust.certificates.nearest_neighbor._bounds_api import certify_nearest_neighbors
+from skrobust.certificates.nearest_neighbor._lower_bound import round_down
 from skrobust.threat_model import ThreatModel
 from skrobust.threat_model._model import resolve_table
 from skrobust.utils._frames import names_missed_once
-from skrobust.victims import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
 
-__all__ = ["certify_behind", "certify_lipschitz"]
+__all__ = ["certify_lipschitz", "certify_through_network"]
 
 
 @names_missed_once()
@@ -40,7 +40,7 @@ def certify_lipschitz(
     ----------
     estimator : fitted Pipeline or AdversarialClustering
         Affine steps, an ``AdversarialDeepMetric(lipschitz="orthogonal")``, and what
-        :func:`skrobust.victims.as_nearest_neighbor_rule` takes: k-NN, prototypes, centroids,
+        :func:`skrobust.adapters.as_nearest_neighbor_rule` takes: k-NN, prototypes, centroids,
         clusters.
     X : array-like of shape (n_samples, n_features) or (n_samples, ...)
         Points to certify. Images that are not flat need to reach the network first.
@@ -71,10 +71,10 @@ def certify_lipschitz(
             f"{type(estimator).__name__} has no step with a Lipschitz bound; use "
             "AdversarialDeepMetric(lipschitz='orthogonal')."
         )
-    return certify_behind(victim, X, y, threat_model, exact, options)
+    return certify_through_network(victim, X, y, threat_model, exact, options)
 
 
-def certify_behind(
+def certify_through_network(
     victim: LipschitzVictim,
     X: Any,
     y: Any,
@@ -139,4 +139,4 @@ def _pulled_back(
         return np.zeros_like(left)
     if stretch == 0:  # nothing that may change reaches the network
         return np.where(left > 0, np.inf, 0.0)
-    return down(down(left / stretch))
+    return round_down(round_down(left / stretch))

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from skrobust.adapters import NearestNeighborRule
 from skrobust.threat_model import FeatureBudget
 from skrobust.threat_model._budget import stored_inside
 from skrobust.utils._frames import Table
-from skrobust.victims import NearestNeighborRule
 
 __all__ = ["Region", "refuse_difference"]
 

@@ -49,7 +49,7 @@ class Certificate:
         prediction is wrong, inf where no example was found.
     perturbation : ndarray of shape (n_samples, n_features) or None
         The perturbations of norm `upper`, in the units of X; 0 where there is none.
-    attained : ndarray of shape (n_samples,) or None
+    adversarial_label : ndarray of shape (n_samples,) or None
         What the victim predicts for the perturbed points; for the clean point where there is
         no perturbation.
     scale : ndarray of shape (n_features,) or None
@@ -67,7 +67,7 @@ class Certificate:
     method: str = "nearest-neighbor lower bound"
     upper: np.ndarray | None = None
     perturbation: np.ndarray | None = None
-    attained: np.ndarray | None = None
+    adversarial_label: np.ndarray | None = None
     scale: np.ndarray | None = None
     feature_names: np.ndarray | None = None
     target: Any = None

@@ -10,7 +10,7 @@ move too, by up to ε_g, distances change by the sum of both movements:
 
     radius = [ min_n √D_n − min_p √D_p ]₊ / (2 L) − ε_g .
 
-What is rounded is subtracted, see ``skrobust.victims.LipschitzVictim``.
+What is rounded is subtracted, see ``skrobust.adapters.LipschitzVictim``.
 """
 
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from skrobust.certificates._center_smoothing import CenterSmoothing
-from skrobust.certificates._lower_bound import down
-from skrobust.certificates._region import Region
-from skrobust.certificates._request import model_or_l2
-from skrobust.certificates._result import Certificate
-from skrobust.threat_model import ThreatModel
-from skrobust.threat_model._model import resolve_table
-from skrobust.utils._frames import names_missed_once
-from skrobust.utils._validation import check_one_eps
-from skrobust.victims import (
+from skrobust.adapters import (
     AffineMap,
     LipschitzMap,
     LipschitzVictim,
     as_lipschitz_victim,
     as_nearest_neighbor_rule,
 )
-from skrobust.victims._guard import refuse_overrides
-from skrobust.victims._lipschitz import unwrapped
+from skrobust.adapters._guard import refuse_overrides
+from skrobust.adapters._lipschitz import unwrapped
+from skrobust.certificates._problem import model_or_l2
+from skrobust.certificates._region import Region
+from skrobust.certificates._result import Certificate
+from skrobust.certificates.nearest_neighbor._lower_bound import round_down
+from skrobust.certificates.smoothing._embedding import CenterSmoothing
+from skrobust.threat_model import ThreatModel
+from skrobust.threat_model._model import resolve_table
+from skrobust.utils._frames import names_missed_once
+from skrobust.utils._validation import check_one_eps
 
 __all__ = ["certify_retrieval"]
 
@@ -146,7 +146,7 @@ def certify_retrieval(
     status[np.isinf(radius)] = "unreachable"
     status[~right] = "misclassified"
     return Certificate(
-        radius=np.where(right, down(radius), 0.0),
+        radius=np.where(right, round_down(radius), 0.0),
         status=status,
         norm=budget.norm,
         method="nearest item of the query's class, lower bound"

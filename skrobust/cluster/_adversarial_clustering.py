@@ -27,6 +27,11 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from skrobust.adapters import (
+    NearestNeighborRule,
+    as_lipschitz_victim,
+    as_nearest_neighbor_rule,
+)
 from skrobust.certificates import certify_nearest_neighbors
 from skrobust.certificates._lipschitz import certify_lipschitz
 from skrobust.cluster._engines import (
@@ -42,11 +47,6 @@ from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device
-from skrobust.victims import (
-    NearestNeighborRule,
-    as_lipschitz_victim,
-    as_nearest_neighbor_rule,
-)
 
 __all__ = ["AdversarialClustering"]
 

@@ -10,26 +10,34 @@ except ImportError as error:
     ) from error
 
 from skrobust.deep._adversarial_deep_metric import AdversarialDeepMetric
-from skrobust.deep._adversarial_training import AdversarialTraining
-from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._batch_norm_bank import add_branches, branches_of, route
-from skrobust.deep._certified_margin_loss import CertifiedMarginLoss
-from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
-from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTraining
-from skrobust.deep._gradient_diversity import GradientDiversity
-from skrobust.deep._hardness_manipulation import HardnessManipulation
-from skrobust.deep._lipschitz_bound import (
+from skrobust.deep._modules import MLP, ConvNet
+from skrobust.deep.lipschitz import (
+    CertifiedMarginLoss,
     LayerBound,
     LipschitzBound,
+    LipschitzConvNet,
+    LipschitzMLP,
+    MaxMin,
+    OrthogonalLinear,
+    RescaledConv2d,
+    UnitBall,
     layer_bound,
     lipschitz_bound,
 )
-from skrobust.deep._lipschitz_layers import MaxMin, OrthogonalLinear, RescaledConv2d, UnitBall
-from skrobust.deep._lipschitz_modules import LipschitzConvNet, LipschitzMLP
-from skrobust.deep._mdprop import MDProp
-from skrobust.deep._modules import MLP, ConvNet
-from skrobust.deep._standard_training import StandardTraining
-from skrobust.deep._training import AdversarialStrategy, Training, TrainingStep
+from skrobust.deep.strategies import (
+    AdversarialStrategy,
+    AdversarialTraining,
+    AntiCollapseTriplet,
+    EmbeddingShiftTraining,
+    EnsembleAdversarialTraining,
+    GradientDiversity,
+    HardnessManipulation,
+    MDProp,
+    StandardTraining,
+    Training,
+    TrainingStep,
+)
 
 __all__ = [
     "MLP",

@@ -19,25 +19,25 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skrobust.deep._adversary import training_adversary
-from skrobust.deep._callbacks import Tell
+from skrobust.deep._callbacks import CallbackBridge
 from skrobust.deep._checkpoint import Checkpoint, look_for_checkpoint
-from skrobust.deep._lipschitz_bound import lipschitz_bound
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
 from skrobust.deep._make_net import check_callbacks, check_loaders, make_net
 from skrobust.deep._model import build_model, check_output
-from skrobust.deep._net import Rows, Session
+from skrobust.deep._net import MetricDataset, TrainingContext
 from skrobust.deep._net_mixin import NetMixin
 from skrobust.deep._persistence import PersistenceMixin, built_with
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._sampling import check_batch
-from skrobust.deep._standard_training import StandardTraining
 from skrobust.deep._statistics import Moments, check_precision, moments
-from skrobust.deep._training import AdversarialStrategy, Training
 from skrobust.deep._training_data import read_training_data
 from skrobust.deep._transaction import unchanged_on_error
 from skrobust.deep._validation import split_rows
+from skrobust.deep.lipschitz._bound import lipschitz_bound
+from skrobust.deep.strategies._base import AdversarialStrategy, Training
+from skrobust.deep.strategies._standard import StandardTraining
+from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._fit_steps import FitSteps
 from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skrobust.utils._torch import draw_seed, isolated_rng, resolve_device
 
@@ -68,7 +68,7 @@ class AdversarialDeepMetric(
     lipschitz : {"orthogonal"} or None, default=None
         "orthogonal" makes a network whose outputs move by no more than a known multiple of its
         inputs, so that a k-NN or prototype classifier behind it is certified
-        (:func:`skrobust.certify.certify`). The default networks are then
+        (:func:`skrobust.certify`). The default networks are then
         :class:`~skrobust.deep.LipschitzMLP` and :class:`~skrobust.deep.LipschitzConvNet`; of a
         `module` the layers have to be known to :func:`~skrobust.deep.lipschitz_bound`.
         `normalize` moves embeddings into the unit ball, z / max(1, ‖z‖), and `standardize` has one
@@ -287,7 +287,7 @@ class AdversarialDeepMetric(
         self.accelerator = accelerator
         self.verbose = verbose
         self.random_state = random_state
-        self._take(kwargs)
+        self._set_kwargs(kwargs)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -318,7 +318,7 @@ class AdversarialDeepMetric(
             If the training was interrupted; what was learned until then is kept.
         """
         device = resolve_device(self.device)
-        steps = FitSteps(self, X, y, self.max_iter)
+        steps = CallbackContext(self, X, y, self.max_iter)
         with unchanged_on_error(self):
             X, y = read_training_data(self, X, y)
             described, state = look_for_checkpoint(self, X, y, device)
@@ -338,9 +338,9 @@ class AdversarialDeepMetric(
                 if self.checkpoint is not None:
                     checkpoint = Checkpoint(self.checkpoint, described, seed, state)
                     own.append(("checkpoint", checkpoint))
-                tell = Tell(lambda: steps.step(self._so_far))
+                tell = CallbackBridge(lambda: steps.step(self._so_far))
                 self._train(X, y, train, valid, seed, [*own, ("tell", tell)])
-            if tell.n_told < self.n_iter_ and not tell.ended:  # another one ended the training
+            if tell.n_calls < self.n_iter_ and not tell.ended:  # another one ended the training
                 steps.step(self._so_far)
         steps.end()
         return self
@@ -397,8 +397,8 @@ class AdversarialDeepMetric(
         """Make module, criterion and net, and check that they fit together."""
         check_batch(self.batch_size, self.samples_per_class)
         check_loaders(
-            self._given("iterator_train__"),
-            self._given("iterator_valid__"),
+            self.params_for("iterator_train__"),
+            self.params_for("iterator_valid__"),
             self.validation_fraction,
         )
         check_callbacks(self.callbacks, self.schedule)
@@ -417,7 +417,7 @@ class AdversarialDeepMetric(
         def make() -> nn.Module:
             network = build_model(
                 self.module,
-                self._given("module__"),
+                self.params_for("module__"),
                 self.layout_,
                 self.embedding_dim,
                 self._moments if self.standardize else None,
@@ -433,8 +433,8 @@ class AdversarialDeepMetric(
                 self.miner,
                 self._n_trained,
                 sizes[0],
-                self._given("loss__"),
-                self._given("miner__"),
+                self.params_for("loss__"),
+                self.params_for("miner__"),
             )
 
         model = self.training_.build(make)
@@ -469,18 +469,18 @@ class AdversarialDeepMetric(
                 torch.Generator(device).manual_seed(seed + 1 + rank),
                 X,
             )
-        session = Session(
+        session = TrainingContext(
             self.training_,
             adversary,
             seed,
             schedule=epochs is None,
             known_classes=self.validate_on == "points",
-            validation=Rows(X, y, self.layout_, valid) if len(valid) else None,
+            validation=MetricDataset(X, y, self.layout_, valid) if len(valid) else None,
         )
         parts = self.training_.assign(y[train], np.random.RandomState(seed))
         net.callbacks_ += own
         try:
-            net.train(Rows(X, y, self.layout_, train, parts), session, epochs)
+            net.train(MetricDataset(X, y, self.layout_, train, parts), session, epochs)
         finally:
             net.callbacks_ = [pair for pair in net.callbacks_ if pair not in own]
         self._finish()

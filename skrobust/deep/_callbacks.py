@@ -11,7 +11,7 @@ from torch import nn
 
 from skrobust.deep._module_state import load_state, state_of
 
-__all__ = ["Diverged", "KeepBest", "OneCycle", "Patience", "StopTraining", "Tell"]
+__all__ = ["CallbackBridge", "Diverged", "KeepBest", "OneCycle", "Patience", "StopTraining"]
 
 _RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
 
@@ -152,28 +152,28 @@ class KeepBest(Callback):
         return ""
 
 
-class Tell(Callback):
-    """Tell of each epoch that ended.
+class CallbackBridge(Callback):
+    """Call a function after each epoch.
 
     Parameters
     ----------
-    told : callable
+    call : callable
         A true value ends the training.
     """
 
-    def __init__(self, told: Callable[[], bool]):
-        self.told, self.n_told, self.ended = told, 0, False
+    def __init__(self, call: Callable[[], bool]):
+        self.call, self.n_calls, self.ended = call, 0, False
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell, and stop where that is wanted."""
-        self.n_told += 1
-        if self.told():
+        """Call the function, and stop where it says so."""
+        self.n_calls += 1
+        if self.call():
             self.ended = True
             raise StopTraining
 
     def __reduce__(self) -> Any:
-        """Make copies that tell nobody: the net may be pickled while it trains."""
-        return Tell, (_nothing,)
+        """Make copies that call nothing: the net may be pickled while it trains."""
+        return CallbackBridge, (_nothing,)
 
 
 def _nothing() -> bool:

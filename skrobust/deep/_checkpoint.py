@@ -21,8 +21,8 @@ from skorch.callbacks import Callback
 from skorch.history import History
 
 from skrobust.deep._module_state import load_state, state_of
+from skrobust.deep._serialization import can_be_written, read_tree, write_tree
 from skrobust.deep._statistics import row_slices
-from skrobust.deep._tree import can_be_written, read_tree, write_tree
 
 __all__ = ["Checkpoint", "check_writable", "look_for_checkpoint"]
 

@@ -10,17 +10,17 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from skrobust.adapters import LipschitzMap
 from skrobust.datasets import LazyImages
 from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
 from skrobust.deep._layout import InputLayout
-from skrobust.deep._lipschitz_bound import LipschitzBound, lipschitz_bound
 from skrobust.deep._modules import precision_of
 from skrobust.deep._statistics import check_float32
 from skrobust.deep._validation import check_is_array
+from skrobust.deep.lipschitz._bound import LipschitzBound, lipschitz_bound
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import check_paired, split_pairs
 from skrobust.utils._torch import eval_mode
-from skrobust.victims import LipschitzMap
 
 __all__ = ["Branch", "EmbeddingMixin"]
 

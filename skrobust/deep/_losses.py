@@ -11,8 +11,8 @@ import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import nn
 
-from skrobust.deep._certified_margin_loss import CertifiedMarginLoss
 from skrobust.deep._module_state import detach_memory, untouched
+from skrobust.deep.lipschitz._certified_margin_loss import CertifiedMarginLoss
 
 __all__ = ["LOSSES", "MINERS", "MetricLoss", "make_criterion"]
 

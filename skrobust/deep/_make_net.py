@@ -51,7 +51,7 @@ def make_net(
     options = {
         prefix + name: value
         for prefix in _PREFIXES
-        for name, value in estimator._given(prefix).items()
+        for name, value in estimator.params_for(prefix).items()
     }
     given |= {
         name: value if name.startswith("optimizer__") else copy.deepcopy(value)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from skrobust.deep._layout import InputLayout
-from skrobust.deep._lipschitz_modules import LipschitzConvNet, LipschitzMLP, lipschitz_model
 from skrobust.deep._modules import MLP, ConvNet, EmbeddingModel
 from skrobust.deep._statistics import Moments
+from skrobust.deep.lipschitz._modules import LipschitzConvNet, LipschitzMLP, lipschitz_model
 from skrobust.utils._torch import eval_mode
 
 __all__ = ["build_model", "check_output", "duplicate"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skrobust.deep._tree import can_be_written
+from skrobust.deep._serialization import can_be_written
 
 __all__ = ["detach_memory", "load_state", "state_of", "untouched"]
 

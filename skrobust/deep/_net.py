@@ -17,10 +17,10 @@ from skrobust.deep._adversary import Adversary
 from skrobust.deep._callbacks import Diverged, KeepBest, StopTraining
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._sampling import ClassBatches
-from skrobust.deep._training import Training, TrainingStep
+from skrobust.deep.strategies._base import Training, TrainingStep
 from skrobust.metrics import recall_at_k
 
-__all__ = ["MetricNet", "Rows", "Session", "ValidationRecall", "as_given"]
+__all__ = ["MetricDataset", "MetricNet", "TrainingContext", "ValidationRecall", "as_given"]
 
 
 # what modules, losses and miners raise for tensors that they were not made for
@@ -41,7 +41,7 @@ class Batch(tuple[torch.Tensor, torch.Tensor]):
     parts: torch.Tensor | None = None
 
 
-class Rows(Dataset[Any]):
+class MetricDataset(Dataset[Any]):
     """Rows of X and their labels, cast a batch at a time.
 
     Parameters
@@ -113,7 +113,7 @@ class OfSamples:
 
 
 @dataclass(eq=False)
-class Session:
+class TrainingContext:
     """What a net needs while it trains, and not afterwards.
 
     Attributes
@@ -130,7 +130,7 @@ class Session:
         The epoch in which the cycle of the learning rate starts.
     memory : dict
         Of the strategy.
-    validation : Rows or None
+    validation : MetricDataset or None
         Rows that are not trained on.
     known_classes : bool
         Whether the classes of the validation are trained on.
@@ -145,7 +145,7 @@ class Session:
     first_epoch: int = 0
     cycle_start: int = 0
     memory: dict[str, float] = field(default_factory=dict)
-    validation: Rows | None = None
+    validation: MetricDataset | None = None
     known_classes: bool = True
     schedule: bool = True
 
@@ -228,7 +228,7 @@ class MetricNet(NeuralNet):
         self.precision = precision
         super().__init__(module, *args, **kwargs)
 
-    session: Session
+    session: TrainingContext
     interrupted: bool
     diverged: str
 
@@ -324,13 +324,15 @@ class MetricNet(NeuralNet):
         """Return the rows to train on, and those of the validation."""
         return X, self.session.validation
 
-    def train(self, rows: Rows, session: Session, epochs: int | None = None) -> "MetricNet":
+    def train(
+        self, rows: MetricDataset, session: TrainingContext, epochs: int | None = None
+    ) -> "MetricNet":
         """Train; an interrupt ends it and keeps what there is.
 
         Parameters
         ----------
-        rows : Rows
-        session : Session
+        rows : MetricDataset
+        session : TrainingContext
         epochs : int, default=None
             None trains up to `max_epochs`, those of a checkpoint included.
         """

@@ -11,22 +11,22 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust._version import __version__
-from skrobust.deep._adversarial_training import AdversarialTraining
-from skrobust.deep._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep._batch_norm_bank import add_branches, branches_of
 from skrobust.deep._checkpoint import check_writable
-from skrobust.deep._embedding_shift_training import EmbeddingShiftTraining
-from skrobust.deep._ensemble_adversarial_training import EnsembleAdversarialTraining
-from skrobust.deep._gradient_diversity import GradientDiversity
-from skrobust.deep._hardness_manipulation import HardnessManipulation
 from skrobust.deep._layout import InputLayout
-from skrobust.deep._lipschitz_layers import plain
-from skrobust.deep._mdprop import MDProp
 from skrobust.deep._model import build_model, check_output
 from skrobust.deep._module_state import load_state, state_of
-from skrobust.deep._standard_training import StandardTraining
+from skrobust.deep._serialization import read_tree, write_tree
 from skrobust.deep._statistics import Moments
-from skrobust.deep._tree import read_tree, write_tree
+from skrobust.deep.lipschitz._layers import plain
+from skrobust.deep.strategies._adversarial import AdversarialTraining
+from skrobust.deep.strategies._anti_collapse_triplet import AntiCollapseTriplet
+from skrobust.deep.strategies._embedding_shift import EmbeddingShiftTraining
+from skrobust.deep.strategies._ensemble_adversarial import EnsembleAdversarialTraining
+from skrobust.deep.strategies._gradient_diversity import GradientDiversity
+from skrobust.deep.strategies._hardness_manipulation import HardnessManipulation
+from skrobust.deep.strategies._mdprop import MDProp
+from skrobust.deep.strategies._standard import StandardTraining
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._torch import isolated_rng, resolve_device
 
@@ -170,7 +170,7 @@ class PersistenceMixin:
         def make() -> torch.nn.Module:
             network = build_model(
                 module,
-                own._given("module__"),
+                own.params_for("module__"),
                 own.layout_,
                 own.embedding_dim,
                 scaling,
@@ -212,7 +212,7 @@ def built_with(estimator: Any) -> dict[str, Any]:
         "standardize": estimator.standardize,
         "embedding_dim": estimator.embedding_dim,
         "training": estimator.training,
-        **{f"module__{k}": v for k, v in estimator._given("module__").items()},
+        **{f"module__{k}": v for k, v in estimator.params_for("module__").items()},
     }
 
 

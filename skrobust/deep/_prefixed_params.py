@@ -28,7 +28,7 @@ _MEANT = {
 class PrefixedParams:
     """`get_params` and `set_params` with parameters that are not in the signature."""
 
-    def _take(self, kwargs: dict[str, Any]) -> None:
+    def _set_kwargs(self, kwargs: dict[str, Any]) -> None:
         """Set the keyword arguments of ``__init__`` that are not in its signature."""
         wrong = [name for name in kwargs if not name.startswith(_PREFIXES)]
         if wrong:
@@ -40,7 +40,7 @@ class PrefixedParams:
             )
         self.__dict__.update(kwargs)
 
-    def _given(self, prefix: str) -> dict[str, Any]:
+    def params_for(self, prefix: str) -> dict[str, Any]:
         """Return the parameters with a prefix, without it."""
         found = vars(self).items()
         return {name[len(prefix) :]: value for name, value in found if name.startswith(prefix)}

@@ -31,7 +31,7 @@ def certified_directions(
     Parameters
     ----------
     estimator : fitted k-NN classifier, alone or behind affine steps in a Pipeline
-        See :func:`skrobust.victims.as_nearest_neighbor_rule`.
+        See :func:`skrobust.adapters.as_nearest_neighbor_rule`.
     X : array-like of shape (n_samples, n_features)
         Points, in raw feature space.
     y : array-like of shape (n_samples,)

@@ -13,12 +13,12 @@ import torch
 from scipy.stats import binom
 from sklearn.base import clone
 
+from skrobust.adapters import NotDifferentiableError
 from skrobust.attacks import AttackResult, BaseAttack, NoiseAttack, WorstCase
 from skrobust.attacks._base import read_table, resolve_budget
 from skrobust.attacks._problem import scores_for
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._sklearn import safe_indexing
-from skrobust.victims import NotDifferentiableError
 
 __all__ = ["HealthFinding", "evaluation_health"]
 

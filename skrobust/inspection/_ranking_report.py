@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 
 from skrobust.attacks import EmbeddingShift, EmbeddingTargets, RankingAttack
-from skrobust.attacks._embedding import BLIND
+from skrobust.attacks.embeddings._base import BLIND
 from skrobust.inspection._health import HealthFinding
 from skrobust.inspection._ranking_health import ranking_health
 from skrobust.metrics import empirical_robustness_score, recall_at_k

@@ -9,6 +9,12 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import column_or_1d
 
+from skrobust._certify import certify
+from skrobust.adapters import (
+    NotDifferentiableError,
+    as_nearest_neighbor_rule,
+)
+from skrobust.adapters._lipschitz import split_at, unwrapped
 from skrobust.attacks import (
     APGD,
     AttackResult,
@@ -26,17 +32,11 @@ from skrobust.certificates import (
     RandomizedSmoothingClassifier,
     SoundnessError,
 )
-from skrobust.certify import certify
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._report_html import report_html
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._validation import check_eps
-from skrobust.victims import (
-    NotDifferentiableError,
-    as_nearest_neighbor_rule,
-)
-from skrobust.victims._lipschitz import split_at, unwrapped
 
 __all__ = ["RobustnessReport", "SoundnessError", "robustness_report"]
 
@@ -161,7 +161,7 @@ def robustness_report(
         no `threat_model` of their own, or the same.
     certify : bool or {"fast", "auto", "exact"}, default=True
         Whether a lower bound is proved, where that is possible, and by which method of
-        :func:`skrobust.certify.certify`; True is its default, "auto", which is exact for one
+        :func:`skrobust.certify`; True is its default, "auto", which is exact for one
         neighbour. "fast" takes less time and leaves a gap there. For smoothed estimators the
         bound is probabilistic, and a note says so.
     random_state : int, RandomState or None, default=0

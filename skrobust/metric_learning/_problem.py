@@ -16,9 +16,9 @@ from skrobust.utils._torch import to_numpy
 __all__ = [
     "BestIterate",
     "FitProblem",
-    "HeldOut",
     "Solver",
     "SolverResult",
+    "ValidationSet",
     "check_positive",
     "split_anchors",
 ]
@@ -35,7 +35,7 @@ Callback = Callable[[int, float, np.ndarray], bool | None]
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class ValidationSet:
     """Training points that are no anchors, on which iterates are judged.
 
     Each is certified against all other training points, over its nearest candidates.
@@ -106,7 +106,7 @@ class FitProblem:
         The rows of each class.
     anchors : Tensor of shape (n_anchors,), int64
         Points whose margins count, each with a positive and a negative.
-    held_out : HeldOut or None
+    held_out : ValidationSet or None
         None: iterates are judged by their loss.
     n_candidates : int
         Nearest neighbours of either kind that the objective may use.
@@ -124,16 +124,18 @@ class FitProblem:
     X: torch.Tensor
     class_slices: Sequence[slice]
     anchors: torch.Tensor
-    held_out: HeldOut | None
+    held_out: ValidationSet | None
     n_candidates: int
     generator: torch.Generator
     verbose: int = 0
     callback: Callback | None = None
-    told: Callable[[int, Callable[[], np.ndarray]], bool] | None = None
+    on_epoch_end: Callable[[int, Callable[[], np.ndarray]], bool] | None = None
 
     def ends(self, number: int, loss: float, components: torch.Tensor, best: "BestIterate") -> bool:
         """Tell of an epoch or round; return whether a callback wants it to be the last."""
-        end = self.told is not None and self.told(number, lambda: to_numpy(best.chosen.components))
+        end = self.on_epoch_end is not None and self.on_epoch_end(
+            number, lambda: to_numpy(best.chosen.components)
+        )
         if self.callback is not None:
             end |= bool(self.callback(number, loss, to_numpy(components).copy()))
         return end
@@ -198,7 +200,7 @@ class _Judged:
         """Whether it is worse in radius and in clean error."""
         return self.mean < other.mean and self.error > other.error
 
-    def errs_like(self, other: "_Judged") -> bool:
+    def within_one_standard_error(self, other: "_Judged") -> bool:
         """Whether its clean error is within one standard error, in pairs, of the other's."""
         more = (self.radii <= 0).double() - (other.radii <= 0).double()
         return float(more.mean()) <= float(more.std(correction=0)) / len(more) ** 0.5
@@ -265,7 +267,7 @@ class BestIterate:
         """The best iterate so far; its number is 0 for the start."""
         rightest = min(self._candidates, key=lambda one: one.error)
         return max(
-            (one for one in self._candidates if one.errs_like(rightest)),
+            (one for one in self._candidates if one.within_one_standard_error(rightest)),
             key=lambda one: one.mean,
         )
 

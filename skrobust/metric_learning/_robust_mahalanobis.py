@@ -27,16 +27,16 @@ from skrobust.metric_learning._init import initial_components
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
 from skrobust.metric_learning._problem import (
     FitProblem,
-    HeldOut,
     Solver,
+    ValidationSet,
     split_anchors,
 )
 from skrobust.metric_learning._projected import ProjectedSolver
 from skrobust.metric_learning._rounds import ConvexSolver
 from skrobust.objectives import LOSSES, CertificateObjective, MetricObjective, TripletObjective
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._fit_steps import FitSteps
 from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skrobust.utils._torch import as_tensor, make_generator, resolve_device
 
@@ -310,9 +310,9 @@ default="identity"
         check_neighbors(objective.n_neighbors, self.n_candidates, counts)
         n_candidates = min(self.n_candidates or 9 + objective.n_neighbors, len(X) - 1)
         n_steps = getattr(solver, "n_rounds", getattr(solver, "max_iter", None))
-        steps = FitSteps(self, *given, n_steps)
+        steps = CallbackContext(self, *given, n_steps)
 
-        def told(number: int, best: Callable[[], np.ndarray]) -> bool:
+        def on_epoch_end(number: int, best: Callable[[], np.ndarray]) -> bool:
             return steps.step(
                 lambda: {"components_": best(), "classes_": classes, "n_iter_": number}
             )
@@ -324,14 +324,14 @@ default="identity"
                 X=centered,
                 class_slices=class_slices,
                 anchors=anchors,
-                held_out=HeldOut(centered, class_slices, held_out, n_candidates, objective)
+                held_out=ValidationSet(centered, class_slices, held_out, n_candidates, objective)
                 if len(held_out)
                 else None,
                 n_candidates=n_candidates,
                 generator=generator,
                 verbose=int(self.verbose),
                 callback=self.callback,
-                told=told,
+                on_epoch_end=on_epoch_end,
             )
         )
         check_result(result, solver)

@@ -10,8 +10,8 @@ import torch
 from skrobust.metric_learning._problem import (
     BestIterate,
     FitProblem,
-    HeldOut,
     SolverResult,
+    ValidationSet,
     check_positive,
 )
 from skrobust.numerics import nearest_by_class
@@ -160,7 +160,7 @@ class ConvexSolver(BaseEstimator):
         if problem.objective.target_radius is not None:
             return float(problem.objective.target_radius)
         anchors = problem.sample(self.n_triplets).sort().values
-        judge = HeldOut(
+        judge = ValidationSet(
             problem.X, problem.class_slices, anchors, problem.n_candidates, problem.objective
         )
         bounds = judge.bounds(problem.components)

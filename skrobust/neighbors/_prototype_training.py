@@ -56,7 +56,7 @@ class Schedule:
     rates: tuple[float, float]
     clean_tolerance: float
     verbose: int
-    told: Callable[[PrototypeModel], bool] | None = None
+    on_epoch_end: Callable[[PrototypeModel], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,7 @@ def train(
                     f"epoch {epoch + 1:3d}  loss {curve[-1][0]:.5g}  held-out radius {score:.5g}"
                     f"  error {error:.4f}  {seconds:.1f} s"
                 )
-            if schedule.told is not None and schedule.told(
+            if schedule.on_epoch_end is not None and schedule.on_epoch_end(
                 _choose(iterates, latest, len(judges[1]), schedule.clean_tolerance)[0]
             ):
                 stopped = True

@@ -16,14 +16,16 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skrobust.adapters import NearestNeighborRule, as_nearest_neighbor_rule
+from skrobust.adapters._rule import check_size
 from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
 from skrobust.neighbors._prototype_objective import PrototypeModel
 from skrobust.neighbors._prototype_training import PrototypeProblem, Schedule, Trained
 from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._fit_steps import FitSteps
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._sklearn import (
     CallbackSupportMixin,
@@ -33,8 +35,6 @@ from skrobust.utils._sklearn import (
     knn_training_data,
 )
 from skrobust.utils._torch import resolve_device, to_numpy
-from skrobust.victims import NearestNeighborRule, as_nearest_neighbor_rule
-from skrobust.victims._rule import check_size
 
 __all__ = ["RobustPrototypeClassifier"]
 
@@ -230,7 +230,9 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
             device,
             int(random_state.randint(2**31 - 1)),
         )
-        steps = FitSteps(self, *given, None if self.n_prototypes == "auto" else self.max_iter)
+        steps = CallbackContext(
+            self, *given, None if self.n_prototypes == "auto" else self.max_iter
+        )
 
         def fitted(model: PrototypeModel) -> dict[str, Any]:
             own = {
@@ -375,7 +377,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         return Pipeline([("metric", linear), ("nearest", nearest)])
 
     def _solve(
-        self, problem: PrototypeProblem, unit: float, told: Callable[[PrototypeModel], bool]
+        self, problem: PrototypeProblem, unit: float, on_epoch_end: Callable[[PrototypeModel], bool]
     ) -> Trained:
         """Train; with "auto" with more and more prototypes, as long as that pays."""
         target = None if self.target_radius is None else self.target_radius / unit
@@ -387,7 +389,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
             (self.learning_rate, self.metric_learning_rate if self.learn_metric else 0.0),
             self.clean_tolerance,
             self.verbose,
-            told,
+            on_epoch_end,
         )
         if self.n_prototypes != "auto":
             return problem.solve(int(self.n_prototypes), schedule)

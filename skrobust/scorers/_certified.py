@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import column_or_1d
 
+from skrobust._certify import certify, check_method
 from skrobust.certificates import Certificate, certify_retrieval
-from skrobust.certificates._request import model_or_l2
-from skrobust.certify import certify, check_method
+from skrobust.certificates._problem import model_or_l2
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
 from skrobust.scorers._base import RobustnessScorer, by_class, point_weight, shares_by_eps
 from skrobust.threat_model import ThreatModel
@@ -42,7 +42,7 @@ def certified_accuracy(
     Parameters
     ----------
     estimator : fitted classifier
-        One that :func:`skrobust.certify.certify` takes: k-NN behind affine steps, prototypes,
+        One that :func:`skrobust.certify` takes: k-NN behind affine steps, prototypes,
         or a smoothed classifier, whose bound is probabilistic.
     X : array-like of shape (n_samples, n_features)
         Points, in raw feature space.
@@ -53,7 +53,7 @@ def certified_accuracy(
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features. Its own `eps` is not used.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
-        The proof; see :func:`skrobust.certify.certify`.
+        The proof; see :func:`skrobust.certify`.
     balanced : bool, default=False
         Whether the score is the mean over classes of their own shares, as in scikit-learn's
         ``balanced_accuracy_score``: a rare class then counts as much as a frequent one.
@@ -180,7 +180,7 @@ def certified_accuracy_scorer(
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
-        The proof; see :func:`skrobust.certify.certify`.
+        The proof; see :func:`skrobust.certify`.
     balanced : bool, default=False
         Whether the score is the mean over classes of their own shares, as in scikit-learn's
         ``balanced_accuracy_score``: a rare class then counts as much as a frequent one.
@@ -231,7 +231,7 @@ def certified_assignment_scorer(
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
     method : {"fast", "auto", "exact", "bound"}, default="fast"
-        The proof; see :func:`skrobust.certify.certify`.
+        The proof; see :func:`skrobust.certify`.
 
     Returns
     -------
@@ -330,7 +330,7 @@ def mean_certified_radius_scorer(
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
-        The proof; see :func:`skrobust.certify.certify`.
+        The proof; see :func:`skrobust.certify`.
     balanced : bool, default=False
         Whether the score is the mean over classes of their own mean radii.
 
@@ -366,7 +366,7 @@ def certified_curve_scorer(
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
     method : {"fast", "auto", "exact", "bound", "smoothing"}, default="fast"
-        The proof; see :func:`skrobust.certify.certify`.
+        The proof; see :func:`skrobust.certify`.
     balanced : bool, default=False
         Whether all scores are means over classes of their own means.
     per_class : bool, default=False

@@ -11,7 +11,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
-__all__ = ["Progress", "check_n_jobs", "deal", "run_parts"]
+__all__ = ["Progress", "check_n_jobs", "run_parts", "split_evenly"]
 
 _SECONDS = 2.0
 
@@ -47,7 +47,7 @@ class Progress:
             )
 
 
-def deal(parts: Sequence[Any], n_jobs: int | None) -> list[list[Any]]:
+def split_evenly(parts: Sequence[Any], n_jobs: int | None) -> list[list[Any]]:
     """Deal parts to as many hands as there are jobs, one to each where there is one job only."""
     n_hands = effective_n_jobs(n_jobs)
     if n_hands == 1:
@@ -65,7 +65,7 @@ def check_n_jobs(n_jobs: Any) -> None:
         raise ValueError("n_jobs must not be 0; None or 1 is a single job, -1 all cores.")
 
 
-class _Sent:
+class SizedTask:
     """A function and its data, as an argument that tells its size.
 
     A dask cluster puts large arguments on its workers in turn, and each task where its argument
@@ -96,7 +96,7 @@ def _array_bytes(value: Any, depth: int) -> int:
     return sum(_array_bytes(part, depth - 1) for part in inner)
 
 
-def _call(sent: _Sent, part: Any) -> Any:
+def _call(sent: SizedTask, part: Any) -> Any:
     return sent.function(part)
 
 
@@ -128,7 +128,7 @@ def run_parts(
             # those that cannot hand results over one by one hand them over at the end
             streams = getattr(get_active_backend()[0], "supports_return_generator", False)
             run = Parallel(n_jobs=n_jobs, return_as="generator" if streams else "list")
-            for result in run(delayed(_call)(_Sent(function), part) for part in parts):
+            for result in run(delayed(_call)(SizedTask(function), part) for part in parts):
                 keep(result)
     except KeyboardInterrupt:
         warnings.warn("Interrupted: points that were not reached yet are left out.", UserWarning, 2)

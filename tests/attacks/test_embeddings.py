@@ -124,13 +124,13 @@ def test_ranks_as_they_are_counted_one_by_one(data):
     Z /= np.linalg.norm(Z, axis=1, keepdims=True)
     attack = RankingAttack(kind="QA+", random_state=3, threat_model=ThreatModel(eps=0.5))
     seen = {}
-    choose = attack._choose
+    choose = attack._select_targets
 
     def remember(rows):
         seen["items"] = choose(rows).items.numpy()
         return choose(rows)
 
-    attack._choose = remember
+    attack._select_targets = remember
     found = attack.set_params(batch_size=len(X)).run(embedding, X)
     Q = found.embedding_adv / np.linalg.norm(found.embedding_adv, axis=1, keepdims=True)
     for row in range(0, len(X), 17):

@@ -14,7 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skrobust import ThreatModel, attacks
+from skrobust import ThreatModel, attacks, certify
+from skrobust.adapters import NotDifferentiableError
 from skrobust.attacks import (
     PGD,
     EmbeddingShift,
@@ -24,9 +25,7 @@ from skrobust.attacks import (
     TransferAttack,
 )
 from skrobust.certificates import certify_retrieval
-from skrobust.certify import certify
 from skrobust.inspection import robustness_report
-from skrobust.victims import NotDifferentiableError
 
 ATTACKS = [
     kind

@@ -6,8 +6,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from skrobust import ThreatModel
+from skrobust.adapters import TorchClassifier
 from skrobust.attacks import PGD, EmbeddingShift, NoiseAttack
-from skrobust.victims import TorchClassifier
 
 skorch = pytest.importorskip("skorch")
 

@@ -63,7 +63,7 @@ def test_one_side_alone_reaches_less():
 
 def test_the_two_sides_share_one_ascent(monkeypatch):
     """The gradient of a row is that of the distance of its own pair."""
-    from skrobust.attacks._pair_attack import _PairMoves
+    from skrobust.attacks.embeddings._pairs import _PairMoves
 
     z = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     signs = torch.tensor([1.0, 1, -1, -1, 1, 1], dtype=torch.float64)

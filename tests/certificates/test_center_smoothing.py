@@ -13,11 +13,10 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from skrobust import AdversarialClustering, ThreatModel
+from skrobust import AdversarialClustering, ThreatModel, certify
 from skrobust.certificates import CenterSmoothing, certify_retrieval
-from skrobust.certificates._center_smoothing import needed_share
-from skrobust.certificates._noisy_rows import noisy_copies
-from skrobust.certify import certify
+from skrobust.certificates.smoothing._base import noisy_copies
+from skrobust.certificates.smoothing._embedding import needed_share
 from skrobust.utils._frames import Table
 
 X, y = load_iris(return_X_y=True)

@@ -97,7 +97,9 @@ def check_problem(seed):
     flipped = np.isfinite(found.upper) & right
     adversarial = X + found.perturbation
     assert (model.predict(adversarial)[flipped] != y[flipped]).all()
-    np.testing.assert_array_equal(model.predict(adversarial)[flipped], found.attained[flipped])
+    np.testing.assert_array_equal(
+        model.predict(adversarial)[flipped], found.adversarial_label[flipped]
+    )
     np.testing.assert_allclose(budget.size(found.perturbation)[flipped], found.upper[flipped])
     assert (adversarial >= budget.lower).all()
     assert (adversarial <= budget.upper).all()
@@ -256,7 +258,7 @@ def test_explain_names_what_moves():
         moved = rest.iloc[[row]].copy()
         for name, change in moves:
             moved[name] += change
-        assert model.predict(moved)[0] == found.attained[row] != y.iloc[row]
+        assert model.predict(moved)[0] == found.adversarial_label[row] != y.iloc[row]
     plain = KNeighborsClassifier(1).fit(frame[:400].to_numpy(), target[:400])
     unnamed = exact_nearest_neighbor_radius(plain, rest.to_numpy(), y)
     assert unnamed.explain(0)[0][0].startswith("x")
@@ -274,7 +276,7 @@ def test_one_direction(norm):
     to_c = exact_nearest_neighbor_radius(knn, [[0.0]], ["a"], threat_model=threat, target="c")
     assert anywhere.radius[0] == pytest.approx(0.5)
     assert to_c.radius[0] == pytest.approx(2.0)
-    assert (anywhere.attained[0], to_c.attained[0]) == ("b", "c")
+    assert (anywhere.adversarial_label[0], to_c.adversarial_label[0]) == ("b", "c")
     bound = certify_nearest_neighbors(knn, [[0.0]], ["a"], threat_model=threat, target="c")
     assert 1.5 <= bound.radius[0] <= to_c.radius[0]
     wrong = exact_nearest_neighbor_radius(knn, [[0.9]], ["a"], target="c")

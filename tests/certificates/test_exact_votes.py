@@ -12,7 +12,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
-from skrobust.certificates._vote import Vote
+from skrobust.certificates.nearest_neighbor._vote import Vote
 
 NORMS = (2, 1, np.inf)
 
@@ -59,7 +59,7 @@ def check_problem(seed):
     flipped = np.isfinite(found.upper) & right
     moved = X + found.perturbation
     assert (model.predict(moved)[flipped] != y[flipped]).all()
-    np.testing.assert_array_equal(model.predict(moved)[flipped], found.attained[flipped])
+    np.testing.assert_array_equal(model.predict(moved)[flipped], found.adversarial_label[flipped])
     np.testing.assert_allclose(budget.size(found.perturbation)[flipped], found.upper[flipped])
     assert (moved >= budget.lower).all()
     assert (moved <= budget.upper).all()
@@ -132,13 +132,13 @@ def test_digits_between_bound_and_attack(n_neighbors, norm):
 
 def test_one_neighbour_by_both_searches():
     """K = 1 by cells is K = 1 by sides."""
-    from skrobust.certificates._exact_knn import _votes
-    from skrobust.certificates._request import Request
-    from skrobust.victims import as_nearest_neighbor_rule
+    from skrobust.adapters import as_nearest_neighbor_rule
+    from skrobust.certificates._problem import CertificationProblem
+    from skrobust.certificates.nearest_neighbor._api import _votes
 
     X_train, y_train, X, y = problems(np.random.default_rng(1), "random", 80, 20)
     knn = KNeighborsClassifier(1).fit(X_train, y_train)
-    request = Request.of(as_nearest_neighbor_rule(knn), knn, X, y, None, "cpu")
+    request = CertificationProblem.of(as_nearest_neighbor_rule(knn), knn, X, y, None, "cpu")
     sides, _, _ = _votes(request, 1e-7, 1000, None, 0)
     cells = exact_nearest_neighbor_radius(knn, X, y)
     right = cells.correct
@@ -153,7 +153,7 @@ def test_blockers_of_other_classes_are_seen():
     # the nearest three have to be 1, 2, 2: nearer to 4.4 than to 0.1
     assert found.radius[0] == pytest.approx(2.25)
     assert certify_nearest_neighbors(knn, [[0.0]], [0]).radius[0] < 2.2
-    assert found.attained[0] == 2
+    assert found.adversarial_label[0] == 2
     only_one = exact_nearest_neighbor_radius(knn, [[0.0]], [0], target=1)
     assert only_one.status[0] in ("certified", "unreachable")
     assert only_one.radius[0] > 100
@@ -257,7 +257,7 @@ def test_a_box_that_holds_no_attack_is_searched_to_its_end():
 
 
 def test_too_many_candidates_leave_the_lower_bound(monkeypatch):
-    monkeypatch.setattr("skrobust.certificates._neighborhood.MOST_CANDIDATES", 0)
+    monkeypatch.setattr("skrobust.certificates.nearest_neighbor._neighborhood.MOST_CANDIDATES", 0)
     X_train, y_train, X, y = problems(np.random.default_rng(2), "random", 100, 12)
     knn = KNeighborsClassifier(3).fit(X_train, y_train)
     found = exact_nearest_neighbor_radius(knn, X, y)

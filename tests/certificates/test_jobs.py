@@ -33,7 +33,7 @@ def certificates(n_jobs):
 
 def check_same(found, expected):
     for one, other in zip(found, expected, strict=True):
-        for name in ("radius", "status", "upper", "perturbation", "attained"):
+        for name in ("radius", "status", "upper", "perturbation", "adversarial_label"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 

@@ -19,14 +19,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
 
 from skrobust import ThreatModel
+from skrobust.adapters import AffineFunction, as_nearest_neighbor_rule
 from skrobust.certificates import (
     certify_nearest_neighbors,
     exact_nearest_neighbor_radius,
     nearest_neighbor_lower_bound,
 )
-from skrobust.certificates._lower_bound import BoundJob
-from skrobust.certificates._lower_bound import lower_bound as bound_of
-from skrobust.victims import AffineFunction, as_nearest_neighbor_rule
+from skrobust.certificates.nearest_neighbor._lower_bound import BoundJob
+from skrobust.certificates.nearest_neighbor._lower_bound import lower_bound as bound_of
 
 
 def lower_bound(rule, queries, labels, budget, device, dtype=None):

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skrobust import ThreatModel
 from skrobust.certificates import RandomizedSmoothingClassifier
-from skrobust.certificates._randomized_smoothing import smoothed_radius
+from skrobust.certificates.smoothing._classifier import smoothed_radius
 
 X, y = load_iris(return_X_y=True)
 

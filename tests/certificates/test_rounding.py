@@ -9,9 +9,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skrobust import RobustMahalanobis, ThreatModel
+from skrobust import RobustMahalanobis, ThreatModel, certify
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
-from skrobust.certify import certify
 from skrobust.neighbors import RobustKNeighborsClassifier
 
 SHARES = [1 - 10.0**-k for k in range(6, 14)]

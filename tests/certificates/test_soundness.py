@@ -169,11 +169,15 @@ def test_no_candidate_is_dropped_that_rounding_could_bring_in(radius):
     """The coarse choice of candidates against the fine one on all points."""
     import torch
 
-    from skrobust.certificates._comparisons import Comparisons
-    from skrobust.certificates._neighborhood import Neighborhood, _efforts, squared_distances
-    from skrobust.certificates._rounding import Rounding
-    from skrobust.certificates._training_set import TrainingSet
-    from skrobust.victims import as_nearest_neighbor_rule
+    from skrobust.adapters import as_nearest_neighbor_rule
+    from skrobust.certificates.nearest_neighbor._bisectors import BisectorHalfspaces
+    from skrobust.certificates.nearest_neighbor._neighborhood import (
+        Neighborhood,
+        _bisector_distances,
+        squared_distances,
+    )
+    from skrobust.certificates.nearest_neighbor._rounding import Rounding
+    from skrobust.certificates.nearest_neighbor._training_set import TrainingSet
 
     for offset in (0.0, 1e6):
         rng = np.random.default_rng(1)
@@ -186,11 +190,11 @@ def test_no_candidate_is_dropped_that_rounding_could_bring_in(radius):
         training = TrainingSet.of(rule, budget, 1, torch.device("cpu"), torch.float64)
         queries = rule.embed(X[:1])
         rounding = Rounding.within(np.array([radius]), rule, training, queries)
-        comparisons = Comparisons(training, queries, rounding)
+        comparisons = BisectorHalfspaces(training, queries, rounding)
         near = Neighborhood.within(radius, comparisons, 0, 3, training.reach)
         squared = squared_distances(comparisons.Z, comparisons.z[0])
         everyone = np.arange(300)
-        effort = _efforts(comparisons, 0, everyone, everyone, squared)
-        needed = np.flatnonzero((effort >= radius).sum(1) < 3)
+        bisector_distance = _bisector_distances(comparisons, 0, everyone, everyone, squared)
+        needed = np.flatnonzero((bisector_distance >= radius).sum(1) < 3)
         assert np.isin(needed, near.rows).all()
         assert len(needed) >= (100 if offset else 3)

@@ -305,8 +305,7 @@ def test_a_single_cluster():
 def test_assignment_radius_behind_a_lipschitz_network(norm):
     from sklearn.datasets import load_digits
 
-    from skrobust import AdversarialDeepMetric, ThreatModel
-    from skrobust.certify import certify
+    from skrobust import AdversarialDeepMetric, ThreatModel, certify
 
     X, y = load_digits(n_class=4, return_X_y=True)
     metric = AdversarialDeepMetric(

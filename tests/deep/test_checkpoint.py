@@ -15,7 +15,7 @@ from skorch.callbacks import Callback, LRScheduler
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import AdversarialTraining, HardnessManipulation, MDProp
-from skrobust.deep._tree import read_tree, write_tree
+from skrobust.deep._serialization import read_tree, write_tree
 
 X, y = load_digits(n_class=4, return_X_y=True)
 EPS = ThreatModel(np.inf, 1.0)

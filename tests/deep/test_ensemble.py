@@ -210,7 +210,7 @@ def test_examples_may_be_those_that_move_embeddings(transfer):
         )
         step = make_step(strategy, n=240)
         member = step.module if transfer == "T2" else step.module.members[0]
-        clean = step.look(step.x) if transfer == "T2" else member(step.x)
+        clean = step.embed_eval(step.x) if transfer == "T2" else member(step.x)
         x = strategy._examples(step, strategy.pairs(step.module, step.criterion))[0]
         apart[craft] = (member(x) - clean).norm(dim=1).detach()
     assert (apart["shift"] > apart["loss"]).sum() > 2 * (apart["shift"] < apart["loss"]).sum()

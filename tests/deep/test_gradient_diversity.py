@@ -8,8 +8,8 @@ from torch import nn
 
 from skrobust import AdversarialDeepMetric
 from skrobust.deep import GradientDiversity, TrainingStep
-from skrobust.deep._gradient_diversity import alignment
 from skrobust.deep._losses import make_criterion
+from skrobust.deep.strategies._gradient_diversity import alignment
 
 X, y = load_digits(n_class=5, return_X_y=True)
 

@@ -13,10 +13,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skrobust import AdversarialClustering, AdversarialDeepMetric, ThreatModel
+from skrobust import AdversarialClustering, AdversarialDeepMetric, ThreatModel, certify
+from skrobust.adapters import EmbeddedQueries, as_lipschitz_victim
 from skrobust.attacks import PGD
 from skrobust.certificates import certify_lipschitz
-from skrobust.certify import certify
 from skrobust.deep import (
     CertifiedMarginLoss,
     ConvNet,
@@ -32,11 +32,10 @@ from skrobust.deep import (
     layer_bound,
     lipschitz_bound,
 )
-from skrobust.deep._lipschitz_layers import plain
-from skrobust.deep._lipschitz_modules import Standardize
+from skrobust.deep.lipschitz._layers import plain
+from skrobust.deep.lipschitz._modules import Standardize
 from skrobust.neighbors import RobustPrototypeClassifier
 from skrobust.scorers import certified_accuracy_scorer, certified_assignment_scorer
-from skrobust.victims import EmbeddedQueries, as_lipschitz_victim
 
 X, y = load_digits(n_class=5, return_X_y=True)
 X = X / 16
@@ -121,7 +120,7 @@ def test_bounds_of_convolutions_hold_on_a_concrete_image(layer, shape, tight):
 
 def test_the_bound_without_fourier_transforms_holds_too(monkeypatch):
     layer = seeded(lambda: random_kernel(2, 3, 3, padding=1))
-    monkeypatch.setattr("skrobust.deep._lipschitz_bound._MOST_WORK", 0)
+    monkeypatch.setattr("skrobust.deep.lipschitz._bound._MOST_WORK", 0)
     found = operator_norm(layer, (2, 7, 6))
     assert found <= lipschitz_bound(layer, (2, 7, 6)).lipschitz <= 3 * found
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import AdversarialTraining, MDProp, branches_of
-from skrobust.deep._tree import read_tree, write_tree
+from skrobust.deep._serialization import read_tree, write_tree
 
 X, y = load_digits(n_class=4, return_X_y=True)
 

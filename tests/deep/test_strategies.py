@@ -22,7 +22,7 @@ from skrobust.deep._adversary import training_adversary
 from skrobust.deep._layout import InputLayout
 from skrobust.deep._losses import make_criterion
 from skrobust.deep._statistics import moments
-from skrobust.deep._triplets import triplets
+from skrobust.deep.strategies._triplets import triplets
 
 EPS = ThreatModel(np.inf, 0.1)
 ALL = [
@@ -143,9 +143,9 @@ def test_embedding_shift_moves_farther_than_noise():
     step = make_step(strategy)
     strategy.loss(step)
     (moved,) = [x for x, training in step.module.calls if training]
-    clean = step.look(step.x)
-    far = (step.look(moved) - clean).norm(dim=1)
-    noise = (step.look(step.adversary.noise(step.x)) - clean).norm(dim=1)
+    clean = step.embed_eval(step.x)
+    far = (step.embed_eval(moved) - clean).norm(dim=1)
+    noise = (step.embed_eval(step.adversary.noise(step.x)) - clean).norm(dim=1)
     assert (far >= noise).double().mean() > 0.9
 
 
@@ -159,9 +159,9 @@ def test_act_draws_positives_and_negatives_together():
     assert (clean == 0).all()  # anchors are clean
     own = torch.cdist(positive, step.x).argmin(1)
     other = torch.cdist(negative, step.x).argmin(1)
-    z = step.look(step.x)
+    z = step.embed_eval(step.x)
     before = (z[own] - z[other]).norm(dim=1)
-    after = (step.look(positive) - step.look(negative)).norm(dim=1)
+    after = (step.embed_eval(positive) - step.embed_eval(negative)).norm(dim=1)
     assert (after < before).double().mean() > 0.9
 
 
@@ -192,7 +192,7 @@ def test_hardness_is_driven_to_its_destination_and_no_further(goal):
 def test_the_gradual_adversary_follows_the_loss():
     strategy = HardnessManipulation(EPS)
     step = make_step(strategy)
-    z = step.look(step.x)
+    z = step.embed_eval(step.x)
     assert strategy._destination(step, z, None) == -0.2
     strategy.loss(step)
     loss = step.memory["triplet_loss"]
@@ -222,7 +222,7 @@ def test_variants_have_their_branches(variant, names):
 def test_mdprop_pulls_toward_its_targets():
     strategy = MDProp(EPS, variant="AP'", max_iter=10, shared_batch_norm=True)
     step = make_step(strategy)
-    z = step.look(step.x)
+    z = step.embed_eval(step.x)
     drawn = {}
 
     def targets(rows, y, n, generator):
@@ -233,7 +233,7 @@ def test_mdprop_pulls_toward_its_targets():
     strategy.loss(step)
     (trained,) = [x for x, training in step.module.calls if training]
     before = (z - drawn["t"][:, 0]).norm(dim=1)
-    after = (step.look(trained[16:]) - drawn["t"][:, 0]).norm(dim=1)
+    after = (step.embed_eval(trained[16:]) - drawn["t"][:, 0]).norm(dim=1)
     assert (after < before).double().mean() > 0.8
 
 

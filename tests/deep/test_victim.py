@@ -11,6 +11,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures
 
 from skrobust import AdversarialDeepMetric, ThreatModel
+from skrobust.adapters import (
+    NotDifferentiableError,
+    differentiable_embedding,
+    differentiable_scores,
+)
 from skrobust.attacks import (
     APGD,
     FGSM,
@@ -24,11 +29,6 @@ from skrobust.attacks import (
 from skrobust.deep import EmbeddingShiftTraining
 from skrobust.inspection import ranking_report, robustness_report
 from skrobust.scorers import robust_accuracy_scorer, robust_recall_scorer
-from skrobust.victims import (
-    NotDifferentiableError,
-    differentiable_embedding,
-    differentiable_scores,
-)
 
 X, y = load_digits(n_class=5, return_X_y=True)
 X_train, y_train, X_test, y_test = X[::2], y[::2], X[1:161:2], y[1:161:2]

@@ -118,7 +118,7 @@ class _Search:
     def _geometry(self):
         """Return A, points, labels and z of the rows as the package sees the model, or None."""
         try:
-            from skrobust.victims import as_nearest_neighbor_rule
+            from skrobust.adapters import as_nearest_neighbor_rule
 
             rule = as_nearest_neighbor_rule(self.problem.model)
             A = np.eye(rule.n_features_in) if rule.matrix is None else rule.matrix

@@ -31,13 +31,13 @@ from sklearn.preprocessing import (
 )
 
 from skrobust import AdversarialClustering, AdversarialDeepMetric, RobustMahalanobis
+from skrobust.adapters import AffineFunction
 from skrobust.neighbors import (
     AdversarialPruning,
     RobustKNeighborsClassifier,
     RobustPrototypeClassifier,
     WilsonEditing,
 )
-from skrobust.victims import AffineFunction
 
 __all__ = ["Model", "draw_model"]
 

@@ -10,14 +10,13 @@ from fuzz_models import Model, draw_model
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import KNeighborsClassifier
 
-from skrobust import ThreatModel
+from skrobust import ThreatModel, certify
 from skrobust.certificates import (
     certify_nearest_neighbors,
     certify_retrieval,
     exact_nearest_neighbor_radius,
     nearest_neighbor_lower_bound,
 )
-from skrobust.certify import certify
 
 __all__ = ["Allowed", "Problem", "draw_problem", "draw_threat"]
 

@@ -26,6 +26,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from skrobust.adapters import as_nearest_neighbor_rule, differentiable_scores
 from skrobust.attacks import (
     APGD,
     FGSM,
@@ -41,7 +42,6 @@ from skrobust.attacks import (
 )
 from skrobust.certificates import RandomizedSmoothingClassifier
 from skrobust.inspection import SoundnessError, robustness_report
-from skrobust.victims import as_nearest_neighbor_rule, differentiable_scores
 
 __all__ = ["one_report"]
 

@@ -17,15 +17,14 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import skrobust.inspection._report as report_module
-from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel
+from skrobust import AdversarialDeepMetric, RobustMahalanobis, ThreatModel, certify
+from skrobust.adapters import TorchClassifier
 from skrobust.attacks import APGD, HopSkipJump, NoiseAttack, WorstCase
 from skrobust.certificates import (
     RandomizedSmoothingClassifier,
     exact_nearest_neighbor_radius,
 )
-from skrobust.certify import certify
 from skrobust.inspection import SoundnessError, robustness_report
-from skrobust.victims import TorchClassifier
 
 FAST = {
     "apgd": APGD(max_iter=10, random_state=0),

@@ -14,7 +14,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, nearest_neighbor_lower_bound
-from skrobust.metric_learning._problem import BestIterate, HeldOut, split_anchors
+from skrobust.metric_learning._problem import BestIterate, ValidationSet, split_anchors
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import CertificateObjective
 
@@ -139,7 +139,7 @@ def test_held_out_bounds_are_leave_one_out_bounds():
     slices = [slice(0, int(ends[0])), slice(int(ends[0]), int(ends[1]))]
     points = torch.arange(0, 80, 7)
     objective = CertificateObjective(n_neighbors=3).prepare(30)
-    judge = HeldOut(torch.from_numpy(X), slices, points, 80, objective)
+    judge = ValidationSet(torch.from_numpy(X), slices, points, 80, objective)
     found = judge.radii(torch.eye(30, dtype=torch.float64))
     for k, point in enumerate(points.tolist()):
         rest = np.arange(80) != point
@@ -148,7 +148,7 @@ def test_held_out_bounds_are_leave_one_out_bounds():
         )
         assert found[k] == pytest.approx(expected.radius[0], abs=1e-6)
     objective = CertificateObjective(target_radius=0.1).prepare(30)
-    judge = HeldOut(torch.from_numpy(X), slices, points, 80, objective)
+    judge = ValidationSet(torch.from_numpy(X), slices, points, 80, objective)
     assert judge.radii(torch.eye(30, dtype=torch.float64)).max() == 0.1
 
 
@@ -205,7 +205,7 @@ def test_what_cannot_be_changed_is_worth_all():
     assert model.score(X, y) == 1
     objective = CertificateObjective(threat_model=threat).prepare(3)
     order = np.argsort(y, kind="stable")
-    judge = HeldOut(
+    judge = ValidationSet(
         torch.from_numpy(X[order]), [slice(0, 100), slice(100, 200)], torch.arange(9), 10, objective
     )
     perfect = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)

@@ -17,6 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from skrobust.adapters import as_nearest_neighbor_rule
 from skrobust.certificates import (
     certify_nearest_neighbors,
     exact_nearest_neighbor_radius,
@@ -24,7 +25,6 @@ from skrobust.certificates import (
 )
 from skrobust.neighbors import AdversarialPruning
 from skrobust.scorers import certified_accuracy_scorer
-from skrobust.victims import as_nearest_neighbor_rule
 
 X, Y = load_iris(return_X_y=True)
 

@@ -16,10 +16,10 @@ from sklearn.neighbors import KNeighborsClassifier, NeighborhoodComponentsAnalys
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from skrobust.adapters import as_nearest_neighbor_rule
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
 from skrobust.neighbors import RobustKNeighborsClassifier, WilsonEditing
 from skrobust.scorers import certified_accuracy, certified_accuracy_scorer
-from skrobust.victims import as_nearest_neighbor_rule
 
 X, Y = load_iris(return_X_y=True)
 

@@ -1,0 +1,173 @@
+r"""Projected gradient descent that sets its own step.
+
+    z = Π( η_t + α u_t ),     η_{t+1} = Π( η_t + ¾ (z − η_t) + ¼ (η_t − η_{t−1}) ).
+
+α starts at twice the budget. At checkpoints that come closer and closer it is halved, and the
+best point taken up again, where fewer than ¾ of the steps since the last one raised the margin,
+or neither the step nor the best margin has changed (Croce and Hein, *Reliable evaluation of
+adversarial robustness with an ensemble of diverse parameter-free attacks*, ICML 2020, section 3).
+"""
+
+from itertools import pairwise
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from skrobust.attacks._ascent import LOSSES, Ascent, steepest
+from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._problem import AttackProblem
+from skrobust.attacks.classifiers._pgd import check_temperature
+from skrobust.numerics import project_ball
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import Interval, StrOptions
+
+__all__ = ["APGD"]
+
+_MOMENTUM, _ENOUGH = 0.75, 0.75
+
+
+class APGD(BaseAttack):
+    """Projected gradient descent with automatic steps, in ℓ₁, ℓ₂ or ℓ∞.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``KNeighborsClassifier(1)``.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    max_iter : int, default=50
+        Steps.
+    loss : {"margin", "cross_entropy", "dlr"}, default="margin"
+        What is raised.
+    temperature : tuple of two floats, default=(0.1, 0.001)
+        As in :class:`PGD`.
+    n_restarts : int, default=1
+        Starts, as in :class:`PGD`.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto".
+    random_state : int, RandomState or None, default=None
+        For the random starts.
+    n_jobs : int, default=None
+        Jobs for joblib.
+    verbose : int, default=0
+        1 prints a line every other second, 2 one for each batch.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    n_iter_ : int
+        Steps that a run makes at most: `max_iter`.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import APGD
+    >>> model = KNeighborsClassifier(1).fit([[0.0, 0.0], [2.0, 0.0]], [0, 1])
+    >>> APGD(threat_model=ThreatModel(eps=0.6)).run(model, [[0.5, 1.0]], [0]).success
+    array([ True])
+    """
+
+    uses_gradients = fills_batches = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseAttack._parameter_constraints,
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions(set(LOSSES))],
+        "temperature": [tuple, list],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        max_iter: int = 50,
+        loss: str = "margin",
+        temperature: tuple[float, float] = (0.1, 0.001),
+        n_restarts: int = 1,
+        batch_size: int = 128,
+        device: str = "cpu",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.max_iter = max_iter
+        self.loss = loss
+        self.temperature = temperature
+        self.n_restarts = n_restarts
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def _perturb(self, problem: AttackProblem) -> np.ndarray:
+        ascent = Ascent(problem, self.loss, check_temperature(self.temperature), self.max_iter)
+        rows, norm = ascent.rows, problem.budget.norm
+
+        def project(eta: torch.Tensor) -> torch.Tensor:
+            return project_ball(eta, rows.eps, norm, rows.lower, rows.upper)
+
+        eta = before = project(ascent.start())
+        best, best_margin = eta, torch.full_like(rows.eps, -torch.inf)
+        last_margin = best_margin
+        rate = 2 * rows.eps
+        raised = torch.zeros_like(rows.eps)
+        checked_rate, checked_margin = rate, best_margin
+        checkpoints = _checkpoints(self.max_iter)
+        for t in range(self.max_iter):
+            _, margin, gradient = ascent.at(eta, t)
+            if t == 0:
+                problem.notes["zero_gradient"] = (gradient == 0).all(1).cpu().numpy()
+            raised = raised + (margin > last_margin)
+            last_margin = margin
+            better = (margin > best_margin) & (best_margin <= 0)
+            best = torch.where(better[:, None], eta, best)
+            best_margin = torch.where(better, margin, best_margin)
+            if bool((best_margin > 0).all()):
+                break
+            if t in checkpoints:
+                slow = raised < _ENOUGH * checkpoints[t]
+                stuck = (checked_rate == rate) & (checked_margin == best_margin)
+                checked_rate, checked_margin = rate, best_margin
+                halved = slow | stuck
+                rate = torch.where(halved, rate / 2, rate)
+                eta = torch.where(halved[:, None], best, eta)
+                before = torch.where(halved[:, None], best, before)
+                raised = torch.zeros_like(raised)
+                if bool(halved.any()):
+                    _, _, gradient = ascent.at(eta, t)
+            z = project(eta + rate[:, None] * steepest(gradient, norm))
+            moved = _MOMENTUM * (z - eta) + (1 - _MOMENTUM) * (eta - before)
+            eta, before = project(eta + moved), eta
+        if bool((best_margin > 0).all()):
+            return problem.points(best)
+        # the last point has not been looked at: the victim will be asked about both
+        last = torch.where((best_margin > 0)[:, None], best, eta)
+        return np.stack([problem.points(best), problem.points(last)])
+
+
+def _checkpoints(max_iter: int) -> dict[int, int]:
+    """Return the steps at which the rate is judged, with the steps since the last one.
+
+    The shares of `max_iter` are 0.22, then each time 0.03 less, at least 0.06 more.
+    """
+    shares, gap = [0.0, 0.22], 0.22
+    while shares[-1] < 1:
+        gap = max(gap - 0.03, 0.06)
+        shares.append(shares[-1] + gap)
+    steps = sorted({round(share * max_iter) for share in shares if share < 1})
+    return {b: b - a for a, b in pairwise(steps)}

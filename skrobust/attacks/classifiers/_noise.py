@@ -1,0 +1,116 @@
+"""Random noise: the control that every attack has to beat."""
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._problem import AttackProblem
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import Interval, StrOptions
+
+__all__ = ["NoiseAttack"]
+
+
+class NoiseAttack(BaseAttack):
+    """Random points within the budget.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``KNeighborsClassifier(1)``. Any classifier with `predict`.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    distribution : {"uniform", "gaussian"}, default="uniform"
+        Evenly over the ball; or independent normal numbers, scaled to the budget.
+    max_iter : int, default=20
+        Draws for each point; the first that works is kept.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    random_state : int, RandomState or None, default=None
+        For the draws; the same for a row in whatever batch it comes.
+    n_jobs : int, default=None
+        Jobs for joblib.
+    verbose : int, default=0
+        1 prints a line every other second, 2 one for each batch.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    n_iter_ : int
+        Steps that a run makes at most: `max_iter`.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import NoiseAttack
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], [0, 1])
+    >>> attack = NoiseAttack(threat_model=ThreatModel(eps=0.5), random_state=0)
+    >>> attack.run(knn, [[0.2], [0.99]], [0, 0]).success
+    array([False,  True])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{
+            name: BaseAttack._parameter_constraints[name]
+            for name in (
+                "estimator",
+                "threat_model",
+                "batch_size",
+                "random_state",
+                "n_jobs",
+                "verbose",
+            )
+        },
+        "distribution": [StrOptions({"uniform", "gaussian"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        distribution: str = "uniform",
+        max_iter: int = 20,
+        batch_size: int = 128,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.distribution = distribution
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def _perturb(self, problem: AttackProblem) -> np.ndarray:
+        raw, budget, eps = problem.raw, problem.budget, float(problem.eps[0])
+        movable = budget.scale > 0
+        best, left = raw.copy(), np.arange(len(raw))
+        for draw in range(self.max_iter):
+            noise, d = problem.noise.take(left), int(movable.sum())
+            if self.distribution == "uniform":
+                eta = noise.in_ball(d, budget.norm, draw)
+            else:
+                eta = noise.normal(d, draw)
+                eta /= np.maximum(np.linalg.norm(eta, ord=budget.norm, axis=1)[:, None], 1e-300)
+            tried = raw[left].copy()
+            tried[:, movable] += eps * budget.scale[movable] * eta
+            tried = budget.project(raw[left], tried, eps, problem.victim.table.single)
+            best[left] = tried
+            left = left[~problem.is_adversarial(tried, left)]
+            if len(left) == 0:
+                break
+        return best

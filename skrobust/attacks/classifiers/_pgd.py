@@ -1,0 +1,247 @@
+r"""Projected gradient descent on the margin.
+
+    η ← Π( η + α u ),     u the steepest step at η (with momentum: of the averaged gradient),
+
+with Π the projection onto the ball and the box (Madry, Makelov, Schmidt, Tsipras and Vladu, ICLR
+2018; momentum: Dong et al., CVPR 2018). The step falls along half a cosine unless it is given.
+"""
+
+import math
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from skrobust.attacks._ascent import LOSSES, Ascent, steepest
+from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._problem import AttackProblem
+from skrobust.numerics import project_ball
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import Interval, StrOptions
+
+__all__ = ["FGSM", "PGD"]
+
+
+class PGD(BaseAttack):
+    """Projected gradient descent within a budget, in ℓ₁, ℓ₂ or ℓ∞.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``KNeighborsClassifier(1)``. See :func:`skrobust.adapters.differentiable_scores` for
+        what has gradients.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    max_iter : int, default=50
+        Steps.
+    step_size : float, default=None
+        α as a share of the budget. None starts at 0.5 and falls to 0 along half a cosine.
+    momentum : float, default=0.0
+        Weight of the former gradients, in [0, 1).
+    loss : {"margin", "cross_entropy", "dlr"}, default="margin"
+        What is raised.
+    temperature : tuple of two floats, default=(0.1, 0.001)
+        First and last temperature of the surrogate of a vote of neighbours, in units of the
+        clean point's gap between own and other class.
+    n_restarts : int, default=1
+        Tries: from the clean point first; then in turn toward the next nearest training point of
+        another class (neighbours) or the class of the next largest score (other scores), and
+        from a random point of the ball.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto". A torch module stays where it is.
+    random_state : int, RandomState or None, default=None
+        For the random starts; the same for a row in whatever batch it comes.
+    n_jobs : int, default=None
+        Jobs for joblib.
+    verbose : int, default=0
+        1 prints a line every other second, 2 one for each batch.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    n_iter_ : int
+        Steps that a run makes at most: `max_iter`.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import PGD
+    >>> X, y = [[0.0, 0.0], [0.2, 0.0], [1.8, 0.0], [2.0, 0.0]], [0, 0, 1, 1]
+    >>> model = LogisticRegression().fit(X, y)
+    >>> found = PGD(threat_model=ThreatModel(norm=2, eps=0.9)).run(model, X, y)
+    >>> found.success
+    array([False,  True,  True, False])
+    """
+
+    uses_gradients = fills_batches = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseAttack._parameter_constraints,
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [Interval(Real, 0, None, closed="neither"), None],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "loss": [StrOptions(set(LOSSES))],
+        "temperature": [tuple, list],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        max_iter: int = 50,
+        step_size: float | None = None,
+        momentum: float = 0.0,
+        loss: str = "margin",
+        temperature: tuple[float, float] = (0.1, 0.001),
+        n_restarts: int = 1,
+        batch_size: int = 128,
+        device: str = "cpu",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.momentum = momentum
+        self.loss = loss
+        self.temperature = temperature
+        self.n_restarts = n_restarts
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def _perturb(self, problem: AttackProblem) -> np.ndarray:
+        ascent = Ascent(problem, self.loss, check_temperature(self.temperature), self.max_iter)
+        rows, norm = ascent.rows, problem.budget.norm
+        box = rows.lower, rows.upper
+        eta = project_ball(ascent.start(), rows.eps, norm, *box)
+        best, best_margin = eta, torch.full_like(rows.eps, -torch.inf)
+        average = torch.zeros_like(eta)
+        for t in range(self.max_iter):
+            _, margin, gradient = ascent.at(eta, t)
+            if t == 0:
+                problem.notes["zero_gradient"] = (gradient == 0).all(1).cpu().numpy()
+            better = (margin > best_margin) & (best_margin <= 0)
+            best = torch.where(better[:, None], eta, best)
+            best_margin = torch.where(better, margin, best_margin)
+            if bool((best_margin > 0).all()):
+                break
+            if self.momentum:
+                size = gradient.abs().sum(1, keepdim=True)
+                average = self.momentum * average + gradient / size.clamp_min(
+                    torch.finfo(size.dtype).tiny
+                )
+                gradient = average
+            step = self._step(t) * rows.eps[:, None] * steepest(gradient, norm)
+            eta = project_ball(eta + step, rows.eps, norm, *box)
+        if bool((best_margin > 0).all()):
+            return problem.points(best)
+        # the last point has not been looked at: the victim will be asked about both
+        last = torch.where((best_margin > 0)[:, None], best, eta)
+        return np.stack([problem.points(best), problem.points(last)])
+
+    def _step(self, t: int) -> float:
+        if self.step_size is not None:
+            return self.step_size
+        return 0.25 * (1 + math.cos(math.pi * t / self.max_iter))
+
+
+class FGSM(BaseAttack):
+    """One step of the whole budget along the gradient, from the clean point.
+
+    The fast gradient sign method in ℓ∞, its like in ℓ₂ and ℓ₁ (Goodfellow, Shlens and Szegedy,
+    ICLR 2015).
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``KNeighborsClassifier(1)``.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    loss : {"margin", "cross_entropy", "dlr"}, default="margin"
+        What is raised.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto".
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import FGSM
+    >>> model = LogisticRegression().fit([[0.0], [2.0]], [0, 1])
+    >>> attack = FGSM(threat_model=ThreatModel(norm=float("inf"), eps=0.5))
+    >>> attack.run(model, [[0.8]], [0]).X_adv
+    array([[1.3]])
+    """
+
+    uses_gradients = fills_batches = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": BaseAttack._parameter_constraints["estimator"],
+        "threat_model": BaseAttack._parameter_constraints["threat_model"],
+        "batch_size": BaseAttack._parameter_constraints["batch_size"],
+        "device": [str],
+        "loss": [StrOptions(set(LOSSES))],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        loss: str = "margin",
+        batch_size: int = 128,
+        device: str = "cpu",
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.loss = loss
+        self.batch_size = batch_size
+        self.device = device
+
+    def _perturb(self, problem: AttackProblem) -> np.ndarray:
+        ascent = Ascent(problem, self.loss, (1.0, 1.0), 1)
+        rows, norm = ascent.rows, problem.budget.norm
+        eta = torch.zeros_like(rows.raw)
+        _, _, gradient = ascent.at(eta, 0)
+        problem.notes["zero_gradient"] = (gradient == 0).all(1).cpu().numpy()
+        step = rows.eps[:, None] * steepest(gradient, norm)
+        return problem.points(step)
+
+
+def check_temperature(temperature: Any) -> tuple[float, float]:
+    """Return the first and the last temperature, checked."""
+    if len(temperature) != 2 or not all(
+        isinstance(T, Real) and 0 < float(T) < np.inf for T in temperature
+    ):
+        raise ValueError(
+            f"temperature must be two positive numbers, first and last; got {temperature!r}."
+        )
+    return float(temperature[0]), float(temperature[1])

@@ -1,0 +1,115 @@
+"""Random noise on points: the control for attacks on embeddings and clusterings."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingRows
+from skrobust.attacks.embeddings._view import EmbeddingView
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._row_noise import RowNoise
+from skrobust.utils._sklearn import StrOptions
+
+__all__ = ["EmbeddingNoise"]
+
+
+class EmbeddingNoise(BaseEmbeddingAttack):
+    """One random perturbation of each point: what an attack has to beat.
+
+    Nothing is chosen, so that it is a control and not an attack by trial and error.
+
+    Parameters
+    ----------
+    estimator : transformer, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``PCA()``. Any transformer.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    distribution : {"surface", "uniform"}, default="surface"
+        Directions that use up the budget (ℓ∞: random signs), or points spread evenly over the
+        ball.
+    batch_size : int, default=128
+        Rows that are moved together.
+    random_state : int, RandomState or None, default=None
+        For the noise; the same for a row in whatever batch it comes.
+
+    Attributes
+    ----------
+    estimator_ : transformer
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    gallery_ : ndarray of shape (n_samples, n_components)
+        Embeddings of the training points.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Notes
+    -----
+    The value that is reported is the shift ``‖f(x') − f(x)‖₂``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import EmbeddingNoise
+    >>> scaler = StandardScaler().fit([[0.0, 0.0], [2.0, 2.0]])
+    >>> noise = EmbeddingNoise(threat_model=ThreatModel(np.inf, 0.5), random_state=0)
+    >>> abs(noise.run(scaler, [[1.0, 1.0]]).X_adv - 1)
+    array([[0.5, 0.5]])
+    """
+
+    normalizes: ClassVar[bool] = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{
+            name: BaseEmbeddingAttack._parameter_constraints[name]
+            for name in ("estimator", "threat_model", "batch_size", "random_state")
+        },
+        "distribution": [StrOptions({"surface", "uniform"})],
+    }
+
+    # it makes no steps, and asks for no gradients
+    max_iter = 1
+    gradient = "nes"
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        distribution: str = "surface",
+        batch_size: int = 128,
+        random_state: Any = None,
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.distribution = distribution
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def _select_targets(self, rows: EmbeddingRows) -> torch.Tensor:
+        return rows.clean
+
+    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vector_norm(z - chosen, dim=1)
+
+    def _move(
+        self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        budget, raw = view.searched, view.raw[rows]
+        movable = budget.scale > 0
+        d = int(movable.sum())
+        if self.distribution == "uniform":
+            eta = noise.in_ball(d, budget.norm, 1)
+        elif budget.norm == np.inf:
+            eta = np.where(noise.uniform(d, 1) < 0.5, -1.0, 1.0)
+        else:
+            eta = noise.normal(d, 1)
+            size = np.linalg.norm(eta, ord=budget.norm, axis=1, keepdims=True)
+            eta /= np.maximum(size, 1e-300)
+        moved = raw.copy()
+        moved[:, movable] += view.eps * budget.scale[movable] * eta
+        return moved, np.zeros(len(rows), dtype=bool)

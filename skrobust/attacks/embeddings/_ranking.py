@@ -1,0 +1,224 @@
+r"""Attacks on rankings of embeddings on the unit sphere.
+
+With d the distance, x' the perturbed item, c chosen items and g all items of the gallery, each kind
+lowers a loss:
+
+    CA±    mean_{q, g} [±(d(q, x') − d(q, g))]₊      x' as a candidate goes up or down for queries q
+    QA±    mean_{c, g} [±(d(x', c) − d(x', g))]₊     x' as a query raises or lowers candidates c
+    LTM    [max_{other class} d − min_{own class} d]₊
+    GTM    d(x', nearest item of another class)
+    GTT    QA− on the item that was first
+    order  Σ_{i<j} [d_i − d_j]₊ over the first items in a new order
+
+(Zhou, Niu, Wang, Zhang and Hua, *Adversarial ranking attack and defense*, ECCV 2020; Zhou and
+Patel, CVPR 2022; Zhou et al., *Practical relative order attack*, ICCV 2021).
+"""
+
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingRows
+from skrobust.attacks.embeddings._moves import draw, others, same_class
+from skrobust.threat_model import ThreatModel
+from skrobust.utils._sklearn import Interval, StrOptions
+
+__all__ = ["KINDS", "RankingAttack"]
+
+KINDS = ("CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT", "order")
+_TOP = 0.01  # items that are pushed down come from the first per cent
+
+
+class _Chosen(NamedTuple):
+    """What the rows of a batch refer to."""
+
+    gallery: torch.Tensor
+    allowed: torch.Tensor  # (n, n_gallery): not the row itself
+    items: torch.Tensor  # (n, m): positions in the gallery
+    same: torch.Tensor | None  # (n, n_gallery): of the row's class
+
+
+class RankingAttack(BaseEmbeddingAttack):
+    """Change who is near whom in an embedding on the unit sphere.
+
+    Parameters
+    ----------
+    estimator : transformer, default=None
+        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
+        is ``PCA()``. Its embeddings are normalised.
+    kind : {"CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT", "order"}, default="QA+"
+        What is changed; "LTM" and "GTM" need labels.
+    threat_model : ThreatModel, default=None
+        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+    n_items : int, default=1
+        Queries of CA, candidates of QA: random ones for +, random ones of the nearest per cent
+        for −. For "order", the number of items whose order is changed, at least 2.
+    max_iter : int, default=32
+        Steps.
+    step_size : float, default=0.25
+        First step as a share of the budget; it falls to 0.
+    gradient : {"exact", "nes"}, default="exact"
+        "nes" estimates it from `transform` alone.
+    n_evaluations : int, default=30
+        Pairs of points of an estimate.
+    batch_size : int, default=128
+        Rows that are attacked together.
+    random_state : int, RandomState or None, default=None
+        For the items and the random start.
+
+    Attributes
+    ----------
+    estimator_ : transformer
+        The fitted victim.
+    threat_model_ : ThreatModel
+        With bounds that were read from the training points.
+    gallery_ : ndarray of shape (n_samples, n_components)
+        Embeddings of the training points.
+    n_iter_ : int
+        Steps that are made: `max_iter`.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+
+    Notes
+    -----
+    The value that is reported, against the clean gallery: CA and QA the mean percentile rank (0 is
+    first, 100 last); LTM and GTM whether the first item is of the row's class; GTT whether the
+    item that was first is among the first four; order Kendall's τ of the wanted and the found
+    order, 0 where all these items are equally far.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skrobust import ThreatModel
+    >>> from skrobust.attacks import RankingAttack
+    >>> X, y = load_iris(return_X_y=True)
+    >>> attack = RankingAttack(kind="QA+", threat_model=ThreatModel(eps=1.0), random_state=0)
+    >>> found = attack.run(StandardScaler().fit(X), X)
+    >>> bool(found.value.mean() < 25)
+    True
+    """
+
+    ceiling = 0.0  # all losses are at least 0
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseEmbeddingAttack._parameter_constraints,
+        "kind": [StrOptions(set(KINDS))],
+        "n_items": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        kind: str = "QA+",
+        *,
+        threat_model: ThreatModel | None = None,
+        n_items: int = 1,
+        max_iter: int = 32,
+        step_size: float = 0.25,
+        gradient: str = "exact",
+        n_evaluations: int = 30,
+        batch_size: int = 128,
+        random_state: Any = None,
+    ):
+        self.estimator = estimator
+        self.kind = kind
+        self.threat_model = threat_model
+        self.n_items = n_items
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.gradient = gradient
+        self.n_evaluations = n_evaluations
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def _select_targets(self, rows: EmbeddingRows) -> _Chosen:
+        allowed, same = others(rows), None
+        if self.kind in ("LTM", "GTM"):
+            same = same_class(rows, f"kind={self.kind!r}")
+        D = torch.cdist(rows.clean, rows.gallery).masked_fill(~torch.from_numpy(allowed), torch.inf)
+        order = D.argsort(dim=1, stable=True).numpy()
+        n_others = int(allowed.sum(axis=1).min())
+        if self.kind in ("CA+", "QA+"):
+            items = draw(allowed, self.n_items, rows.noise)
+        elif self.kind in ("CA-", "QA-"):
+            top = max(self.n_items, round(_TOP * n_others))
+            near = np.zeros_like(allowed)
+            np.put_along_axis(near, order[:, :top], True, axis=1)
+            items = draw(near & allowed, self.n_items, rows.noise)
+        elif self.kind == "order":
+            m = max(self.n_items, 2)
+            if n_others < m:
+                raise ValueError(f"X must hold more than {m} points for kind='order'.")
+            shuffled = rows.noise.uniform(m, 9).argsort(axis=1)
+            items = np.take_along_axis(order[:, :m], shuffled, 1)
+        else:
+            items = order[:, :1]
+        return _Chosen(
+            rows.gallery,
+            torch.from_numpy(allowed),
+            torch.from_numpy(np.ascontiguousarray(items)),
+            None if same is None else torch.from_numpy(same),
+        )
+
+    def _value(self, z: torch.Tensor, chosen: _Chosen) -> torch.Tensor:
+        D = _distances(z, chosen.gallery)
+        sign = -1.0 if self.kind in ("CA-", "QA-", "GTT") else 1.0
+        if self.kind.startswith("CA"):
+            mine = D.gather(1, chosen.items)  # d(q, x')
+            query = chosen.gallery[chosen.items]  # (n, m, k)
+            theirs = _distances(query.flatten(0, 1), chosen.gallery).view(*mine.shape, -1)
+            return -(sign * (mine[..., None] - theirs)).clamp_min(0).mean((1, 2))
+        if self.kind.startswith("QA") or self.kind == "GTT":
+            mine = D.gather(1, chosen.items)
+            return -(sign * (mine[..., None] - D[:, None])).clamp_min(0).mean((1, 2))
+        if self.kind == "order":
+            mine = D.gather(1, chosen.items)
+            i, j = torch.triu_indices(mine.shape[1], mine.shape[1], 1)
+            return -(mine[:, i] - mine[:, j]).clamp_min(0).sum(1)
+        own = _mask(chosen)
+        other = chosen.allowed & ~own
+        if self.kind == "GTM":
+            return -D.masked_fill(~other, torch.inf).amin(1).clamp_max(2.0)
+        far = D.masked_fill(~other, -torch.inf).amax(1).clamp_min(0.0)
+        near = D.masked_fill(~own, torch.inf).amin(1).clamp_max(2.0)
+        return -(far - near).clamp_min(0)
+
+    def _report(self, z: torch.Tensor, chosen: _Chosen) -> torch.Tensor:
+        D = _distances(z, chosen.gallery).masked_fill(~chosen.allowed, torch.inf)
+        n = chosen.allowed.sum(1, keepdim=True) - 1
+        if self.kind.startswith("CA"):
+            mine = D.gather(1, chosen.items)
+            query = chosen.gallery[chosen.items]
+            theirs = _distances(query.flatten(0, 1), chosen.gallery).view(*mine.shape, -1)
+            item = torch.arange(len(chosen.gallery))
+            compared = chosen.allowed[:, None] & (item != chosen.items[..., None])
+            nearer = ((theirs < mine[..., None]) & compared).sum(2)
+            return 100 * (nearer / n.clamp_min(1)).double().mean(1)
+        if self.kind.startswith("QA"):
+            mine = D.gather(1, chosen.items)
+            nearer = (D[:, None] < mine[..., None]).sum(2)
+            return 100 * (nearer / n.clamp_min(1)).double().mean(1)
+        if self.kind == "GTT":
+            mine = D.gather(1, chosen.items)
+            return ((mine > D).sum(1) < 4).double()
+        if self.kind == "order":
+            found = D.gather(1, chosen.items).numpy()
+            wanted = np.arange(found.shape[1])
+            tau = [float(kendalltau(row, wanted)[0]) for row in found]
+            return torch.tensor(tau).nan_to_num(0.0)  # equal distances have no order
+        first = D.argmin(1, keepdim=True)
+        return _mask(chosen).gather(1, first)[:, 0].double()
+
+
+def _mask(chosen: _Chosen) -> torch.Tensor:
+    """Return the mask of other items of the row's class."""
+    return chosen.allowed if chosen.same is None else chosen.allowed & chosen.same
+
+
+def _distances(z: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
+    """Return distances on the unit sphere; their square root has a finite slope at 0."""
+    return (2 - 2 * z @ gallery.T).clamp_min(1e-12).sqrt()

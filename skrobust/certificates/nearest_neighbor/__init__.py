@@ -1,0 +1,1 @@
+"""Radii of nearest-neighbour rules: geometry, bounds, exact searches."""

@@ -1,0 +1,67 @@
+r"""Embedding-shift training (EST).
+
+    min_f  L(f(x'), y),      x' = argmax ‖f(x') − f(x)‖ :
+
+the adversary needs no labels and knows nothing of the loss, so that any one can be used.
+"""
+
+import torch
+
+from skrobust.deep.strategies._base import AdversarialStrategy, TrainingStep, distances
+from skrobust.threat_model import ThreatModel
+
+__all__ = ["EmbeddingShiftTraining"]
+
+
+class EmbeddingShiftTraining(AdversarialStrategy):
+    """Train on batches that are perturbed to move their embeddings as far as possible.
+
+    Parameters
+    ----------
+    threat_model : ThreatModel, default=None
+        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
+        of the standard deviation of the training values (of each feature for tables).
+    max_iter : int, default=7
+        Steps of the adversary.
+    step_size : float, default=None
+        Of one step, as a share of the budget; None is 2.5 / max_iter, at most 1.
+    start : float, default=1.0
+        Radius of the random start, as a share of the budget; more than 0, because at the clean
+        point the movement has no gradient.
+
+    Examples
+    --------
+    >>> from skrobust.deep import EmbeddingShiftTraining
+    >>> EmbeddingShiftTraining(max_iter=3)
+    EmbeddingShiftTraining(max_iter=3)
+    """
+
+    def __init__(
+        self,
+        threat_model: ThreatModel | None = None,
+        *,
+        max_iter: int = 7,
+        step_size: float | None = None,
+        start: float = 1.0,
+    ):
+        self.threat_model = threat_model
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.start = start
+
+    def check(self) -> None:
+        """Raise where a parameter is not as described."""
+        super().check()
+        if self.start == 0:
+            raise ValueError("start must be > 0 where the movement is raised; got 0.")
+
+    def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of a batch and its embeddings; see :class:`Training`.
+
+        Parameters
+        ----------
+        step : TrainingStep
+        """
+        clean = step.embed_eval(step.x)
+        moved = step.attack(step.x, lambda z: distances(z, clean), self)
+        return step.criterion(step.embed(moved), step.y), clean
