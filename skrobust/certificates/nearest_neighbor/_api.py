@@ -7,13 +7,14 @@ import numpy as np
 from skrobust.adapters import as_nearest_neighbor_rule
 from skrobust.certificates._problem import CertificationProblem
 from skrobust.certificates._result import Certificate
+from skrobust.certificates._run import run_job
 from skrobust.certificates.nearest_neighbor._exact_1nn import CellJob, ExactRadii
 from skrobust.certificates.nearest_neighbor._exact_knn import VoteJob
 from skrobust.certificates.nearest_neighbor._lower_bound import BoundJob, lower_bound
 from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
-from skrobust.utils._parallel import Progress, check_n_jobs, run_parts, split_evenly
+from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._validation import check_one_eps
 
@@ -149,7 +150,7 @@ def _cells(
     bound = BoundJob(rule, request.queries, labels, a, b, request.budget, request.device)
     job = CellJob(bound, request.attack, request.y)
     found = _unknown(request, bound.known())
-    done = _run(job, bound.batches(), found, n_jobs, verbose)
+    done = run_job(job, bound.batches(), len(found.lower), found.put, n_jobs, verbose)
     return found, done, None
 
 
@@ -178,7 +179,7 @@ def _votes(
     )
     rows = np.flatnonzero(right & reached & np.isfinite(lower))
     parts = [rows[part] for part in row_batches(0, len(rows), 1, _TOGETHER)]
-    _run(job, parts, found, n_jobs, verbose)
+    run_job(job, parts, len(lower), found.put, n_jobs, verbose)
     # what was not reached keeps its lower bound
     return found, reached, right
 
@@ -187,26 +188,3 @@ def _unknown(request: CertificationProblem, lower: np.ndarray) -> ExactRadii:
     # what a radius proves; the victim is asked about the others
     adversarial_label = request.rule.classes[np.maximum(request.labels, 0)]
     return ExactRadii.unknown(lower, request.queries.raw.shape[1], adversarial_label)
-
-
-def _run(
-    job: CellJob | VoteJob,
-    parts: list[np.ndarray],
-    found: ExactRadii,
-    n_jobs: int | None,
-    verbose: int,
-) -> np.ndarray:
-    """Run a job, put its results into `found`, and return which points were reached."""
-    done = np.ones(len(found.lower), dtype=bool)
-    done[np.concatenate([*parts, np.empty(0, dtype=int)])] = False
-    progress = Progress(len(done), verbose, "exact radii")
-    progress.advance(int(done.sum()))
-
-    def keep(results: list[tuple[np.ndarray, ExactRadii]]) -> None:
-        for rows, radii in results:
-            found.put(rows, radii)
-            done[rows] = True
-            progress.advance(len(rows))
-
-    run_parts(job, split_evenly(parts, n_jobs), n_jobs, keep)
-    return done

@@ -7,13 +7,14 @@ smallest distance found so far, so that few are (one or two a point).
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
 from skrobust.certificates._problem import Attack
 from skrobust.certificates._result import SoundnessError
+from skrobust.certificates._run import Job
 from skrobust.certificates.nearest_neighbor._class_batch import ClassBatch
 from skrobust.certificates.nearest_neighbor._interior import MARGINS
 from skrobust.certificates.nearest_neighbor._lower_bound import BoundJob, round_down
@@ -91,8 +92,8 @@ class ExactRadii:
 
 
 @dataclass(frozen=True, eq=False)
-class CellJob:
-    """Exact radii of 1-NN; called with batches of points, also in other processes.
+class CellJob(Job):
+    """Exact radii of 1-NN.
 
     Attributes
     ----------
@@ -104,16 +105,18 @@ class CellJob:
         Labels as they were given.
     """
 
+    what: ClassVar[str] = "exact radii"
+
     bound: BoundJob
     attack: Attack
     y: np.ndarray
 
-    def __call__(self, batches: list[np.ndarray]) -> list[tuple[np.ndarray, ExactRadii]]:
-        """Return ``(rows, radii)`` of each batch."""
+    def solve(self, rows: np.ndarray) -> ExactRadii:
+        """Return the radii of one batch."""
         with torch.no_grad(), exact_matmul():
-            return [(rows, self._batch(rows)) for rows in batches]
+            return self._solve(rows)
 
-    def _batch(self, rows: np.ndarray) -> ExactRadii:
+    def _solve(self, rows: np.ndarray) -> ExactRadii:
         lower, budget = np.zeros(len(rows)), self.bound.budget
         radii = ExactRadii.unknown(lower, len(budget.scale), self.y[rows])
         for at, batch, settled, endless in self.bound.solved(rows, lower, _CAP_FACTOR):

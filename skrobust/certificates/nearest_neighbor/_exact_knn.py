@@ -7,13 +7,14 @@ K nearest within its norm (``_neighborhood``), and a branch and bound over which
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from skrobust.adapters import EmbeddedQueries, NearestNeighborRule
 from skrobust.certificates._problem import Attack
+from skrobust.certificates._run import Job
 from skrobust.certificates.nearest_neighbor._bisectors import BisectorHalfspaces
 from skrobust.certificates.nearest_neighbor._branch_and_bound import BranchAndBound, Incumbent
 from skrobust.certificates.nearest_neighbor._exact_1nn import ExactRadii
@@ -40,8 +41,8 @@ _MAX_GROWTH = 12
 
 
 @dataclass(frozen=True, eq=False)
-class VoteJob:
-    """Exact radii of K-NN; called with batches of points, also in other processes.
+class VoteJob(Job):
+    """Exact radii of K-NN, of points that are predicted right.
 
     Attributes
     ----------
@@ -62,6 +63,8 @@ class VoteJob:
     max_nodes : int
     """
 
+    what: ClassVar[str] = "exact radii"
+
     rule: NearestNeighborRule
     queries: EmbeddedQueries
     labels: np.ndarray
@@ -73,20 +76,13 @@ class VoteJob:
     rtol: float
     max_nodes: int
 
-    def __getstate__(self) -> dict[str, Any]:
-        # another process prepares the training set itself
-        return {key: value for key, value in self.__dict__.items() if key != "training"}
-
     @cached_property
     def training(self) -> TrainingSet:
         """The training set, in float64."""
         return TrainingSet.of(self.rule, self.budget, 1, torch.device("cpu"), torch.float64)
 
-    def __call__(self, batches: list[np.ndarray]) -> list[tuple[np.ndarray, ExactRadii]]:
-        """Return ``(rows, radii)`` of each batch of points that are predicted right."""
-        return [(rows, self._batch(rows)) for rows in batches]
-
-    def _batch(self, rows: np.ndarray) -> ExactRadii:
+    def solve(self, rows: np.ndarray) -> ExactRadii:
+        """Return the radii of one batch."""
         queries, labels = self.queries.take(rows), self.labels[rows]
         found = ExactRadii.unknown(self.lower[rows], queries.raw.shape[1], self.y[rows])
         lower, upper = found.lower, found.upper

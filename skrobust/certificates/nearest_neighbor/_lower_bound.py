@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from skrobust.adapters import EmbeddedQueries, NearestNeighborRule
+from skrobust.certificates._run import Job, run_job
 from skrobust.certificates.nearest_neighbor._class_batch import ClassBatch
 from skrobust.certificates.nearest_neighbor._training_set import TrainingSet
 from skrobust.numerics import row_batches
 from skrobust.threat_model import FeatureBudget
-from skrobust.utils._parallel import Progress, run_parts, split_evenly
 from skrobust.utils._torch import exact_matmul, to_numpy
 
 __all__ = ["BoundJob", "lower_bound", "round_down"]
@@ -28,8 +28,8 @@ def round_down(radius: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class BoundJob:
-    """Lower bounds of many points; called with batches of them, also in other processes.
+class BoundJob(Job):
+    """Lower bounds of many points.
 
     Attributes
     ----------
@@ -47,6 +47,8 @@ class BoundJob:
         Precision of the search; None takes float64 for small problems, else float32.
     """
 
+    what: ClassVar[str] = "lower bound"
+
     rule: NearestNeighborRule
     queries: EmbeddedQueries
     labels: np.ndarray
@@ -55,10 +57,6 @@ class BoundJob:
     budget: FeatureBudget
     device: torch.device
     dtype: torch.dtype | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # another process prepares the training set itself
-        return {key: value for key, value in self.__dict__.items() if key != "training"}
 
     @cached_property
     def training(self) -> TrainingSet:
@@ -85,16 +83,13 @@ class BoundJob:
                 found.append(members[part])
         return found
 
-    def __call__(self, batches: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return ``(rows, radii)`` of each batch."""
-        results = []
+    def solve(self, rows: np.ndarray) -> np.ndarray:
+        """Return the radii of one batch, of shape (n_rows,)."""
+        radius = np.zeros(len(rows))
         with torch.no_grad(), exact_matmul():
-            for rows in batches:
-                radius = np.zeros(len(rows))
-                for _ in self.solved(rows, radius, 2.0):
-                    pass
-                results.append((rows, round_down(radius)))
-        return results
+            for _ in self.solved(rows, radius, 2.0):
+                pass
+        return round_down(radius)
 
     def solved(
         self, rows: np.ndarray, radius: np.ndarray, cap_factor: float
@@ -146,18 +141,8 @@ def lower_bound(
 
     A radius is 0 where nothing is proved, inf where no perturbation changes the prediction.
     """
-    radius, batches = job.known(), job.batches()
-    done = np.ones(len(radius), dtype=bool)
-    done[np.concatenate([*batches, np.empty(0, dtype=int)])] = False
-    progress = Progress(len(radius), verbose, "lower bound")
-    progress.advance(int(done.sum()))
-
-    def keep(results: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        for rows, found in results:
-            radius[rows], done[rows] = found, True
-            progress.advance(len(rows))
-
-    run_parts(job, split_evenly(batches, n_jobs), n_jobs, keep)
+    radius = job.known()
+    done = run_job(job, job.batches(), len(radius), radius.__setitem__, n_jobs, verbose)
     return radius, done
 
 
