@@ -16,7 +16,7 @@ def test_the_package_alone_loads_nothing_heavy():
     assert loaded_by("import skrobust; skrobust.__version__; dir(skrobust)") == set()
 
 
-def test_the_linear_part_needs_no_deep_libraries():
+def test_the_linear_part_loads_no_deep_libraries():
     found = loaded_by("from skrobust import RobustMahalanobis; import skrobust._certify")
     assert {"torch", "sklearn"} <= found
     assert not {"skorch", "cvxpy", "faiss", "matplotlib"} & found

@@ -39,7 +39,6 @@ from skrobust.cluster._engines import (
     kmeans,
     nearest_center,
     refine,
-    resolve_backend,
     trimmed_kmeans,
 )
 from skrobust.metrics._clustering import agreement
@@ -89,7 +88,7 @@ class AdversarialClustering(
     trim : float, default=0.1
         Share of all points, in [0, 1), that ``center="trimmed"`` leaves out.
     backend : {"auto", "faiss", "sklearn"}, default="auto"
-        Of k-means: "auto" is faiss for large problems, where it is installed.
+        Of k-means: "auto" is faiss for large problems.
     batch_size : int, default=None
         Points of a step of scikit-learn's mini-batch k-means, for data that do not fit into
         memory (a ``numpy.memmap`` is read some rows at a time where there is no `metric`) or
@@ -343,7 +342,6 @@ class AdversarialClustering(
 
     def _fit_centers(self, Z: np.ndarray, gpu: bool) -> None:
         random_state = check_random_state(self.random_state)
-        backend = resolve_backend(self.backend, len(Z) * self.n_clusters * Z.shape[1])
         distinct = len(np.unique(Z, axis=0)) if len(Z) < _COUNTED else self.n_clusters
         if distinct < self.n_clusters:
             raise ValueError(
@@ -363,7 +361,7 @@ class AdversarialClustering(
             found = kmeans(
                 Z,
                 self.n_clusters,
-                backend=backend,
+                backend=self.backend,
                 n_init=self.n_init,
                 max_iter=self.max_iter,
                 tol=self.tol,

@@ -7,7 +7,6 @@ them, because a sample (its default) ends higher, starts that scikit-learn choos
 of many points), and no more iterations than gain something.
 """
 
-import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,6 @@ __all__ = [
     "kmeans",
     "nearest_center",
     "refine",
-    "resolve_backend",
     "trimmed_kmeans",
 ]
 
@@ -47,29 +45,6 @@ class Centers:
     n_iter: int
 
 
-def resolve_backend(backend: str, work: int) -> str:
-    """Return "faiss" or "sklearn".
-
-    Parameters
-    ----------
-    backend : {"auto", "faiss", "sklearn"}
-        "auto" is faiss for large problems, where it is installed.
-    work : int
-        Points times clusters times components.
-
-    Raises
-    ------
-    ImportError
-        If faiss is asked for and not installed.
-    """
-    there = importlib.util.find_spec("faiss") is not None
-    if backend == "faiss" and not there:
-        raise ImportError("backend='faiss' needs the package faiss-cpu: pip install faiss-cpu.")
-    if backend == "auto":
-        return "faiss" if there and work >= _FAISS_FROM else "sklearn"
-    return backend
-
-
 def kmeans(
     Z: np.ndarray,
     n_clusters: int,
@@ -88,7 +63,8 @@ def kmeans(
     ----------
     Z : ndarray of shape (n_samples, n_components)
     n_clusters : int
-    backend : {"faiss", "sklearn"}
+    backend : {"auto", "faiss", "sklearn"}
+        "auto" is faiss for large problems.
     n_init : int
         Runs.
     max_iter : int
@@ -111,7 +87,7 @@ def kmeans(
             batch_size=batch_size,
             random_state=seed,
         ).fit(Z)
-    elif backend == "sklearn":
+    elif backend == "sklearn" or (backend == "auto" and Z.size * n_clusters < _FAISS_FROM):
         found = KMeans(
             n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed
         ).fit(Z)

@@ -1,14 +1,5 @@
 """Deep embeddings trained adversarially, on skorch."""
 
-try:
-    import pytorch_metric_learning  # noqa: F401
-    import safetensors  # noqa: F401
-    import skorch  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"skrobust.deep needs the package {error.name}: pip install 'skrobust[deep]'."
-    ) from error
-
 from skrobust.deep._adversarial_deep_metric import AdversarialDeepMetric
 from skrobust.deep._batch_norm_bank import add_branches, branches_of, route
 from skrobust.deep._modules import MLP, ConvNet

@@ -31,8 +31,7 @@ _INTERIOR = 500 * 15**2
 class CvxpySolver(ConvexSolver):
     """Solve the convex program at a target radius by cvxpy.
 
-    For small problems, and as a check of ``solver="projected"``. Needs cvxpy, which
-    ``pip install "skrobust[convex]"`` brings.
+    For small problems, and as a check of ``solver="projected"``.
 
     Parameters
     ----------
@@ -88,7 +87,7 @@ class CvxpySolver(ConvexSolver):
         Raises
         ------
         ImportError
-            If cvxpy, or the backend, is missing.
+            If the backend is not installed.
         ValueError
             If the backend is not known, or does not take the options.
         RuntimeError
@@ -124,7 +123,8 @@ class CompiledProgram:
     """
 
     def __init__(self, program: TargetRadiusProgram):
-        cp = _import_cvxpy()
+        import cvxpy as cp  # lazy: it takes a second
+
         self._cp, self._program = cp, program
         u, e = program.u.numpy(), program.e.numpy()
         n_triplets, k = u.shape
@@ -234,13 +234,3 @@ class CompiledProgram:
         share = alpha / total[pair].clamp_min(1e-300)
         w = -share[:, None] * multiplier[pair] / (2 * program.radius)
         return project_norm_cone(alpha, w, program.norm, program.weight)
-
-
-def _import_cvxpy() -> Any:
-    try:
-        import cvxpy
-    except ImportError as error:
-        raise ImportError(
-            "solver='cvxpy' needs cvxpy: pip install cvxpy, or use solver='projected'."
-        ) from error
-    return cvxpy

@@ -276,7 +276,7 @@ default="identity"
             If the data or a parameter is not as described, or if a convex solver finds that
             M = 0 is best, because the target radius is too large.
         ImportError
-            If the solver's library is missing.
+            If the solver's backend is not installed.
 
         Warns
         -----

@@ -1,6 +1,5 @@
 """The projected and the cvxpy solver: the same optimum, with a proof; and what they refuse."""
 
-import sys
 import warnings
 
 import numpy as np
@@ -283,19 +282,13 @@ def test_a_backend_that_fails(monkeypatch):
         CvxpySolver().solve_program(program)
 
 
-def test_missing_libraries(monkeypatch):
+def test_missing_backend(monkeypatch):
     import cvxpy
 
     program = mined(0, 20, 3)
     monkeypatch.setattr(cvxpy, "installed_solvers", lambda: ["SCS"])
     with pytest.raises(ImportError, match="backend='CLARABEL' is not installed"):
         CvxpySolver().solve_program(program)
-    monkeypatch.setitem(sys.modules, "cvxpy", None)
-    with pytest.raises(ImportError, match="needs cvxpy: pip install cvxpy"):
-        RobustMahalanobis(solver="cvxpy").fit(X, Y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        RobustMahalanobis(solver="projected", random_state=0).fit(X, Y)
 
 
 @pytest.mark.parametrize(
