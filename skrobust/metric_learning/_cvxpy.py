@@ -123,8 +123,9 @@ class CompiledProgram:
     """
 
     def __init__(self, program: TargetRadiusProgram):
-        import cvxpy as cp  # lazy: it takes a second
+        import cvxpy  # lazy: it takes a second
 
+        cp: Any = cvxpy  # its annotations leave out what is allowed
         self._cp, self._program = cp, program
         u, e = program.u.numpy(), program.e.numpy()
         n_triplets, k = u.shape
