@@ -11,9 +11,14 @@ import numpy as np
 from sklearn.base import is_clusterer
 from sklearn.pipeline import Pipeline
 
-from skrobust.adapters import NearestNeighborRule, as_lipschitz_victim, as_nearest_neighbor_rule
-from skrobust.adapters._guard import refuse_overrides
-from skrobust.adapters._lipschitz import split_at, unwrapped, without_wrappers
+from skrobust.adapters import (
+    NearestNeighborRule,
+    as_lipschitz_victim,
+    as_nearest_neighbor_rule,
+    as_pipeline,
+    split_pipeline,
+    unwrap,
+)
 from skrobust.certificates import (
     CenterSmoothing,
     Certificate,
@@ -23,8 +28,8 @@ from skrobust.certificates import (
 )
 from skrobust.certificates._lipschitz import certify_through_network
 from skrobust.threat_model import ThreatModel
-from skrobust.threat_model._model import resolve_table
 from skrobust.utils._frames import names_missed_once
+from skrobust.utils._guard import refuse_overrides
 
 __all__ = ["certify", "certify_batches"]
 
@@ -94,9 +99,9 @@ def certify(
     """
     check_method(method)
     named = type(estimator).__name__
-    inside = without_wrappers(estimator)
+    inside = unwrap(estimator)
     last = inside.steps[-1][1] if isinstance(inside, Pipeline) else inside
-    last = without_wrappers(last)
+    last = unwrap(last)
     clusters = hasattr(last, "__sklearn_tags__") and is_clusterer(last)
     if clusters and y is not None:
         raise ValueError("y must be None for a clusterer, whose clusters are no classes.")
@@ -110,11 +115,11 @@ def certify(
             f"estimator must be a fitted classifier or clusterer, with predict; got {named}. "
             "Retrieval by a metric is certified by skrobust.certificates.certify_retrieval."
         )
-    opened = unwrapped(inside)
+    opened = as_pipeline(inside)
     if isinstance(opened, RandomizedSmoothingClassifier):
         refuse_overrides(opened, RandomizedSmoothingClassifier, ("predict",), _USE_PARENT)
         return _smoothing(opened, X, y, threat_model, method, options)
-    parts = split_at(opened, lambda step: isinstance(step, CenterSmoothing))
+    parts = split_pipeline(opened, lambda step: isinstance(step, CenterSmoothing))
     if parts is not None:
         refuse_overrides(parts[1], CenterSmoothing, ("transform",), _USE_PARENT)
         labels = inside.predict(X) if y is None else y
@@ -172,7 +177,7 @@ def _discrete(model: Any, rule: NearestNeighborRule, X: Any) -> bool:
     """Return whether whole numbers or categories are asked for, which no exact search has."""
     if not isinstance(model, ThreatModel):
         return False
-    return bool(resolve_table(model, rule.read(X)).discrete.any())
+    return bool(model.resolve_for(rule.read(X)).discrete.any())
 
 
 def _prover(exact: bool) -> Any:

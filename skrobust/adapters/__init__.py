@@ -12,6 +12,7 @@ Attacks by gradients see a classifier through `differentiable_scores`, a transfo
 from skrobust.adapters._affine import AffineFunction, AffineMap, NotAffineError
 from skrobust.adapters._differentiable import (
     NotDifferentiableError,
+    check_gradient,
     differentiable_embedding,
     differentiable_scores,
 )
@@ -21,8 +22,9 @@ from skrobust.adapters._lipschitz import (
     LipschitzVictim,
     as_lipschitz_victim,
 )
+from skrobust.adapters._pipelines import as_pipeline, split_pipeline, unwrap
 from skrobust.adapters._rule import EmbeddedQueries, NearestNeighborRule
-from skrobust.adapters._scores import Scores
+from skrobust.adapters._scores import NeighborScores, Scores
 from skrobust.adapters._steps import affine_map
 from skrobust.adapters._torch_classifier import TorchClassifier
 
@@ -33,6 +35,7 @@ __all__ = [
     "LipschitzMap",
     "LipschitzVictim",
     "NearestNeighborRule",
+    "NeighborScores",
     "NotAffineError",
     "NotDifferentiableError",
     "Scores",
@@ -40,6 +43,10 @@ __all__ = [
     "affine_map",
     "as_lipschitz_victim",
     "as_nearest_neighbor_rule",
+    "as_pipeline",
+    "check_gradient",
     "differentiable_embedding",
     "differentiable_scores",
+    "split_pipeline",
+    "unwrap",
 ]

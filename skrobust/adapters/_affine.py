@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DOUBLE", "SINGLE", "AffineFunction", "AffineMap", "NotAffineError"]
+from skrobust.utils._floating_point import DOUBLE
+
+__all__ = ["AffineFunction", "AffineMap", "NotAffineError"]
 
 # roundings of one result beyond the length of its sum, on the safe side
 _EXTRA_OPERATIONS = 16
-
-SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 
 
 class NotAffineError(ValueError):
@@ -47,7 +47,7 @@ class AffineMap:
     absolute: np.ndarray = None  # type: ignore[assignment]
     magnitude: np.ndarray = None  # type: ignore[assignment]
     operations: int = None  # type: ignore[assignment]
-    unit: float = 2.0**-53
+    unit: float = DOUBLE
 
     def __post_init__(self) -> None:
         matrix = np.asarray(self.matrix, dtype=np.float64)
@@ -161,6 +161,8 @@ class AffineFunction:
     Examples
     --------
     >>> import numpy as np
+
+    from skrobust.utils._floating_point import DOUBLE
     >>> from sklearn.preprocessing import FunctionTransformer
     >>> from skrobust.adapters import AffineFunction, affine_map
     >>> step = FunctionTransformer(AffineFunction(np.negative)).fit([[1.0]])

@@ -11,10 +11,10 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skrobust.adapters._affine import DOUBLE
-from skrobust.adapters._guard import guarded_dispatch
-from skrobust.adapters._rule import NearestNeighborRule, check_size, largest_value
+from skrobust.adapters._rule import NearestNeighborRule
 from skrobust.adapters._steps import active_steps, step_map
+from skrobust.utils._floating_point import DOUBLE, check_size, largest_value
+from skrobust.utils._guard import guarded_dispatch
 from skrobust.utils._sklearn import BaseSearchCV, knn_training_data
 
 __all__ = ["as_nearest_neighbor_rule"]

@@ -10,32 +10,21 @@ with G = ‖A diag(s)‖ from the p-norm to ℓ₂, E the rounding of the front,
 c + c′ t that of the network at inputs of norm t.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.adapters._affine import AffineMap
-from skrobust.adapters._guard import ask, refuse_overrides
+from skrobust.adapters._pipelines import split_pipeline
 from skrobust.adapters._rule import EmbeddedQueries, NearestNeighborRule
-from skrobust.adapters._steps import active_steps, step_map
+from skrobust.adapters._steps import step_map
 from skrobust.threat_model import FeatureBudget
-from skrobust.utils._sklearn import BaseSearchCV
+from skrobust.utils._guard import ask
 
-__all__ = [
-    "LipschitzMap",
-    "LipschitzVictim",
-    "as_lipschitz_victim",
-    "split_at",
-    "unwrapped",
-    "without_wrappers",
-]
+__all__ = ["LipschitzMap", "LipschitzVictim", "as_lipschitz_victim"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +132,7 @@ def as_lipschitz_victim(estimator: Any) -> LipschitzVictim | None:
         bounds.extend([] if known is None else [known])
         return known is not None
 
-    parts = split_at(estimator, bounded)
+    parts = split_pipeline(estimator, bounded)
     if parts is None:
         return None
     steps, step, tail = parts
@@ -166,78 +155,3 @@ def as_lipschitz_victim(estimator: Any) -> LipschitzVictim | None:
         feature_names=getattr(first, "feature_names_in_", None),
     )
     return LipschitzVictim(front, step, bounds[0], tail, estimator)
-
-
-def without_wrappers(estimator: Any) -> Any:
-    """Return what is inside frozen and search objects.
-
-    Parameters
-    ----------
-    estimator : fitted estimator
-
-    Raises
-    ------
-    TypeError
-        If one of them predicts or transforms in its own way.
-    sklearn.exceptions.NotFittedError
-        If a search has no best estimator.
-    """
-    while isinstance(estimator, (FrozenEstimator, BaseSearchCV)):
-        known = FrozenEstimator if isinstance(estimator, FrozenEstimator) else BaseSearchCV
-        refuse_overrides(estimator, known, ("predict", "transform"), "use what is inside")
-        inner = "estimator" if isinstance(estimator, FrozenEstimator) else "best_estimator_"
-        if not hasattr(estimator, inner):
-            raise NotFittedError(f"{type(estimator).__name__} must be fitted, with refit.")
-        estimator = getattr(estimator, inner)
-    return estimator
-
-
-def unwrapped(estimator: Any) -> Any:
-    """Return the same; of a clusterer on a metric, a pipeline that assigns clusters.
-
-    Parameters
-    ----------
-    estimator : fitted estimator
-    """
-    inside = without_wrappers(estimator)
-    pipeline = ask(inside, "_as_pipeline", "predict")
-    return inside if pipeline is None else pipeline
-
-
-def split_at(
-    estimator: Any, chosen: Callable[[Any], bool]
-) -> tuple[list[tuple[str, Any]], Any, Any] | None:
-    """Split a pipeline at its first step of a kind: steps before, the step, what comes after.
-
-    Parameters
-    ----------
-    estimator : fitted estimator
-    chosen : callable
-        From a step to whether it is of that kind.
-
-    Returns
-    -------
-    (list of (name, step), step, estimator) or None
-    """
-    steps = _flat(unwrapped(estimator))
-    for k, (_, step) in enumerate(steps[:-1]):
-        if chosen(unwrapped(step)):
-            rest = steps[k + 1 :]
-            tail = rest[0][1] if len(rest) == 1 else Pipeline(rest)
-            return steps[:k], unwrapped(step), tail
-    return None
-
-
-def _flat(estimator: Any) -> list[tuple[str, Any]]:
-    """Return the steps of a pipeline, those of pipelines inside it too."""
-    if not isinstance(estimator, Pipeline):
-        return [("estimator", estimator)]
-    refuse_overrides(estimator, Pipeline, ("predict", "transform"), "use a Pipeline")
-    found = []
-    for name, step in active_steps(estimator.steps):
-        inner = _flat(unwrapped(step)) if isinstance(unwrapped(step), Pipeline) else [(name, step)]
-        found += [(name if n == "estimator" else n, child) for n, child in inner]
-    if len({name for name, _ in found}) == len(found):
-        return found
-    # names of nested pipelines may meet
-    return [(f"{k}_{name}", step) for k, (name, step) in enumerate(found)]

@@ -24,15 +24,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion
 
-from skrobust.adapters._affine import DOUBLE, SINGLE, AffineMap
+from skrobust.adapters._affine import AffineMap
+from skrobust.utils._floating_point import DOUBLE, SINGLE, check_size, largest_value
 from skrobust.utils._frames import Table
 
-__all__ = ["EmbeddedQueries", "NearestNeighborRule", "check_size", "largest_value"]
+__all__ = ["EmbeddedQueries", "NearestNeighborRule"]
 
 # operations a rounding bound counts beyond the length of a sum
 _EXTRA_OPERATIONS = 16
-# values whose squares stay finite, in float64 and in float32
-_LARGEST, _LARGEST_SINGLE = 1e140, 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,33 +333,6 @@ def _goes_by_name(step: Any) -> bool:
         if child is not None and not isinstance(child, str):
             return _goes_by_name(child)
     return isinstance(step, ColumnTransformer)
-
-
-def largest_value(single: bool) -> float:
-    """Return the size of values beyond which the victim's arithmetic may overflow.
-
-    Parameters
-    ----------
-    single : bool
-        Whether there is float32 in it.
-    """
-    return _LARGEST_SINGLE if single else _LARGEST
-
-
-def check_size(values: np.ndarray, largest: float = _LARGEST) -> None:
-    """Raise a ValueError where squares of differences would not be finite.
-
-    Parameters
-    ----------
-    values : ndarray
-    largest : float, default=1e140
-    """
-    found = float(np.abs(values).max(initial=0))
-    if not found < largest:
-        raise ValueError(
-            f"X must stay below {largest:g} in absolute value, in training too, so that the "
-            f"squared distances of the estimator are finite; got {found:g}. Scale the data."
-        )
 
 
 def _smallest(unit: float) -> float:

@@ -22,8 +22,9 @@ from sklearn.preprocessing import (
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 from sklearn.utils.validation import check_is_fitted
 
-from skrobust.adapters._affine import DOUBLE, SINGLE, AffineFunction, AffineMap, NotAffineError
-from skrobust.adapters._guard import guarded_dispatch
+from skrobust.adapters._affine import AffineFunction, AffineMap, NotAffineError
+from skrobust.utils._floating_point import DOUBLE, SINGLE
+from skrobust.utils._guard import guarded_dispatch
 from skrobust.utils._sklearn import column_transformer_blocks
 
 __all__ = ["active_steps", "affine_map", "step_map"]

@@ -12,7 +12,7 @@ two classes it is the margin.
 
 import torch
 
-from skrobust.adapters._scores import NeighborScores
+from skrobust.adapters import NeighborScores
 from skrobust.attacks._problem import AttackProblem
 
 __all__ = ["LOSSES", "Ascent", "steepest"]

@@ -29,7 +29,6 @@ from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._search import Search
 from skrobust.threat_model import FeatureBudget, ThreatModel
-from skrobust.threat_model._model import resolve_parameters, resolve_table
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table, feature_names, names_missed_once
 from skrobust.utils._parallel import check_n_jobs
@@ -295,7 +294,7 @@ def training_model(model: ThreatModel | None, X: Any, table: Table) -> ThreatMod
     found = model_or_default(model)
     if isinstance(found.bounds, str) and found.bounds == "data":
         found = found.with_bounds_of(X)
-    resolve_parameters(found, table)
+    found.resolve(**table.layout)
     return found
 
 
@@ -314,7 +313,7 @@ def resolve_budget(model: ThreatModel, table: Table, estimator: Any = None) -> F
     """
     if estimator is not None and table.names is None:
         table = Table.of(table.given, feature_names(estimator))
-    return resolve_table(model, table).with_binary(table.binary & table.numeric)
+    return model.resolve_for(table).with_binary(table.binary & table.numeric)
 
 
 def read_table(X: Any, estimator: Any = None) -> Table:

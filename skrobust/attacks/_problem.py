@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from skrobust.adapters import Scores, differentiable_scores
-from skrobust.adapters._differentiable import check_gradient
+from skrobust.adapters import Scores, check_gradient, differentiable_scores
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise

@@ -18,7 +18,6 @@ from skrobust.certificates.nearest_neighbor._api import exact_nearest_neighbor_r
 from skrobust.certificates.nearest_neighbor._bounds_api import certify_nearest_neighbors
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
 from skrobust.threat_model import ThreatModel
-from skrobust.threat_model._model import resolve_table
 from skrobust.utils._frames import names_missed_once
 
 __all__ = ["certify_lipschitz", "certify_through_network"]
@@ -86,7 +85,7 @@ def certify_through_network(
     y = column_or_1d(y)
     front = victim.front
     table = front.read(X)
-    budget = resolve_table(model_or_l2(threat_model), table, whole_groups=True)
+    budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)

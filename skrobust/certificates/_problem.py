@@ -10,12 +10,11 @@ import torch
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.adapters import EmbeddedQueries, NearestNeighborRule
-from skrobust.adapters._guard import is_exactly_known
 from skrobust.certificates._region import Region, refuse_difference
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import FeatureBudget, ThreatModel
-from skrobust.threat_model._model import resolve_table
 from skrobust.utils._frames import Table
+from skrobust.utils._guard import is_exactly_known
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_labels
@@ -101,7 +100,7 @@ class CertificationProblem:
         """Check what was given; the errors name the parameter."""
         resolved = resolve_device(device)
         table = rule.read(X)
-        budget = resolve_table(model_or_l2(threat_model), table, whole_groups=True)
+        budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
         queries, own = rule.embed(table), y is None
         y = column_or_1d(estimator.predict(X) if own else y)
         budget.check_inside(queries.raw)

@@ -16,7 +16,7 @@ import numpy as np
 
 from skrobust.adapters import NearestNeighborRule
 from skrobust.threat_model import FeatureBudget
-from skrobust.threat_model._budget import stored_inside
+from skrobust.utils._floating_point import round_inside
 from skrobust.utils._frames import Table
 
 __all__ = ["Region", "refuse_difference"]
@@ -64,7 +64,7 @@ class Region:
         raw = self.raw[rows]
         lower, upper = self.budget.box(raw)
         points = np.clip(raw + deltas, lower, upper)
-        points = np.where(deltas == 0, raw, stored_inside(points, lower, upper, self.table.single))
+        points = np.where(deltas == 0, raw, round_inside(points, lower, upper, self.table.single))
         moved = points - raw
         # to the last bit: X + moved stays inside the bounds
         for _ in range(4):

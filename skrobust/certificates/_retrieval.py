@@ -29,17 +29,16 @@ from skrobust.adapters import (
     LipschitzVictim,
     as_lipschitz_victim,
     as_nearest_neighbor_rule,
+    as_pipeline,
 )
-from skrobust.adapters._guard import refuse_overrides
-from skrobust.adapters._lipschitz import unwrapped
 from skrobust.certificates._problem import model_or_l2
 from skrobust.certificates._region import Region
 from skrobust.certificates._result import Certificate
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
 from skrobust.certificates.smoothing._embedding import CenterSmoothing
 from skrobust.threat_model import ThreatModel
-from skrobust.threat_model._model import resolve_table
 from skrobust.utils._frames import names_missed_once
+from skrobust.utils._guard import refuse_overrides
 from skrobust.utils._validation import check_one_eps
 
 __all__ = ["certify_retrieval"]
@@ -110,14 +109,14 @@ def certify_retrieval(
             f"y must hold classes that items share; its {len(y)} labels are all different, so that "
             "no query has an item of its class."
         )
-    inside = unwrapped(metric)
+    inside = as_pipeline(metric)
     if isinstance(inside, CenterSmoothing):
         refuse_overrides(inside, CenterSmoothing, ("transform",), "certify its parent")
         return _smoothed(inside, X, y, threat_model, gallery_eps)
     victim = _victim(metric, X, y)
     front = victim.front
     table = front.read(X)
-    budget = resolve_table(model_or_l2(threat_model), table, whole_groups=True)
+    budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)
@@ -186,7 +185,7 @@ class _Identity:
 
 def _victim(metric: Any, X: Any, y: np.ndarray) -> LipschitzVictim:
     steps = metric.steps if isinstance(metric, Pipeline) else [("metric", metric)]
-    if any(isinstance(unwrapped(step), CenterSmoothing) for _, step in steps):
+    if any(isinstance(as_pipeline(step), CenterSmoothing) for _, step in steps):
         raise ValueError(
             "CenterSmoothing has its noise behind other steps; put it around them: "
             "CenterSmoothing(make_pipeline(…))."

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skrobust.threat_model._model import norm_of
+from skrobust.utils._validation import check_norm
 
 __all__ = ["axes_or_new", "norm_sign", "pyplot"]
 
@@ -24,4 +24,4 @@ def axes_or_new(ax: Any) -> Any:
 
 def norm_sign(norm: Any) -> str:
     """Return ℓ₁, ℓ₂ or ℓ∞ for a norm as a threat model takes it."""
-    return {1.0: "ℓ₁", 2.0: "ℓ₂"}.get(norm_of(norm), "ℓ∞")
+    return {1.0: "ℓ₁", 2.0: "ℓ₂"}.get(check_norm(norm), "ℓ∞")

@@ -13,8 +13,9 @@ from skrobust._certify import certify
 from skrobust.adapters import (
     NotDifferentiableError,
     as_nearest_neighbor_rule,
+    as_pipeline,
+    split_pipeline,
 )
-from skrobust.adapters._lipschitz import split_at, unwrapped
 from skrobust.attacks import (
     APGD,
     AttackResult,
@@ -320,8 +321,8 @@ def _certificate(
 
 
 def _smoothed(estimator: Any) -> bool:
-    inside = unwrapped(estimator)
-    centered = split_at(inside, lambda step: isinstance(step, CenterSmoothing))
+    inside = as_pipeline(estimator)
+    centered = split_pipeline(inside, lambda step: isinstance(step, CenterSmoothing))
     return isinstance(inside, RandomizedSmoothingClassifier) or centered is not None
 
 

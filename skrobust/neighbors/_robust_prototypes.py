@@ -17,7 +17,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.adapters import NearestNeighborRule, as_nearest_neighbor_rule
-from skrobust.adapters._rule import check_size
 from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
 from skrobust.neighbors._prototype_objective import PrototypeModel
@@ -26,6 +25,7 @@ from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._floating_point import check_size
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._sklearn import (
     CallbackSupportMixin,

@@ -14,8 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skrobust.adapters import NearestNeighborRule, as_nearest_neighbor_rule
-from skrobust.adapters._rule import check_size
 from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._floating_point import check_size
 from skrobust.utils._sklearn import HasMethods, fit_context, safe_indexing
 from skrobust.utils._weights import check_weight
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from skrobust.numerics import project_ball
+from skrobust.utils._floating_point import round_features, round_inside
 
-__all__ = ["FeatureBudget", "stored_inside"]
+__all__ = ["FeatureBudget"]
 
 _DUAL = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}
 
@@ -239,7 +240,9 @@ class FeatureBudget:
         lower, upper = self.box(raw)
         single = np.broadcast_to(single, self.scale.shape)
         points = np.where(np.isnan(points) | (self.scale == 0), raw, points)
-        allowed = self.satisfied(raw, points, eps) & (points == _stored(points, single)).all(axis=1)
+        allowed = self.satisfied(raw, points, eps) & (points == round_features(points, single)).all(
+            axis=1
+        )
         if allowed.all():
             return points
         base, left = raw, np.full(len(raw), float(eps))
@@ -278,7 +281,7 @@ class FeatureBudget:
         integer = self.integer & movable
         for group in self.groups:
             integer[group] = False  # a category is a whole number already
-        bounded = stored_inside(np.clip(points, lower, upper), lower, upper, single)
+        bounded = round_inside(np.clip(points, lower, upper), lower, upper, single)
         switched = raw.copy()
         for group in self.groups:
             if not movable[group].all():
@@ -301,7 +304,7 @@ class FeatureBudget:
         open_ = np.ones(len(raw), dtype=bool)
         for attempt in tries:
             fits = open_ & (self.size(attempt - raw) <= eps)
-            fits &= (attempt == _stored(attempt, single)).all(axis=1)
+            fits &= (attempt == round_features(attempt, single)).all(axis=1)
             settled[fits] = attempt[fits]
             open_ &= ~fits
         # where rounding took all movement away, one unit of what moved most
@@ -313,7 +316,7 @@ class FeatureBudget:
             each = np.arange(len(rows))
             bumped[each, most] += np.sign(step[each, most])
             fits = (lower[rows] <= bumped) & (bumped <= upper[rows])
-            fits &= bumped == _stored(bumped, single)
+            fits &= bumped == round_features(bumped, single)
             fine = fits.all(axis=1) & (self.size(bumped - raw[rows]) <= eps)
             settled[rows[fine]] = bumped[fine]
         return settled
@@ -337,7 +340,7 @@ class FeatureBudget:
         while len(todo):
             clean, low, high = (array[todo][:, free] for array in (raw, *box))
             at = np.clip(clean + self.scale[free] * (eta[todo] * share), low, high)
-            at = stored_inside(at, low, high, single)
+            at = round_inside(at, low, high, single)
             moved[np.ix_(todo, free)] = np.where(eta[todo] == 0, clean, at)
             todo = todo[~self.satisfied(raw[todo], moved[todo], eps)]
             if share == 0:
@@ -345,38 +348,6 @@ class FeatureBudget:
             share, shrink = max(0.0, 1 - shrink), 2 * shrink
         moved[todo] = raw[todo]
         return moved
-
-
-def stored_inside(
-    points: np.ndarray, lower: np.ndarray, upper: np.ndarray, single: np.ndarray
-) -> np.ndarray:
-    """Return points inside a box rounded to the types of their features, and not out of it again.
-
-    Where the box holds no number of the type, the result is next to it.
-
-    Parameters
-    ----------
-    points, lower, upper : ndarray of shape (n_samples, n_features)
-    single : ndarray of shape (n_features,) of bool
-        Which features are float32.
-    """
-    found = _stored(points, single)
-    if not single.any():
-        return found
-    down, up = np.float32(-np.inf), np.float32(np.inf)
-    with np.errstate(over="ignore"):
-        narrow = found.astype(np.float32)
-        found = np.where(single & (found > upper), np.nextafter(narrow, down), found)
-        narrow = found.astype(np.float32)
-        return np.where(single & (found < lower), np.nextafter(narrow, up), found)
-
-
-def _stored(points: np.ndarray, single: np.ndarray) -> np.ndarray:
-    """Return points as they are after rounding some features to float32."""
-    if not single.any():
-        return points
-    with np.errstate(over="ignore"):
-        return np.where(single, points.astype(np.float32), points)
 
 
 def _one_hot(columns: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ grow, stay whole numbers, or form one-hot groups. The dual norm, which certifica
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -21,11 +20,9 @@ from skrobust.threat_model._budget import FeatureBudget
 from skrobust.threat_model._state import plain, restored
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
-from skrobust.utils._validation import check_one_eps
+from skrobust.utils._validation import check_norm, check_one_eps
 
-__all__ = ["ThreatModel", "resolve_table"]
-
-_NORMS = {"1": 1.0, "2": 2.0, "inf": np.inf}
+__all__ = ["ThreatModel"]
 
 
 class ThreatModel(BaseEstimator):
@@ -166,7 +163,7 @@ class ThreatModel(BaseEstimator):
         ValueError, TypeError
             If a parameter is not as described; the message names it.
         """
-        norm = norm_of(self.norm)
+        norm = check_norm(self.norm)
         if self.eps is not None:
             check_one_eps(self.eps)
         if self.outside not in ("error", "extend"):
@@ -186,6 +183,43 @@ class ThreatModel(BaseEstimator):
             groups=self._groups(where, mutable),
             extend=self.outside == "extend",
         )
+
+    def resolve_for(self, X: Any, *, whole_groups: bool = False) -> FeatureBudget:
+        """Resolve for the features of an array or a data frame: what is no number does not move.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, ...), or a Table of one
+        whole_groups : bool, default=False
+            Whether a one-hot group of which the estimator drops some columns changes all the
+            same, as a proof has to assume. Otherwise, as for an attack, it stays.
+
+        Returns
+        -------
+        FeatureBudget
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`resolve`; also where a feature that can change is not finite in some row.
+        """
+        table = X if isinstance(X, Table) else Table.of(X)
+        budget = self.resolve(**table.layout)
+        fixed = ~table.numeric
+        # a category changes as a whole, also where the estimator drops some of its columns
+        finite = np.isfinite(table.values).all(axis=0)
+        for group in budget.groups if whole_groups else ():
+            if (finite & ~table.spelled)[group].all() and not fixed[group].all():
+                fixed[group] = False
+        budget = budget.fixing(fixed)
+        bad = np.flatnonzero(~finite & (budget.scale > 0))
+        if len(bad):
+            name = int(bad[0]) if table.names is None else table.names[bad[0]]
+            raise ValueError(
+                f"X must not hold NaN or infinity in features that can change; feature {name!r} "
+                "does. Impute it first, or leave it out of `mutable`."
+            )
+        return budget
 
     def _scale(self, where: "_Features") -> np.ndarray:
         scale = np.ones(where.n)
@@ -263,21 +297,6 @@ class ThreatModel(BaseEstimator):
                 "An open end is -inf or inf."
             )
         return lower, upper
-
-
-def norm_of(given: Any) -> float:
-    """Return p of a norm that is given as a number or spelt."""
-    if isinstance(given, str):
-        spelt = given.strip().lower().removeprefix("l").lstrip("_")
-        norm = _NORMS.get(spelt)
-    else:
-        real = isinstance(given, Real) and not isinstance(given, bool | np.bool_)
-        norm = float(given) if real and float(given) in _NORMS.values() else None
-    if norm is None:
-        raise ValueError(
-            f"norm must be 1, 2 or inf; got {given!r}. As text it is 'l1', 'l2' or 'linf'."
-        )
-    return norm
 
 
 def _refuse_pairs(bounds: Any) -> None:
@@ -400,47 +419,3 @@ def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
     if vector.shape != (n_features,):
         raise ValueError(f"{name} must have shape ({n_features},); got {vector.shape}.")
     return vector
-
-
-def resolve_parameters(model: ThreatModel, table: Table) -> FeatureBudget:
-    """Resolve the parameters of a threat model for the features of a table."""
-    return model.resolve(
-        len(table.numeric),
-        table.names,
-        unused_names=table.unused_columns,
-        fixed_names=table.fixed_features,
-    )
-
-
-def resolve_table(model: ThreatModel, table: Table, *, whole_groups: bool = False) -> FeatureBudget:
-    """Resolve a threat model for a table: what is no number does not move.
-
-    Parameters
-    ----------
-    model : ThreatModel
-    table : Table
-    whole_groups : bool, default=False
-        A category of which the estimator drops some columns changes all the same, as a proof
-        has to assume. Else, as for an attack, it stays.
-
-    Raises
-    ------
-    ValueError
-        Also where a feature that can change is not finite in some row.
-    """
-    budget = resolve_parameters(model, table)
-    fixed = ~table.numeric
-    # a category changes as a whole, also where the estimator drops some of its columns
-    finite = np.isfinite(table.values).all(axis=0)
-    for group in budget.groups if whole_groups else ():
-        if (finite & ~table.spelled)[group].all() and not fixed[group].all():
-            fixed[group] = False
-    budget = budget.fixing(fixed)
-    bad = np.flatnonzero(~finite & (budget.scale > 0))
-    if len(bad):
-        name = int(bad[0]) if table.names is None else table.names[bad[0]]
-        raise ValueError(
-            f"X must not hold NaN or infinity in features that can change; feature {name!r} does. "
-            "Impute it first, or leave it out of `mutable`."
-        )
-    return budget

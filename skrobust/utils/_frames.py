@@ -208,6 +208,16 @@ class Table:
             return []
         return [str(name) for k, name in enumerate(self.given.columns) if k not in self.places]
 
+    @property
+    def layout(self) -> dict[str, Any]:
+        """The features as ``ThreatModel.resolve`` takes them."""
+        return {
+            "n_features": len(self.numeric),
+            "feature_names": self.names,
+            "unused_names": self.unused_columns,
+            "fixed_names": self.fixed_features,
+        }
+
     @cached_property
     def clean(self) -> np.ndarray:
         """`values`, 0 where they are not finite or not numbers."""

@@ -13,9 +13,12 @@ __all__ = [
     "check_eps",
     "check_kind_of_labels",
     "check_labels",
+    "check_norm",
     "check_one_eps",
     "check_radii",
 ]
+
+_NORMS = {"1": 1.0, "2": 2.0, "inf": np.inf}
 
 
 def check_eps(eps: Any, *, name: str = "eps") -> np.ndarray:
@@ -53,6 +56,26 @@ def check_one_eps(eps: Any, *, name: str = "eps") -> float:
     if np.ndim(eps) != 0:
         raise TypeError(f"{name} must be a single real number; got {eps!r}.")
     return float(check_eps(eps, name=name)[0])
+
+
+def check_norm(norm: Any) -> float:
+    """Return p of a norm that is given as a number or spelt: 1, 2 or inf.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
+    if isinstance(norm, str):
+        found = _NORMS.get(norm.strip().lower().removeprefix("l").lstrip("_"))
+    else:
+        real = isinstance(norm, Real) and not isinstance(norm, (bool, np.bool_))
+        found = float(norm) if real and float(norm) in _NORMS.values() else None
+    if found is None:
+        raise ValueError(
+            f"norm must be 1, 2 or inf; got {norm!r}. As text it is 'l1', 'l2' or 'linf'."
+        )
+    return found
 
 
 def check_abstain_label(label: Any, classes: np.ndarray) -> None:

@@ -27,7 +27,6 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScale
 
 from skrobust import AdversarialClustering, RobustMahalanobis, ThreatModel, certify
 from skrobust.adapters import AffineFunction, NotAffineError, affine_map, as_nearest_neighbor_rule
-from skrobust.adapters._guard import is_exactly_known
 from skrobust.certificates import (
     CenterSmoothing,
     RandomizedSmoothingClassifier,
@@ -46,6 +45,7 @@ from skrobust.neighbors import (
     RobustPrototypeClassifier,
     WilsonEditing,
 )
+from skrobust.utils._guard import is_exactly_known
 
 X, Y = load_iris(return_X_y=True)
 X_BINARY, Y_BINARY = X[50:], Y[50:]

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skrobust.adapters import differentiable_embedding
-from skrobust.adapters._differentiable import check_gradient
+from skrobust.adapters import check_gradient, differentiable_embedding
 from skrobust.attacks._ascent import steepest
 from skrobust.numerics import project_ball
 from skrobust.threat_model import FeatureBudget

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from skrobust.adapters import NearestNeighborRule
-from skrobust.adapters._affine import DOUBLE, SINGLE
 from skrobust.threat_model import FeatureBudget
+from skrobust.utils._floating_point import DOUBLE, SINGLE
 from skrobust.utils._torch import as_tensor
 
 __all__ = ["TrainingSet"]
