@@ -60,7 +60,7 @@ class AcceleratedNet(MetricNet, AccelerateMixin, NeuralNet):
             return loader
         # batches go to the device in the step: on the way they would lose what a strategy knows
         loader = self.accelerator.prepare_data_loader(loader, device_placement=False)
-        self.session.n_batches = len(loader)
+        self.context.n_batches = len(loader)
         return loader
 
 

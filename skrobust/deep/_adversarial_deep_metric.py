@@ -19,20 +19,18 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skrobust.deep._adversary import training_adversary
+from skrobust.deep._batches import MetricDataset, split_rows
 from skrobust.deep._callbacks import CallbackBridge
 from skrobust.deep._checkpoint import Checkpoint, look_for_checkpoint
+from skrobust.deep._data import Moments, compute_moments, read_training_data
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
-from skrobust.deep._make_net import check_callbacks, check_loaders, make_net
-from skrobust.deep._model import build_model, check_output
-from skrobust.deep._net import MetricDataset, TrainingContext
+from skrobust.deep._make_net import check_batch, check_callbacks, check_loaders, make_net
+from skrobust.deep._modules import build_model, check_output
+from skrobust.deep._net import TrainingContext
 from skrobust.deep._net_mixin import NetMixin
 from skrobust.deep._persistence import PersistenceMixin, built_with
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
-from skrobust.deep._sampling import check_batch
-from skrobust.deep._statistics import Moments, check_precision, moments
-from skrobust.deep._training_data import read_training_data
 from skrobust.deep._transaction import unchanged_on_error
-from skrobust.deep._validation import split_rows
 from skrobust.deep.lipschitz._bound import lipschitz_bound
 from skrobust.deep.strategies._base import AdversarialStrategy, Training
 from skrobust.deep.strategies._standard import StandardTraining
@@ -320,7 +318,7 @@ class AdversarialDeepMetric(
         device = resolve_device(self.device)
         steps = CallbackContext(self, X, y, self.max_iter)
         with unchanged_on_error(self):
-            X, y = read_training_data(self, X, y)
+            X, y, self.layout_, self.classes_ = read_training_data(self, X, y)
             described, state = look_for_checkpoint(self, X, y, device)
             seed = draw_seed(self.random_state)
             seed = self._seed = seed if state is None else state["seed"]
@@ -374,7 +372,8 @@ class AdversarialDeepMetric(
             )
         device = resolve_device(self.device)
         with unchanged_on_error(self):
-            X, y = read_training_data(self, X, y, first, classes if first else self.classes_)
+            given = (None, classes) if first else (self.layout_, self.classes_)
+            X, y, self.layout_, self.classes_ = read_training_data(self, X, y, *given)
             if first:
                 self._seed = draw_seed(self.random_state)
                 self._codes, self._n_trained = np.arange(len(self.classes_)), len(self.classes_)
@@ -409,8 +408,8 @@ class AdversarialDeepMetric(
                 f"n_iter_no_change={self.n_iter_no_change} needs rows to judge by: set "
                 "validation_fraction > 0."
             )
-        self._moments = moments(X, self.layout_, rows)
-        check_precision(self._moments)
+        self._moments = compute_moments(X, self.layout_, rows)
+        self._moments.warn_of_lost_digits()
         self._built_with = built_with(self)
         sizes: list[int] = []
 
@@ -469,7 +468,7 @@ class AdversarialDeepMetric(
                 torch.Generator(device).manual_seed(seed + 1 + rank),
                 X,
             )
-        session = TrainingContext(
+        context = TrainingContext(
             self.training_,
             adversary,
             seed,
@@ -480,7 +479,7 @@ class AdversarialDeepMetric(
         parts = self.training_.assign(y[train], np.random.RandomState(seed))
         net.callbacks_ += own
         try:
-            net.train(MetricDataset(X, y, self.layout_, train, parts), session, epochs)
+            net.train(MetricDataset(X, y, self.layout_, train, parts), context, epochs)
         finally:
             net.callbacks_ = [pair for pair in net.callbacks_ if pair not in own]
         self._finish()

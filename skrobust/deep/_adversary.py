@@ -19,8 +19,7 @@ import torch
 from sklearn.base import clone
 
 from skrobust.attacks._ascent import steepest
-from skrobust.deep._layout import InputLayout
-from skrobust.deep._statistics import Moments, row_slices
+from skrobust.deep._data import InputLayout, Moments, row_slices
 from skrobust.numerics import project_ball
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._torch import as_tensor

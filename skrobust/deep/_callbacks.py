@@ -27,20 +27,20 @@ class OneCycle(Callback):
         """Note the highest rates; a training of unknown length keeps to them."""
         for group in net.optimizer_.param_groups:
             group.setdefault("highest_lr", group["lr"])
-            if not net.session.schedule:
+            if not net.context.schedule:
                 group["lr"] = group["highest_lr"]
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note how many steps were made."""
-        cycle = net.history[net.session.cycle_start :]
+        cycle = net.history[net.context.cycle_start :]
         self.step_ = sum(row.get("train_batch_count", 0) for row in cycle)
 
     def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
         """Set the rate of a step."""
-        if not training or not net.session.schedule:
+        if not training or not net.context.schedule:
             return
-        n_epochs = net.max_epochs - net.session.cycle_start
-        share = self.step_ / max(net.session.n_batches * n_epochs - 1, 1)
+        n_epochs = net.max_epochs - net.context.cycle_start
+        share = self.step_ / max(net.context.n_batches * n_epochs - 1, 1)
         if share < _RISE:
             factor = _between(_FIRST, 1, share / _RISE)
         else:

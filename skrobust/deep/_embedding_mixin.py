@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skrobust.adapters import LipschitzMap
-from skrobust.datasets import LazyImages
 from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
-from skrobust.deep._layout import InputLayout
+from skrobust.deep._data import InputLayout, check_rows
 from skrobust.deep._modules import precision_of
-from skrobust.deep._statistics import check_float32
-from skrobust.deep._validation import check_is_array
 from skrobust.deep.lipschitz._bound import LipschitzBound, lipschitz_bound
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import check_paired, split_pairs
@@ -48,7 +45,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Of norm 1 unless ``normalize=False``. With `lipschitz`, float64 and of norm at most 1.
         """
         check_is_fitted(self)
-        return self._embed(self._check_rows(X))
+        return self._embed(check_rows(self, X, self.layout_))
 
     def pair_distance(self, X: Any, Y: Any = None) -> np.ndarray:
         """Return the learned distance of each pair.
@@ -72,7 +69,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_is_fitted(self)
         first, second = split_pairs(X, Y)
-        first, second = self._check_rows(first), self._check_rows(second)
+        first, second = (check_rows(self, rows, self.layout_) for rows in (first, second))
         check_paired(first, second)
         u, v = (self._embed(rows).astype(np.float64) for rows in (first, second))
         return np.linalg.norm(u - v, axis=1)
@@ -130,25 +127,6 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """What rows are handed over in; a network in half precision converts them itself."""
         wide = precision_of(self.module_) == torch.float64
         return torch.float64 if wide else torch.float32
-
-    def _check_rows(self, X: Any) -> Any:
-        check_is_array(X)
-        if isinstance(X, LazyImages):
-            rows: Any = X
-        else:
-            if isinstance(X, np.ndarray) and max(X.ndim, 1 + len(self.layout_.row_shape)) > 2:
-                self._check_shape(X)  # of images, whose features scikit-learn would count wrongly
-            rows = validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
-            check_float32(rows)
-        self._check_shape(rows)
-        return rows
-
-    def _check_shape(self, rows: Any) -> None:
-        if tuple(rows.shape[1:]) != self.layout_.row_shape:
-            raise ValueError(
-                f"X has rows of shape {tuple(rows.shape[1:])}; the estimator was fitted on rows of "
-                f"shape {self.layout_.row_shape}."
-            )
 
     def _embed(self, rows: Any) -> np.ndarray:
         """Return embeddings, by chunks of one size: a row's result is that of a chunk anywhere."""

@@ -15,7 +15,7 @@ from skrobust.deep._accelerated import AcceleratedNet, resolve_accelerator
 from skrobust.deep._callbacks import OneCycle, Patience
 from skrobust.deep._net import MetricNet
 
-__all__ = ["check_callbacks", "check_loaders", "make_net"]
+__all__ = ["check_batch", "check_callbacks", "check_loaders", "make_net"]
 
 _PREFIXES = ("callbacks__", "compile__", "iterator_train__", "iterator_valid__", "optimizer__")
 _OWN = ("batch_size", "shuffle", "drop_last")
@@ -77,6 +77,15 @@ def _callbacks(estimator: Any) -> list[Any]:
         stop = Patience(estimator.n_iter_no_change, bool(estimator.verbose))
         found.append(("early_stopping", stop))
     return found
+
+
+def check_batch(batch_size: int, samples_per_class: int) -> None:
+    """Raise where a batch cannot hold the points of two classes."""
+    if batch_size < 2 * samples_per_class:
+        raise ValueError(
+            f"batch_size={batch_size} must hold samples_per_class={samples_per_class} points of "
+            f"at least two classes: use batch_size >= {2 * samples_per_class}."
+        )
 
 
 def check_loaders(train: dict[str, Any], valid: dict[str, Any], validation_fraction: float) -> None:

@@ -11,16 +11,15 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import unpack_data
 from torch import nn
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
 from skrobust.deep._adversary import Adversary
+from skrobust.deep._batches import ClassBatches, CollateSamples, MetricDataset, collate
 from skrobust.deep._callbacks import Diverged, KeepBest, StopTraining
-from skrobust.deep._layout import InputLayout
-from skrobust.deep._sampling import ClassBatches
 from skrobust.deep.strategies._base import Training, TrainingStep
 from skrobust.metrics import recall_at_k
 
-__all__ = ["MetricDataset", "MetricNet", "TrainingContext", "ValidationRecall", "as_given"]
+__all__ = ["MetricNet", "TrainingContext", "ValidationRecall"]
 
 
 # what modules, losses and miners raise for tensors that they were not made for
@@ -33,83 +32,6 @@ _MISFITS = (
     TypeError,
     ValueError,
 )
-
-
-class Batch(tuple[torch.Tensor, torch.Tensor]):
-    """Inputs and labels, and what a strategy wants to know of the rows."""
-
-    parts: torch.Tensor | None = None
-
-
-class MetricDataset(Dataset[Any]):
-    """Rows of X and their labels, cast a batch at a time.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, ...)
-        Anything that an array of positions can be taken from: X may be larger than memory.
-    y : ndarray of shape (n_samples,), int64
-    layout : InputLayout
-    rows : ndarray of int, default=None
-        The positions that belong to the data set; None for all.
-    parts : ndarray of shape (n_rows,), default=None
-        A number for each of these, which comes with the batches.
-    """
-
-    def __init__(
-        self, X: Any, y: np.ndarray, layout: InputLayout, rows: Any = None, parts: Any = None
-    ):
-        self.X, self.y, self.layout, self.parts = X, y, layout, parts
-        self.rows = np.arange(len(y)) if rows is None else rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x, y = self.__getitems__([place])
-        return x[0], y[0]
-
-    def __getitems__(self, places: Any) -> "Batch":
-        places = np.asarray(places)
-        if places.size and not -len(self) <= places.min() <= places.max() < len(self):
-            raise ValueError(
-                f"iterator_train__sampler gives position {places.max()} of {len(self)} training "
-                "rows; give a callable, which gets their labels and makes a sampler."
-            )
-        rows = self.rows[places]
-        x = torch.from_numpy(np.ascontiguousarray(self.X[rows], dtype=np.float32))
-        batch = Batch((self.layout.to_module(x), torch.from_numpy(self.y[rows])))
-        if self.parts is not None:
-            batch.parts = torch.from_numpy(self.parts[places])
-        return batch
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Labels of the rows."""
-        return self.y[self.rows]
-
-
-def as_given(batch: Any) -> Any:
-    """Return a batch that was collated already, or collate rows."""
-    if isinstance(batch, list):
-        return torch.utils.data.default_collate(batch)
-    return batch
-
-
-@dataclass(frozen=True)
-class OfSamples:
-    """A ``collate_fn`` of the user's, which gets a list of pairs (x, y), as it would from torch.
-
-    Attributes
-    ----------
-    collate : callable
-    """
-
-    collate: Callable[[list[Any]], Any]
-
-    def __call__(self, batch: Any) -> Any:
-        """Return the collated batch."""
-        return self.collate(batch if isinstance(batch, list) else list(zip(*batch, strict=True)))
 
 
 @dataclass(eq=False)
@@ -228,7 +150,7 @@ class MetricNet(NeuralNet):
         self.precision = precision
         super().__init__(module, *args, **kwargs)
 
-    session: TrainingContext
+    context: TrainingContext
     interrupted: bool
     diverged: str
 
@@ -251,22 +173,22 @@ class MetricNet(NeuralNet):
         """Do what the strategy does with a batch, and compute gradients."""
         self._set_training(True)
         x, y = unpack_data(batch)
-        session = self.session
+        context = self.context
         step = TrainingStep(
             model=self.module_,
             module=self.bare_module,
             criterion=self.criterion_,
             x=x.to(self.step_device, non_blocking=True),
             y=y.to(self.step_device, non_blocking=True),
-            adversary=session.adversary,
+            adversary=context.adversary,
             parts=getattr(batch, "parts", None),
-            memory=session.memory,
+            memory=context.memory,
         )
         first = len(self.history) == 1 and len(self.history[-1]["batches"]) == 1
         try:
             with self._autocast():
-                found = session.strategy.loss(step)
-            loss, z = _checked(found, step, session.strategy) if first else found
+                found = context.strategy.loss(step)
+            loss, z = _checked(found, step, context.strategy) if first else found
         except _MISFITS as error:
             if not first:
                 raise
@@ -283,7 +205,7 @@ class MetricNet(NeuralNet):
         """Return what was given for a loader."""
         kwargs = dict(self.get_params_for(loader))
         own = kwargs.get("collate_fn")
-        return kwargs | {"collate_fn": as_given if own is None else OfSamples(own)}
+        return kwargs | {"collate_fn": collate if own is None else CollateSamples(own)}
 
     def anywhere(self, flag: bool) -> bool:
         """Return whether something is so in any of the processes."""
@@ -316,31 +238,31 @@ class MetricNet(NeuralNet):
         with torch.no_grad():
             z = self.module_(x.to(self.step_device))
             loss = torch.tensor(float("nan"))
-            if self.session.known_classes:
+            if self.context.known_classes:
                 loss = self.criterion_(z, y.to(self.step_device))
         return {"loss": loss, "y_pred": z}
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Return the rows to train on, and those of the validation."""
-        return X, self.session.validation
+        return X, self.context.validation
 
     def train(
-        self, rows: MetricDataset, session: TrainingContext, epochs: int | None = None
+        self, rows: MetricDataset, context: TrainingContext, epochs: int | None = None
     ) -> "MetricNet":
         """Train; an interrupt ends it and keeps what there is.
 
         Parameters
         ----------
         rows : MetricDataset
-        session : TrainingContext
+        context : TrainingContext
         epochs : int, default=None
             None trains up to `max_epochs`, those of a checkpoint included.
         """
-        self.session, self.interrupted, self.diverged = session, False, ""
+        self.context, self.interrupted, self.diverged = context, False, ""
         try:
             self.notify("on_train_begin", X=rows, y=None)
             try:
-                left = self.max_epochs - session.first_epoch if epochs is None else epochs
+                left = self.max_epochs - context.first_epoch if epochs is None else epochs
                 self.fit_loop(rows, epochs=max(left, 0))
             except Diverged as error:
                 self.diverged = f"the training broke down in epoch {len(self.history)}: {error}."
@@ -352,7 +274,7 @@ class MetricNet(NeuralNet):
                 self.interrupted = not self._stopped_early()
             self.notify("on_train_end", X=rows, y=None)
         finally:
-            del self.session
+            del self.context
         return self
 
     def _stopped_early(self) -> bool:
@@ -377,11 +299,11 @@ class MetricNet(NeuralNet):
                 dataset.labels,
                 self.batch_size,
                 self.samples_per_class,
-                self.session.seed,
-                self.session.first_epoch,
+                self.context.seed,
+                self.context.first_epoch,
             )
         elif kwargs.get("batch_sampler") is None:
             kwargs.setdefault("batch_size", self.batch_size)
         loader = self.iterator_train(dataset, **kwargs)
-        self.session.n_batches = len(loader)
+        self.context.n_batches = len(loader)
         return loader

@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skrobust.deep._embedding_mixin import EmbeddingMixin
-from skrobust.deep._model import duplicate
+from skrobust.deep._modules import duplicate
 from skrobust.deep._net import MetricNet
 from skrobust.deep.lipschitz._bound import LipschitzBound, lipschitz_bound
 from skrobust.deep.lipschitz._layers import plain

@@ -13,11 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust._version import __version__
 from skrobust.deep._batch_norm_bank import add_branches, branches_of
 from skrobust.deep._checkpoint import check_writable
-from skrobust.deep._layout import InputLayout
-from skrobust.deep._model import build_model, check_output
+from skrobust.deep._data import InputLayout, Moments
 from skrobust.deep._module_state import load_state, state_of
+from skrobust.deep._modules import build_model, check_output
 from skrobust.deep._serialization import read_tree, write_tree
-from skrobust.deep._statistics import Moments
 from skrobust.deep.lipschitz._layers import plain
 from skrobust.deep.strategies._adversarial import AdversarialTraining
 from skrobust.deep.strategies._anti_collapse_triplet import AntiCollapseTriplet

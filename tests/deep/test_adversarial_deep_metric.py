@@ -496,7 +496,7 @@ def test_early_stopping_keeps_the_best_weights():
     recalls = [row["valid_recall"] for row in own.history_]
     assert own.n_iter_ < 40
     assert recalls[-1] <= max(recalls[:-2])
-    from skrobust.deep._validation import split_rows
+    from skrobust.deep._batches import split_rows
 
     _, valid = split_rows(y_train, 0.3, "points", np.random.RandomState(own._seed))
     assert own.score(X_train[valid], y_train[valid]) == pytest.approx(max(recalls))

@@ -16,8 +16,7 @@ from skrobust.deep import (
     MDProp,
 )
 from skrobust.deep._adversary import training_adversary
-from skrobust.deep._layout import InputLayout
-from skrobust.deep._statistics import moments
+from skrobust.deep._data import InputLayout, compute_moments
 from skrobust.utils._torch import eval_mode
 
 CPU = torch.device("cpu")
@@ -27,7 +26,7 @@ X = np.random.default_rng(0).random((40, 6)) * [1, 1, 1, 1, 1, 5]
 def adversary(model, X=X, layout=None, names=None):
     layout = layout or InputLayout.of(X.shape[1:])
     generator = torch.Generator().manual_seed(0)
-    return training_adversary(model, layout, moments(X, layout), names, CPU, generator, X)
+    return training_adversary(model, layout, compute_moments(X, layout), names, CPU, generator, X)
 
 
 @pytest.mark.parametrize("norm", [1, 2, np.inf])
@@ -155,7 +154,9 @@ def test_on_cuda_as_on_the_cpu():
     layout = InputLayout.of((6,))
     model = ThreatModel(np.inf, 0.1, bounds="data")
     generator = torch.Generator(device).manual_seed(0)
-    attack = training_adversary(model, layout, moments(X, layout), None, device, generator, X)
+    attack = training_adversary(
+        model, layout, compute_moments(X, layout), None, device, generator, X
+    )
     x = torch.from_numpy(X).float()
     w = torch.randn(6)
     found = attack.ascend(

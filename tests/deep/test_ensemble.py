@@ -12,9 +12,8 @@ from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.attacks import EmbeddingShift
 from skrobust.deep import EnsembleAdversarialTraining, TrainingStep
 from skrobust.deep._adversary import training_adversary
-from skrobust.deep._layout import InputLayout
+from skrobust.deep._data import InputLayout, compute_moments
 from skrobust.deep._losses import make_criterion
-from skrobust.deep._statistics import moments
 
 EPS = ThreatModel(np.inf, 0.1)
 X, y = load_digits(n_class=5, return_X_y=True)
@@ -42,7 +41,7 @@ def make_step(strategy, n=24):
     adversary = training_adversary(
         EPS,
         layout,
-        moments(data, layout),
+        compute_moments(data, layout),
         None,
         torch.device("cpu"),
         torch.Generator().manual_seed(0),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from skrobust import AdversarialDeepMetric
-from skrobust.deep._layout import InputLayout
+from skrobust.deep._data import InputLayout
 
 
 @given(

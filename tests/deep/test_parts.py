@@ -8,11 +8,9 @@ import torch
 from pytorch_metric_learning import losses, miners
 
 from skrobust.deep import MLP, ConvNet
-from skrobust.deep._layout import InputLayout
+from skrobust.deep._batches import ClassBatches, split_rows
+from skrobust.deep._data import InputLayout, compute_moments
 from skrobust.deep._losses import LOSSES, make_criterion
-from skrobust.deep._sampling import ClassBatches
-from skrobust.deep._statistics import moments
-from skrobust.deep._validation import split_rows
 
 
 @pytest.mark.parametrize(
@@ -53,7 +51,7 @@ def test_bad_image_shape(image_shape):
 def test_moments_of_tables(shift):
     X = np.random.default_rng(0).random((3000, 4)) + shift
     X[:, 2] = 5.0 + shift
-    found = moments(X, InputLayout.of((4,)))
+    found = compute_moments(X, InputLayout.of((4,)))
     np.testing.assert_allclose(found.mean, X.mean(0), rtol=1e-6)
     np.testing.assert_allclose(found.spread[[0, 1, 3]], X.std(0)[[0, 1, 3]], rtol=1e-6)
     assert found.spread[2] == 0
@@ -65,7 +63,7 @@ def test_moments_of_tables(shift):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
 def test_moments_of_images_are_by_channel(dtype):
     X = (np.random.default_rng(0).random((1500, 5, 6, 3)) * [100, 200, 250]).astype(dtype)
-    found = moments(X, InputLayout.of((5, 6, 3)))
+    found = compute_moments(X, InputLayout.of((5, 6, 3)))
     assert found.mean.shape == found.std.shape == (3, 1, 1)
     np.testing.assert_allclose(found.mean.ravel(), X.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(found.std.ravel(), X.std((0, 1, 2)), rtol=1e-5)

@@ -19,9 +19,8 @@ from skrobust.deep import (
     branches_of,
 )
 from skrobust.deep._adversary import training_adversary
-from skrobust.deep._layout import InputLayout
+from skrobust.deep._data import InputLayout, compute_moments
 from skrobust.deep._losses import make_criterion
-from skrobust.deep._statistics import moments
 from skrobust.deep.strategies._triplets import triplets
 
 EPS = ThreatModel(np.inf, 0.1)
@@ -66,7 +65,7 @@ def make_step(strategy, loss="multi_similarity", n=16):
     generator = torch.Generator().manual_seed(0)
     threat = getattr(strategy, "threat_model", None)
     adversary = training_adversary(
-        threat, layout, moments(X, layout), None, torch.device("cpu"), generator, X
+        threat, layout, compute_moments(X, layout), None, torch.device("cpu"), generator, X
     )
     module = strategy.prepare(Seen()).train()
     criterion = make_criterion(loss, "auto", 4, 3, {}, {})

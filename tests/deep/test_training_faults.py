@@ -149,7 +149,7 @@ def test_the_best_recall_is_kept_where_there_is_one():
         own.fit(X, y)
     recalls = [row["valid_recall"] for row in own.history_]
     assert len(recalls) >= 3
-    from skrobust.deep._validation import split_rows
+    from skrobust.deep._batches import split_rows
 
     codes = np.searchsorted(own.classes_, y)
     _, valid = split_rows(codes, 0.3, "points", np.random.RandomState(own._seed))
