@@ -141,6 +141,11 @@ class TestLazyImages:
             image = Image.fromarray(pixels).convert(mode)
         path = tmp_path / f"levels.{suffix}"
         image.save(path, **({"lossless": True} if suffix == "webp" else {}))
+        if mode == "YCbCr":
+            try:
+                Image.open(path).load()
+            except OSError:
+                pytest.skip("Pillow before 12 does not read what it writes")
         found = LazyImages([path])[0]
         apart = np.abs(found.astype(int) - pixels[..., None]).max()
         assert apart <= (4 if suffix == "jpg" else 1)
