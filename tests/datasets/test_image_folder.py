@@ -143,7 +143,8 @@ class TestLazyImages:
         image.save(path, **({"lossless": True} if suffix == "webp" else {}))
         if mode == "YCbCr":
             try:
-                Image.open(path).load()
+                with Image.open(path) as opened:
+                    opened.load()
             except OSError:
                 pytest.skip("Pillow before 12 does not read what it writes")
         found = LazyImages([path])[0]
