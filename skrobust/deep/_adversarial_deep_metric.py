@@ -21,14 +21,18 @@ from torch import nn
 from skrobust.deep._adversary import training_adversary
 from skrobust.deep._batches import MetricDataset, split_rows
 from skrobust.deep._callbacks import CallbackBridge
-from skrobust.deep._checkpoint import Checkpoint, look_for_checkpoint
 from skrobust.deep._data import Moments, compute_moments, read_training_data
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
 from skrobust.deep._make_net import check_batch, check_callbacks, check_loaders, make_net
 from skrobust.deep._modules import build_model, check_output
 from skrobust.deep._net import TrainingContext
 from skrobust.deep._net_mixin import NetMixin
-from skrobust.deep._persistence import PersistenceMixin, built_with
+from skrobust.deep._persistence import (
+    Checkpoint,
+    PersistenceMixin,
+    built_with,
+    look_for_checkpoint,
+)
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._transaction import unchanged_on_error
 from skrobust.deep.lipschitz._bound import lipschitz_bound

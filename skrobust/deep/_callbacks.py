@@ -9,7 +9,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from skrobust.deep._module_state import load_state, state_of
+from skrobust.deep._io import load_state, state_of
 
 __all__ = ["CallbackBridge", "Diverged", "KeepBest", "OneCycle", "Patience", "StopTraining"]
 

@@ -2,8 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import nn
 
-from skrobust.deep._module_state import detach_memory, untouched
+from skrobust.deep._io import copied, own_attributes
 from skrobust.deep.lipschitz._certified_margin_loss import CertifiedMarginLoss
 
 __all__ = ["LOSSES", "MINERS", "MetricLoss", "make_criterion"]
@@ -74,6 +74,46 @@ class MetricLoss(nn.Module):
         if self.training:
             detach_memory(self)
         return found
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Undo at the end of a ``with`` block what a module changes of itself, but for its parameters.
+
+    Inside it works on copies of its buffers and attributes: tensors that the block computed from
+    them stay as they are, and can be differentiated.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+    before = [(part, dict(vars(part))) for part in module.modules()]
+    try:
+        for part, _ in before:
+            vars(part).update({k: copied(v) for k, v in own_attributes(part).items()})
+            part._buffers = {k: copied(v) for k, v in part._buffers.items()}
+            part._parameters, part._modules = dict(part._parameters), dict(part._modules)
+        yield
+    finally:
+        for part, kept in before:
+            vars(part).clear()
+            vars(part).update(kept)
+
+
+def detach_memory(module: nn.Module) -> None:
+    """Cut what a module remembers of a batch from the graph of that batch.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its buffers and tensor attributes are replaced where they have a history.
+    """
+    for part in module.modules():
+        places: tuple[dict[str, Any], ...] = (vars(part), part._buffers)
+        for kept in places:
+            for name, value in list(kept.items()):
+                if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                    kept[name] = value.detach()
 
 
 def make_criterion(

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator as SklearnEstimator
 
 from skrobust._version import __version__
 
-__all__ = ["BaseEstimator", "Packaged", "is_newer"]
+__all__ = ["BaseEstimator", "Packaged", "is_newer", "warn_if_newer"]
 
 _KEY = "_skrobust_version"
 
@@ -30,14 +30,7 @@ class Packaged:
         return state | {_KEY: __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        version = state.get(_KEY, __version__)
-        if is_newer(version):
-            warnings.warn(
-                f"this {type(self).__name__} was written by skrobust {version}, newer than "
-                f"{__version__}; what it does may differ.",
-                UserWarning,
-                stacklevel=2,
-            )
+        warn_if_newer(f"this {type(self).__name__}", state.get(_KEY, __version__))
         state = {k: v for k, v in state.items() if k != _KEY}
         super().__setstate__(state)  # type: ignore[misc]
 
@@ -75,6 +68,25 @@ def is_newer(version: str) -> bool:
         Such as "1.2.0.dev3".
     """
     return _numbers(version) > _numbers(__version__)
+
+
+def warn_if_newer(what: str, version: str) -> None:
+    """Warn if something on disk was written by a newer version.
+
+    Parameters
+    ----------
+    what : str
+        What was read, for the message.
+    version : str
+        The one that wrote it.
+    """
+    if is_newer(version):
+        warnings.warn(
+            f"{what} was written by skrobust {version}, newer than {__version__}; what it does "
+            "may differ.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _numbers(version: str) -> list[int]:

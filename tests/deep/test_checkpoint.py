@@ -15,7 +15,7 @@ from skorch.callbacks import Callback, LRScheduler
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import AdversarialTraining, HardnessManipulation, MDProp
-from skrobust.deep._serialization import read_tree, write_tree
+from skrobust.deep._io import read_tree, write_tree
 
 X, y = load_digits(n_class=4, return_X_y=True)
 EPS = ThreatModel(np.inf, 1.0)
@@ -216,7 +216,7 @@ def test_broken_files_are_told(damage, tmp_path):
         path.write_bytes(b"")
     else:
         write_tree(path, {"something": torch.zeros(3)})
-    with pytest.raises(ValueError, match=r"is broken|not the checkpoint of a training"):
+    with pytest.raises(ValueError, match=r"is broken|not hold the checkpoint of a training"):
         metric(checkpoint=path, resume=True).fit(X, y)
 
 

@@ -22,7 +22,7 @@ from skrobust.deep import (
     HardnessManipulation,
     MDProp,
 )
-from skrobust.deep._serialization import read_tree, write_tree
+from skrobust.deep._io import read_tree, write_tree
 
 X, y = load_digits(n_class=4, return_X_y=True)
 X, y = X[:160], y[:160]

@@ -11,8 +11,19 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skrobust import AdversarialDeepMetric, ThreatModel
-from skrobust.deep import AdversarialTraining, MDProp, branches_of
-from skrobust.deep._serialization import read_tree, write_tree
+from skrobust.deep import (
+    AdversarialTraining,
+    EmbeddingShiftTraining,
+    MDProp,
+    Training,
+    branches_of,
+)
+from skrobust.deep._io import (
+    parameter_from_tree,
+    parameter_to_tree,
+    read_tree,
+    write_tree,
+)
 
 X, y = load_digits(n_class=4, return_X_y=True)
 
@@ -134,7 +145,7 @@ def test_files_of_another_kind(tmp_path):
 def test_a_newer_file_warns(tmp_path):
     path = tmp_path / "m"
     metric().fit(X, y).save(path)
-    write_tree(path, read_tree(path) | {"format": 99, "version": "99.0"})
+    write_tree(path, read_tree(path) | {"version": "99.0"})
     with pytest.warns(UserWarning, match="written by skrobust 99.0"):
         AdversarialDeepMetric.load(path)
 
@@ -165,6 +176,57 @@ def test_altered_files_raise_and_run_nothing(tmp_path):
     with pytest.raises(ValueError, match="not what was written"):
         AdversarialDeepMetric.load(path)
     # and one that is whole, but of another class
-    write_tree(path, {"class": "os.system"})
+    write_tree(path, {"kind": "os.system"})
     with pytest.raises(ValueError, match="does not hold"):
         AdversarialDeepMetric.load(path)
+
+
+class Scaled(Training):
+    """A strategy of one's own, with a component of one's own and one of skrobust's inside."""
+
+    def __init__(self, factor=2.0, inner=None, threat_model=None):
+        self.factor, self.inner, self.threat_model = factor, inner, threat_model
+
+    def loss(self, step):
+        z = step.embed(step.x)
+        return self.factor * step.criterion(z, step.y), z
+
+
+def test_own_components_are_found_among_those_that_are_given(tmp_path):
+    training = Scaled(3.0, Scaled(), ThreatModel(np.inf, 0.1))
+    own = metric(training=training).fit(X, y)
+    own.save(tmp_path / "m")
+    again = AdversarialDeepMetric.load(tmp_path / "m", components=[Scaled], device="cpu")
+    assert str(again.get_params()) == str(own.get_params())
+    np.testing.assert_array_equal(again.transform(X), own.transform(X))
+    with pytest.warns(UserWarning, match=r"training \(.*Scaled\)\. Give their classes as comp"):
+        again = AdversarialDeepMetric.load(tmp_path / "m")
+    assert again.training is None
+    np.testing.assert_array_equal(again.transform(X), own.transform(X))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "skrobust.deep._io.write_tree",
+        "skrobust.deep.strategies._mdprop.MDProp",
+        "skrobust.deep._io",
+        "skrobust.deep.add_branches",  # public, but not a component
+        "skrobust.deep.MLP",
+        "skrobust.nowhere.MDProp",
+        "skrobust._version.__version__",
+        "MDProp",
+        "",
+    ],
+)
+def test_names_are_resolved_among_public_components_only(name):
+    with pytest.raises(LookupError):
+        parameter_from_tree({"component": name, "params": {}}, [Scaled])
+
+
+def test_every_public_component_has_a_name():
+    for kind in (AdversarialTraining, EmbeddingShiftTraining, MDProp, ThreatModel):
+        tree = parameter_to_tree([kind()])
+        assert tree[0]["component"].count(".") == 2
+        assert repr(parameter_from_tree(tree, ())) == repr([kind()])

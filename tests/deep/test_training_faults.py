@@ -22,7 +22,7 @@ from torch.utils.data import (
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, MDProp
-from skrobust.deep._serialization import read_tree
+from skrobust.deep._io import read_tree
 from skrobust.utils._torch import exact_matmul
 
 X, y = load_digits(n_class=5, return_X_y=True)
