@@ -6,12 +6,17 @@ from sklearn.neighbors import NearestNeighbors
 
 from skrobust import RobustMahalanobis
 from skrobust.certificates import nearest_neighbor_lower_bound
-from skrobust.metric_learning import CvxpySolver, ProjectedSolver
+from skrobust.metric_learning import AdamSolver, CvxpySolver, ProjectedSolver
 
 from .common import SMOKE, blobs, seconds, target_radius_program
 
 # the paper's objective, on all points in every epoch
-PAPER = {"objective": "triplet", "validation_fraction": 0, "epoch_size": None, "random_state": 0}
+PAPER = {
+    "objective": "triplet",
+    "solver": AdamSolver(epoch_size=None),
+    "validation_fraction": 0,
+    "random_state": 0,
+}
 
 
 class Fit:

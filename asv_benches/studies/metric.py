@@ -25,6 +25,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from skrobust import RobustMahalanobis
 from skrobust.certificates import nearest_neighbor_lower_bound
+from skrobust.metric_learning import AdamSolver
 from skrobust.neighbors import AdversarialPruning, WilsonEditing
 from studies._cells import FOLDER, spread
 
@@ -95,9 +96,7 @@ def fit(method, X, y, seed):
         learner = RobustMahalanobis(
             objective="triplet",
             validation_fraction=0,
-            epoch_size=None,
-            max_iter=epochs,
-            n_iter_no_change=epochs,
+            solver=AdamSolver(epoch_size=None, max_iter=epochs, n_iter_no_change=epochs),
             random_state=seed,
         )
         notes["epochs"] = epochs

@@ -12,7 +12,7 @@ triplets in 30 dimensions takes 47 s, with constants half a second (see doc/benc
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch
 from skrobust.metric_learning._rounds import ConvexSolver, ProgramSolution
 from skrobust.numerics import project_norm_cone, project_psd
 from skrobust.objectives import TargetRadiusProgram
+from skrobust.utils._sklearn import StrOptions
 
 __all__ = ["BACKENDS", "CvxpySolver"]
 
@@ -52,6 +53,12 @@ class CvxpySolver(ConvexSolver):
         Passed to cvxpy's `solve`, such as ``{"max_iters": 10000}``. SCS gets tolerances of a
         ten-thousandth of `tol` where none are given.
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ConvexSolver._parameter_constraints,
+        "backend": [StrOptions(set(BACKENDS))],
+        "options": [dict, None],
+    }
 
     def __init__(
         self,
@@ -89,16 +96,11 @@ class CvxpySolver(ConvexSolver):
         ImportError
             If the backend is not installed.
         ValueError
-            If the backend is not known, or does not take the options.
+            If the backend does not take the options.
         RuntimeError
             If the backend fails, or returns no solution.
         """
-        backend = self.backend
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {list(BACKENDS)}; got {backend!r}.")
-        if self.options is not None and not isinstance(self.options, dict):
-            raise ValueError(f"options must be a dict or None; got {self.options!r}.")
-        compiled = self.compile(program)
+        backend, compiled = self.backend, self.compile(program)
         if backend == "auto":
             size = len(program.u) * program.u.shape[1] ** 2
             backend = "CLARABEL" if size <= _INTERIOR else "SCS"

@@ -16,13 +16,15 @@ scaling as Pock & Chambolle, ICCV 2011.
 """
 
 import math
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from skrobust.metric_learning._rounds import ConvexSolver, ProgramSolution
 from skrobust.numerics import project_norm_cone, project_psd
 from skrobust.objectives import TargetRadiusProgram
+from skrobust.utils._sklearn import Interval
 
 __all__ = ["ProjectedSolver"]
 
@@ -71,6 +73,11 @@ class ProjectedSolver(ConvexSolver):
     tol : float, default=1e-3
         Relative duality gap at which a round ends.
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ConvexSolver._parameter_constraints,
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    }
 
     def __init__(
         self,

@@ -10,30 +10,27 @@ Source: Wang, Liu, Yi, Jiang, Hsieh, *Provably Robust Metric Learning*, NeurIPS 
 arXiv:2006.07024; the certificate objective, the solvers and the held-out points are ours.
 """
 
+import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from skrobust.metric_learning._adam import AdamSolver
-from skrobust.metric_learning._checks import check_classes, check_neighbors, check_result
+from skrobust.metric_learning._checks import check_classes, check_neighbors
 from skrobust.metric_learning._cvxpy import CvxpySolver
 from skrobust.metric_learning._init import initial_components
 from skrobust.metric_learning._mahalanobis import MahalanobisMixin
-from skrobust.metric_learning._problem import (
-    FitProblem,
-    Solver,
-    ValidationSet,
-    split_anchors,
-)
+from skrobust.metric_learning._problem import MetricProblem, ValidationSet, split_anchors
 from skrobust.metric_learning._projected import ProjectedSolver
-from skrobust.metric_learning._rounds import ConvexSolver
-from skrobust.objectives import LOSSES, CertificateObjective, MetricObjective, TripletObjective
+from skrobust.metric_learning._solver import Solver
+from skrobust.objectives import CertificateObjective, MetricObjective, TripletObjective
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
@@ -46,7 +43,11 @@ _OBJECTIVES: dict[str, type[MetricObjective]] = {
     "certificate": CertificateObjective,
     "triplet": TripletObjective,
 }
-_CONVEX: dict[str, type[ConvexSolver]] = {"projected": ProjectedSolver, "cvxpy": CvxpySolver}
+_SOLVERS: dict[str, type[Solver]] = {
+    "adam": AdamSolver,
+    "projected": ProjectedSolver,
+    "cvxpy": CvxpySolver,
+}
 
 
 class RobustMahalanobis(MahalanobisMixin, CallbackSupportMixin, BaseEstimator):
@@ -73,28 +74,28 @@ default="identity"
         What is minimised: the smoothed k-NN bound
         (:class:`~skrobust.objectives.CertificateObjective`), random triplets as in the paper
         (:class:`~skrobust.objectives.TripletObjective`), or an object of these or of your own.
-    loss : {"negative", "hinge", "exponential", "logistic"}, default=None
-        Loss of a margin t: −t, [target_radius − t]₊, exp(−t) or log(1 + exp(−t)); None leaves the
-        objective's own, which is "hinge" with a target radius, else "negative". The convex
-        solvers have the hinge only.
     target_radius : float, default=None
         The radius that is cared for, > 0, in the units of the threat model's budget: margins
-        beyond it count no more. None leaves the objective's own, where None is the mean radius;
-        the convex solvers then take the median radius under the initial metric, or half, a quarter
-        or an eighth of it where M = 0 is best for it.
+        beyond it count no more. None is the mean radius; the convex solvers then take the median
+        radius under the initial metric, or half, a quarter or an eighth of it where M = 0 is best
+        for it. A shortcut; see Notes.
     n_neighbors : int, default=None
-        K of the k-NN that will be used; None leaves the objective's own, 1.
+        K of the k-NN that will be used; None is 1. A shortcut; see Notes.
     threat_model : ThreatModel, default=None
         The adversary that the metric is learned for: norm, scales, mutable features, in the
-        units of `X`. Its budget and bounds are not used. None leaves the objective's own, ℓ₂ on
-        all features.
+        units of `X`. Its budget and bounds are not used. None is ℓ₂ on all features. A shortcut;
+        see Notes.
     solver : {"auto", "adam", "projected", "cvxpy"} or solver object, default="auto"
-        "adam" follows gradients of G; "projected" and "cvxpy" solve a convex program in M at
-        the target radius, on triplets that are mined a few times, and prove how near its
-        optimum they are. "auto" is "adam" for an objective with a gradient, because it had the
-        larger radii on every data set that was tried, else "projected".
-        :class:`~skrobust.metric_learning.ProjectedSolver` and
-        :class:`~skrobust.metric_learning.CvxpySolver` have parameters of their own.
+        "adam" follows gradients of G (:class:`~skrobust.metric_learning.AdamSolver`); "projected"
+        (:class:`~skrobust.metric_learning.ProjectedSolver`) and "cvxpy"
+        (:class:`~skrobust.metric_learning.CvxpySolver`) solve a convex program in M at the target
+        radius, on triplets that are mined a few times, and prove how near its optimum they are.
+        "auto" is "adam" for an objective with a gradient, because it had the larger radii on every
+        data set that was tried, else "projected". Batches, step sizes and tolerances are
+        parameters of a solver object: ``solver=AdamSolver(learning_rate=1e-2)``.
+    max_iter : int, default=None
+        Adam's epochs, or rounds of a convex solver, at most; None is 50, or 6. A shortcut; see
+        Notes.
     n_candidates : int, default=None
         Nearest points of the same and of other classes that an anchor's margin looks at. None
         is 9 + K.
@@ -104,21 +105,6 @@ default="identity"
         of the largest gain in radius over the start, and whose clean error is the lowest, up to
         its standard error, the one with the largest radius is kept. The start is an iterate too,
         and no other's clean error may be more than 0.0025 above the start's. 0 judges by the loss.
-    batch_size : int, default=64
-        Points a step; None takes an epoch at once (memory grows with it). Adam only.
-    epoch_size : int, default=4096
-        Anchors an epoch, drawn anew; the neighbour search of an epoch is only for them. Few
-        training points are gone through several times, to at least 16 steps. None takes every
-        anchor once. Adam only.
-    max_iter : int, default=50
-        Epochs at most; the certificate's temperature falls over this many, and its end is the
-        end of the schedule. Adam only.
-    learning_rate : float, default=1e-3
-        Adam's step size.
-    tol : float, default=1e-4
-        An epoch improves if what it is judged by is better by ``tol * |best|``. Adam only.
-    n_iter_no_change : int, default=20
-        Stop after this many epochs without improvement. Adam only.
     warm_start : bool, default=False
         Start from `components_` of the last fit.
     device : str, default="auto"
@@ -159,8 +145,14 @@ default="identity"
     Memory is linear in the number of samples. Points alone in their class serve as
     neighbours of others only. Ctrl-C ends a fit with a warning and keeps the best iterate.
 
+    Objective and solver have the parameters of what they do. `target_radius`, `n_neighbors` and
+    `threat_model` are shortcuts to those of the objective, `max_iter` to that of Adam or to
+    `n_rounds` of a convex solver: a value replaces the component's own for the fit, None leaves
+    it. All others are reached through the object, in a search as ``objective__temperature`` or
+    ``solver__learning_rate``.
+
     The paper's settings are ``RobustMahalanobis(objective="triplet", validation_fraction=0,
-    epoch_size=None, max_iter=1000, n_iter_no_change=1000)``.
+    solver=AdamSolver(epoch_size=None, max_iter=1000, n_iter_no_change=1000))``.
 
     References
     ----------
@@ -187,19 +179,13 @@ default="identity"
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions({"identity", "pca", "lda"}), "array-like"],
         "objective": [StrOptions(set(_OBJECTIVES)), MetricObjective],
-        "loss": [StrOptions(set(LOSSES)), None],
         "target_radius": [Interval(Real, 0, None, closed="neither"), None],
         "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
         "threat_model": [ThreatModel, None],
-        "solver": [StrOptions({"auto", "adam", *_CONVEX}), AdamSolver, ConvexSolver],
+        "solver": [StrOptions({"auto", *_SOLVERS}), Solver],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "epoch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
         "device": [str],
         "verbose": ["verbose"],
@@ -213,19 +199,13 @@ default="identity"
         *,
         init: Any = "identity",
         objective: Any = "certificate",
-        loss: str | None = None,
         target_radius: float | None = None,
         n_neighbors: int | None = None,
         threat_model: ThreatModel | None = None,
         solver: Any = "auto",
+        max_iter: int | None = None,
         n_candidates: int | None = None,
         validation_fraction: float = 0.2,
-        batch_size: int | None = 64,
-        epoch_size: int | None = 4096,
-        max_iter: int = 50,
-        learning_rate: float = 1e-3,
-        tol: float = 1e-4,
-        n_iter_no_change: int = 20,
         warm_start: bool = False,
         device: str = "auto",
         verbose: int = 0,
@@ -235,19 +215,13 @@ default="identity"
         self.n_components = n_components
         self.init = init
         self.objective = objective
-        self.loss = loss
         self.target_radius = target_radius
         self.n_neighbors = n_neighbors
         self.threat_model = threat_model
         self.solver = solver
+        self.max_iter = max_iter
         self.n_candidates = n_candidates
         self.validation_fraction = validation_fraction
-        self.batch_size = batch_size
-        self.epoch_size = epoch_size
-        self.max_iter = max_iter
-        self.learning_rate = learning_rate
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.device = device
         self.verbose = verbose
@@ -292,11 +266,7 @@ default="identity"
         check_classes(classes, counts)
         objective = self._objective().prepare(X.shape[1], getattr(self, "feature_names_in_", None))
         solver = self._solver(objective)
-        if isinstance(solver, ConvexSolver) and objective.loss not in (None, "hinge"):
-            raise ValueError(
-                f"loss={objective.loss!r} is not for solver={self.solver!r}, which has the hinge "
-                "only; use loss=None or solver='adam'."
-            )
+        solver.check(objective)
         random_state = check_random_state(self.random_state)
         components = self._start(X, encoded, random_state, solver)
 
@@ -309,8 +279,7 @@ default="identity"
         anchors, held_out = split_anchors(class_slices, self.validation_fraction, generator)
         check_neighbors(objective.n_neighbors, self.n_candidates, counts)
         n_candidates = min(self.n_candidates or 9 + objective.n_neighbors, len(X) - 1)
-        n_steps = getattr(solver, "n_rounds", getattr(solver, "max_iter", None))
-        steps = CallbackContext(self, *given, n_steps)
+        steps = CallbackContext(self, *given, solver.n_steps)
 
         def on_epoch_end(number: int, best: Callable[[], np.ndarray]) -> bool:
             return steps.step(
@@ -318,13 +287,13 @@ default="identity"
             )
 
         result = solver.solve(
-            FitProblem(
+            MetricProblem(
                 objective=objective,
-                components=as_tensor(components, device),
+                parameters=as_tensor(components, device),
                 X=centered,
                 class_slices=class_slices,
                 anchors=anchors,
-                held_out=ValidationSet(centered, class_slices, held_out, n_candidates, objective)
+                validation=ValidationSet(centered, class_slices, held_out, n_candidates, objective)
                 if len(held_out)
                 else None,
                 n_candidates=n_candidates,
@@ -334,8 +303,9 @@ default="identity"
                 on_epoch_end=on_epoch_end,
             )
         )
-        check_result(result, solver)
-        self.components_ = result.components
+        if result.warning:
+            warnings.warn(result.warning, ConvergenceWarning, stacklevel=2)
+        self.components_ = result.parameters
         self.loss_curve_ = result.loss_curve
         self.validation_curve_ = result.validation_curve
         self.solver_result_ = result.info | {"status": result.status}
@@ -345,40 +315,23 @@ default="identity"
         return self
 
     def _objective(self) -> MetricObjective:
-        given = {
-            name: getattr(self, name)
-            for name in ("loss", "target_radius", "n_neighbors", "threat_model")
-            if getattr(self, name) is not None
-        }
-        if isinstance(self.objective, str):
-            return _OBJECTIVES[self.objective](**given)
-        objective = clone(self.objective)
-        if "loss" in given and "loss" not in objective.get_params(deep=False):
-            raise ValueError(
-                f"loss={self.loss!r} is not for objective={self.objective!r}, whose __init__ has "
-                "no parameter loss; use loss=None."
-            )
-        # the others are read by the fit itself, whether or not __init__ has them
-        for name, value in given.items():
-            setattr(objective, name, value)
+        """Return the objective, with the shortcuts that are given in place of its own."""
+        named = isinstance(self.objective, str)
+        objective = _OBJECTIVES[self.objective]() if named else clone(self.objective)
+        for name in ("target_radius", "n_neighbors", "threat_model"):
+            # the fit itself reads them, whether or not the objective's __init__ has them
+            if getattr(self, name) is not None:
+                setattr(objective, name, getattr(self, name))
         return objective
 
     def _solver(self, objective: MetricObjective) -> Solver:
         name = self.solver
-        if not isinstance(name, str):
-            return name
-        if name == "auto" and type(objective).value is MetricObjective.value:
-            name = "projected"
-        if name in _CONVEX:
-            return _CONVEX[name]()
-        return AdamSolver(
-            batch_size=self.batch_size,
-            epoch_size=self.epoch_size,
-            max_iter=self.max_iter,
-            learning_rate=self.learning_rate,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-        )
+        if name == "auto":
+            name = "adam" if hasattr(objective, "value") else "projected"
+        solver = _SOLVERS[name]() if isinstance(name, str) else clone(name)
+        if self.max_iter is not None:
+            solver.set_params(**{solver.steps_parameter: self.max_iter})
+        return solver
 
     def _start(
         self,
@@ -390,7 +343,7 @@ default="identity"
         if not (self.warm_start and hasattr(self, "components_")):
             return initial_components(self.init, self.n_components, X, y, random_state)
         n_components = self.n_components or self.components_.shape[0]
-        if isinstance(solver, ConvexSolver):
+        if solver.changes_rank:
             n_components = self.components_.shape[0]  # as many as M needed
         if self.components_.shape != (n_components, X.shape[1]):
             raise ValueError(

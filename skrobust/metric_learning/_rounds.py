@@ -3,25 +3,23 @@
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import torch
 
-from skrobust.metric_learning._problem import (
-    BestIterate,
-    FitProblem,
-    SolverResult,
-    ValidationSet,
-    check_positive,
-)
+from skrobust.metric_learning._best_iterate import BestIterate
+from skrobust.metric_learning._problem import MetricProblem, ValidationSet
+from skrobust.metric_learning._solver import Solver, SolverResult
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import PENALTIES, TargetRadiusProgram, Triplets
-from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._sklearn import Interval, StrOptions
 
 __all__ = ["ConvexSolver", "ProgramSolution"]
 
 # less than this share of the loss of M = 0 is nothing gained
 _VANISHED = 1e-3
+_SPREAD = 100.0  # scales of features that differ more are named as a cause
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,7 @@ class ProgramSolution:
         return max(0.0, self.primal - self.dual) / max(abs(self.primal), 1e-300)
 
 
-class ConvexSolver(BaseEstimator):
+class ConvexSolver(Solver):
     """Base class: mine triplets under the metric of the moment, solve their program, repeat.
 
     A subclass solves one program, in :meth:`solve_program`. Triplets whose hinge is 0 at a
@@ -75,25 +73,60 @@ class ConvexSolver(BaseEstimator):
         Anchors that are mined a round.
     """
 
+    required_methods: ClassVar[tuple[str, ...]] = ("triplets",)
+    steps_parameter: ClassVar[str] = "n_rounds"
+    changes_rank: ClassVar[bool] = True
+    _remedy: ClassVar[str] = "another target_radius or regularization"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "regularization": [Interval(Real, 0, None, closed="neither")],
+        "penalty": [StrOptions(set(PENALTIES))],
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "n_triplets": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+    }
+
     regularization: float
     penalty: str
     n_rounds: int
     n_triplets: int
     tol: float
 
+    def check(self, objective: Any) -> None:
+        """Check the parameters, and that the objective has triplets and the hinge.
+
+        Parameters
+        ----------
+        objective : MetricObjective
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not as described, or the objective does not fit.
+        """
+        super().check(objective)
+        if objective.loss not in (None, "hinge"):
+            raise ValueError(
+                f"loss={objective.loss!r} is not for {type(self).__name__}, which has the hinge "
+                "only; use loss=None or solver='adam'."
+            )
+
     def solve_program(self, program: TargetRadiusProgram, verbose: int = 0) -> ProgramSolution:
         """Minimise one program."""
         raise NotImplementedError
 
-    def solve(self, problem: FitProblem) -> SolverResult:
-        """Return the best round's metric."""
-        self._check()
+    def solve(self, problem: MetricProblem) -> SolverResult:
+        """Return the best round's metric.
+
+        Parameters
+        ----------
+        problem : MetricProblem
+        """
         radius = self._radius(problem)
         chosen, least_radius = problem.objective.target_radius is None, radius / 8
-        best = BestIterate(problem, 0.0)
+        best = BestIterate(problem.parameters, problem.validation, 0.0)
         loss_curve: list[float] = []
         rounds: list[dict[str, Any]] = []
-        components, kept, status = problem.components, _nothing(problem), "converged"
+        components, kept, status = problem.parameters, _nothing(problem), "converged"
         try:
             for n_round in range(1, self.n_rounds + 1):
                 started = time.perf_counter()
@@ -115,11 +148,11 @@ class ConvexSolver(BaseEstimator):
                 if _vanished(program, solution):
                     status = "vanished"
                     break
-                components = G.to(problem.components)
+                components = G.to(problem.parameters)
                 loss_curve.append(solution.primal / program.value_of_zero)
                 status = "stalled" if solution.status == "stalled" else "converged"
                 # without held-out points the last round stands
-                best.offer(components, solution.primal if problem.held_out else -n_round)
+                best.offer(components, solution.primal if problem.validation else -n_round)
                 if problem.verbose:
                     print(f"round {n_round}  {_line(rounds[-1])}")  # noqa: T201
                 if problem.ends(n_round, loss_curve[-1], components, best):
@@ -143,16 +176,44 @@ class ConvexSolver(BaseEstimator):
             "radius_was_chosen": chosen,
             "rounds": rounds,
         }
-        return best.result(loss_curve, status, info)
+        return self._result(best, loss_curve, status, info)
 
-    def _check(self) -> None:
-        """Raise a ValueError where a parameter is not as described."""
-        if self.penalty not in PENALTIES:
-            raise ValueError(f"penalty must be one of {list(PENALTIES)}; got {self.penalty!r}.")
-        integers = [n for n in ("n_rounds", "n_triplets", "max_iter") if hasattr(self, n)]
-        check_positive(self, integers, ("regularization", "tol"))
+    def _warning(self, status: str, n_iter: int, info: dict[str, Any]) -> str | None:
+        if status == "vanished":
+            message = (
+                f"target_radius={info['target_radius']:.6g} is too large: it is proved that no "
+                "metric does better than M = 0 by a thousandth (tr(M) = "
+                f"{info['rounds'][-1]['trace']:.1e}). Lower target_radius, or the solver's "
+                "regularization."
+            )
+            if n_iter == 0 and not info["radius_was_chosen"]:
+                raise ValueError(message)
+            what = "best round before" if info["best_round"] else "initial metric"
+            return f"{message} The {what} is kept."
+        if status == "stalled":
+            last = info["rounds"][-1]
+            cause = ""
+            if last["spread"] > _SPREAD:
+                cause = (
+                    f" Features differ in scale by a factor of {last['spread']:.0e}: scale X first "
+                    "(StandardScaler)."
+                )
+            return (
+                f"The convex program does not converge: after {last['n_iter']} iterations its "
+                f"relative duality gap is {last['gap']:.1e} (wanted: {self.tol:.0e}), and hardly "
+                f"falls.{cause} The metric of this round is judged as it is; solver='adam' may do "
+                "better."
+            )
+        if status == "not_proved":
+            return (
+                f"The relative duality gap is {info['gap']:.1e} (wanted: {self.tol:.0e}; status "
+                f"{info['solver_status']!r}): the metric may be far from the optimum. Give "
+                "solver=ProjectedSolver(...) with a larger max_iter, tol or regularization, or "
+                "CvxpySolver(...) with another backend."
+            )
+        return super()._warning(status, n_iter, info)
 
-    def _radius(self, problem: FitProblem) -> float:
+    def _radius(self, problem: MetricProblem) -> float:
         """Return the target radius; without one, the median bound under the start's metric.
 
         One that was chosen here is halved, up to three times, where M = 0 is best for it.
@@ -163,7 +224,7 @@ class ConvexSolver(BaseEstimator):
         judge = ValidationSet(
             problem.X, problem.class_slices, anchors, problem.n_candidates, problem.objective
         )
-        bounds = judge.bounds(problem.components)
+        bounds = judge.bounds(problem.parameters)
         bounds = bounds[torch.isfinite(bounds) & (bounds > 0)]
         if len(bounds) == 0:
             raise ValueError(
@@ -172,19 +233,19 @@ class ConvexSolver(BaseEstimator):
             )
         return float(bounds.median())
 
-    def _mine(self, problem: FitProblem, components: torch.Tensor) -> Triplets:
+    def _mine(self, problem: MetricProblem, components: torch.Tensor) -> Triplets:
         anchors = problem.sample(self.n_triplets).to(problem.X.device)
         neighbors = nearest_by_class(
             problem.X @ components.T, problem.class_slices, problem.n_candidates, anchors
         )
-        found = [
+        batches = [
             problem.objective.triplets(components, problem.X, batch, neighbors, problem.generator)
             for batch in anchors.split(1024)
         ]
-        return Triplets(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        return Triplets(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
     def _program(
-        self, problem: FitProblem, triplets: Triplets, radius: float
+        self, problem: MetricProblem, triplets: Triplets, radius: float
     ) -> TargetRadiusProgram:
         if len(triplets.x) == 0:
             raise ValueError("The objective gave no triplets: no anchor has candidates enough.")
@@ -195,7 +256,7 @@ class ConvexSolver(BaseEstimator):
             torch.full((len(triplets.x),), 1 / len(triplets.x), dtype=torch.float64).to(
                 problem.X.device
             ),
-            problem.components,
+            problem.parameters,
             radius=radius,
             regularization=self.regularization,
             penalty=self.penalty,
@@ -209,7 +270,7 @@ def _vanished(program: TargetRadiusProgram, solution: ProgramSolution) -> bool:
     return solution.dual > program.value_of_zero * (1 - _VANISHED)
 
 
-def _nothing(problem: FitProblem) -> Triplets:
+def _nothing(problem: MetricProblem) -> Triplets:
     empty = problem.anchors[:0].to(problem.X.device)
     return Triplets(empty, empty, empty)
 

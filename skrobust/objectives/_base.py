@@ -1,15 +1,15 @@
 """What every objective offers to a solver, and the parameters that all of them share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 
-from skrobust.numerics import ClassNeighbors
 from skrobust.objectives._losses import LOSSES
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._sklearn import Interval, StrOptions
 
 __all__ = ["MetricObjective", "Triplets"]
 
@@ -35,8 +35,16 @@ class Triplets(NamedTuple):
 class MetricObjective(BaseEstimator):
     """Base class: a mean loss of margins t(x) of the anchors x, in a threat model's norm.
 
-    A subclass writes :meth:`value` for solvers that follow gradients, and :meth:`triplets` for
-    convex ones. Its `__init__` may leave these parameters out; they then have their defaults, or
+    A subclass writes `value` for solvers that follow gradients, and `triplets` for convex ones;
+    a solver names the one that it needs. Both take the same arguments::
+
+        value(components, X, anchors, neighbors, generator) -> Tensor of shape ()
+        triplets(components, X, anchors, neighbors, generator) -> Triplets
+
+    with G of shape (n_components, n_features), the training points X, the indices of a batch of
+    anchors (each has a positive and a negative), the candidates of every anchor
+    (:class:`~skrobust.numerics.ClassNeighbors`), and a generator on the CPU for what is drawn. The
+    `__init__` of a subclass may leave the parameters below out; they then have their defaults, or
     what :class:`~skrobust.RobustMahalanobis` is given.
 
     Parameters
@@ -52,6 +60,17 @@ class MetricObjective(BaseEstimator):
         Whose norm, scales and mutable features the margins take; None is ℓ₂ on all features.
         Features are those of the X that the fit receives.
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "loss": [StrOptions(set(LOSSES)), None],
+        "target_radius": [Interval(Real, 0, None, closed="neither"), None],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "threat_model": [ThreatModel, None],
+    }
+
+    # solvers look for them; a subclass has the ones that it defines
+    value: Callable[..., torch.Tensor]
+    triplets: Callable[..., Triplets]
 
     # what a subclass has whose __init__ leaves some of them out
     loss: str | None = None
@@ -83,31 +102,18 @@ class MetricObjective(BaseEstimator):
 
         Raises
         ------
-        ValueError, TypeError
+        ValueError
             If a parameter is not as described.
         """
-        if self.loss is not None and self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {list(LOSSES)} or None; got {self.loss!r}.")
-        radius: Any = self.target_radius
-        n_neighbors: Any = self.n_neighbors
-        threat_model: Any = self.threat_model
-        if radius is not None and not (
-            isinstance(radius, Real) and 0 < float(radius) < float("inf")
-        ):
-            raise ValueError(f"target_radius must be a number > 0, or None; got {radius!r}.")
-        if self.loss == "hinge" and radius is None:
+        self._validate_params()
+        if self.loss == "hinge" and self.target_radius is None:
             raise ValueError(
                 "target_radius must be given with loss='hinge', in the units of X; got None."
             )
-        if self.loss not in (None, "hinge") and radius is not None:
+        if self.loss not in (None, "hinge") and self.target_radius is not None:
             raise ValueError(
-                f"target_radius={radius!r} needs loss='hinge' or None; got loss={self.loss!r}."
-            )
-        if not isinstance(n_neighbors, Integral) or n_neighbors < 1:
-            raise ValueError(f"n_neighbors must be an integer >= 1; got {self.n_neighbors!r}.")
-        if threat_model is not None and not isinstance(threat_model, ThreatModel):
-            raise TypeError(
-                f"threat_model must be a ThreatModel or None; got {self.threat_model!r}."
+                f"target_radius={self.target_radius!r} needs loss='hinge' or None; got "
+                f"loss={self.loss!r}."
             )
         self._budget = (
             None
@@ -125,55 +131,9 @@ class MetricObjective(BaseEstimator):
         """Whether the objective changes while a fit goes on, so that its end is a schedule's."""
         return False
 
-    def anneal(self, progress: float) -> None:
-        """Hear how far the fit is, from 0 at its start to 1 at its end."""
-
-    def value(
-        self,
-        components: torch.Tensor,
-        X: torch.Tensor,
-        anchors: torch.Tensor,
-        neighbors: ClassNeighbors,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Return the objective on a batch of anchors.
-
-        Parameters
-        ----------
-        components : Tensor of shape (n_components, n_features)
-            G, the variable.
-        X : Tensor of shape (n_samples, n_features)
-            The training points.
-        anchors : Tensor of shape (batch_size,), int64
-            Indices into `X` of points with at least one positive and one negative.
-        neighbors : ClassNeighbors
-            Candidates of every anchor.
-        generator : torch.Generator
-            On the CPU, for what is drawn.
-
-        Returns
-        -------
-        Tensor of shape ()
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} has no method value, which solver='adam' needs."
-        )
-
-    def triplets(
-        self,
-        components: torch.Tensor,
-        X: torch.Tensor,
-        anchors: torch.Tensor,
-        neighbors: ClassNeighbors,
-        generator: torch.Generator,
-    ) -> Triplets:
-        """Return the triplets of a batch of anchors on which a convex solver works.
-
-        Parameters are those of :meth:`value`.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} has no method triplets, which convex solvers need."
-        )
+    def at(self, progress: float) -> Self:
+        """Return the objective as it is when a fit is `progress` of its way, from 0 to 1."""
+        return self
 
     def scale_and_dual(self, X: torch.Tensor) -> tuple[torch.Tensor | None, float]:
         """Return s, of shape (n_features,), and q of the dual norm; (None, 2.0) for plain ℓ₂."""

@@ -13,7 +13,8 @@ fit goes on, so that first all candidates shape the metric and at last those tha
 The margins are those of the threat model: ε̃ = (D_j − D_i) / (2 ‖s ∘ M (x_i − x_j)‖_q).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from copy import copy
 from numbers import Real
 from typing import Any, Self
 
@@ -56,6 +57,53 @@ def smooth_largest(values: torch.Tensor, order: int, temperature: float) -> torc
     return torch.where(there[..., 0], found, -torch.inf)
 
 
+def smooth_order_statistics(
+    margins: torch.Tensor, no_j: torch.Tensor, a: int, b: int, temperature: float
+) -> torch.Tensor:
+    """Return a smooth a-th smallest over j of the b-th largest over i.
+
+    Parameters
+    ----------
+    margins : Tensor of shape (n, n_positives, n_negatives)
+        −inf where there is no i, inf where nothing can turn the pair round.
+    no_j : Tensor of shape (n, n_negatives), bool
+        Where there is no j.
+    a, b : int
+    temperature : float
+        In the units of the margins.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Infinite without candidates enough.
+    """
+    # what nothing can turn round counts as the largest margin, and a negative that so many
+    # positives are safe from is none
+    safe = torch.isposinf(margins)
+    if safe.any():
+        finite = margins[torch.isfinite(margins)]
+        most = finite.max().detach() if len(finite) else margins.new_zeros(())
+        margins = torch.where(safe, most, margins)
+        no_j = no_j | (safe.sum(dim=1) >= b)
+    values = smooth_largest(margins.transpose(1, 2), b, temperature)  # (n, n_negatives)
+    return -smooth_largest((-values).masked_fill(no_j, -torch.inf), a, temperature)
+
+
+def temperature_ends(temperature: Any) -> tuple[float, float]:
+    """Return the first and the last temperature, checked; one number is both."""
+    ends = np.ravel(np.asarray(temperature, dtype=object)).tolist()
+    ends = ends * 2 if np.ndim(temperature) == 0 else ends
+    if len(ends) != 2 or not all(isinstance(u, Real) and 0 < float(u) < np.inf for u in ends):
+        raise ValueError(f"temperature must be a number > 0, or two of them; got {temperature!r}.")
+    return ends[0], ends[1]
+
+
+def geometric(temperature: Any, progress: float) -> float:
+    """Return the temperature when a fit is `progress` of its way from the first to the last."""
+    first, last = temperature_ends(temperature)
+    return first * (last / first) ** progress
+
+
 class CertificateObjective(MetricObjective):
     """Mean loss of the anchors' smoothed k-NN bound over their nearest candidates.
 
@@ -80,7 +128,7 @@ class CertificateObjective(MetricObjective):
     >>> from skrobust.objectives import CertificateObjective
     >>> X, y = load_iris(return_X_y=True)
     >>> objective = CertificateObjective(n_neighbors=3)
-    >>> metric = RobustMahalanobis(objective=objective, random_state=0, tol=0.1).fit(X, y)
+    >>> metric = RobustMahalanobis(objective=objective, random_state=0).fit(X, y)
     >>> metric.components_.shape
     (4, 4)
     """
@@ -101,25 +149,21 @@ class CertificateObjective(MetricObjective):
 
     def prepare(self, n_features: int, feature_names: Sequence[str] | None = None) -> Self:
         """Check the parameters against the data, as the base class does."""
-        ends: tuple[Any, ...] = self._ends()
-        if len(ends) != 2 or not all(
-            isinstance(u, Real) and 0 < float(u) < torch.inf for u in ends
-        ):
-            raise ValueError(
-                f"temperature must be a number > 0, or two of them; got {self.temperature!r}."
-            )
-        self._progress = 0.0
-        return super().prepare(n_features, feature_names)
+        super().prepare(n_features, feature_names)
+        temperature_ends(self.temperature)
+        return self
 
     @property
     def anneals(self) -> bool:
         """Whether the temperature falls while a fit goes on."""
-        first, last = self._ends()
+        first, last = temperature_ends(self.temperature)
         return first != last
 
-    def anneal(self, progress: float) -> None:
-        """Set the temperature for a fit that is `progress` of its way, from 0 to 1."""
-        self._progress = progress
+    def at(self, progress: float) -> Self:
+        """Return the objective with the temperature of a fit that is `progress` of its way."""
+        objective = copy(self)
+        objective.temperature = geometric(self.temperature, progress)
+        return objective
 
     def value(
         self,
@@ -155,18 +199,10 @@ class CertificateObjective(MetricObjective):
         a, b = _orders(self.n_neighbors)
         scale, dual = self.scale_and_dual(X)
         margins, no_j = _candidate_margins(components, X, anchors, neighbors, scale, dual)
-        unit = _median_size(_order_statistics(margins, no_j, a, b)[0]) if unit is None else unit
-        u = (self._temperature() if temperature is None else temperature) * unit
-        # what nothing can turn round counts as the largest margin, and a negative that so many
-        # positives are safe from is none
-        safe = torch.isposinf(margins)
-        if safe.any():
-            finite = margins[torch.isfinite(margins)]
-            most = finite.max().detach() if len(finite) else margins.new_zeros(())
-            margins = torch.where(safe, most, margins)
-            no_j = no_j | (safe.sum(dim=1) >= b)
-        values = smooth_largest(margins.transpose(1, 2), b, u)  # (batch_size, n_negatives)
-        return -smooth_largest((-values).masked_fill(no_j, -torch.inf), a, u)
+        unit = median_size(_order_statistics(margins, no_j, a, b)[0]) if unit is None else unit
+        if temperature is None:
+            temperature = geometric(self.temperature, 0.0)
+        return smooth_order_statistics(margins, no_j, a, b, temperature * unit)
 
     @torch.no_grad()
     def triplets(
@@ -186,16 +222,6 @@ class CertificateObjective(MetricObjective):
         i = neighbors.positives[anchors].gather(1, i[:, None])[:, 0]
         j = neighbors.negatives[anchors].gather(1, j[:, None])[:, 0]
         return Triplets(anchors[there], i[there], j[there])
-
-    def _ends(self) -> tuple[float, ...]:
-        temperature: Any = self.temperature
-        if isinstance(temperature, np.ndarray):
-            temperature = temperature.tolist()
-        return tuple(temperature) if isinstance(temperature, Iterable) else (temperature,) * 2
-
-    def _temperature(self) -> float:
-        first, last = self._ends()
-        return first * (last / first) ** getattr(self, "_progress", 0.0)
 
 
 @torch.no_grad()
@@ -286,7 +312,7 @@ def _order_statistics(
     return values[:, a - 1], i[:, b - 1].gather(1, j[:, None])[:, 0], j
 
 
-def _median_size(bounds: torch.Tensor) -> float:
+def median_size(bounds: torch.Tensor) -> float:
     """Return the median size of the finite bounds, a unit for the temperature."""
     size = bounds[torch.isfinite(bounds)].abs()
     return max(float(size.median()), 1e-12) if len(size) else 1.0

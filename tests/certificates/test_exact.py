@@ -16,6 +16,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
+from skrobust.metric_learning import AdamSolver
 
 NORMS = (1, 2, np.inf)
 
@@ -125,7 +126,7 @@ def test_digits_have_exact_radii_above_the_bound(norm, learned):
     X_train, X, y_train, y = train_test_split(X / 16, y, test_size=60, random_state=0)
     model = KNeighborsClassifier(1)
     if learned:
-        metric = RobustMahalanobis(tol=0.02, n_iter_no_change=3, random_state=0)
+        metric = RobustMahalanobis(solver=AdamSolver(tol=0.02, n_iter_no_change=3), random_state=0)
         model = make_pipeline(metric, model)
     model.fit(X_train, y_train)
     threat = ThreatModel(norm, bounds=(0, 1) if norm == np.inf else None)

@@ -157,6 +157,13 @@ def test_it_learns():
     assert certified(metric.components_) > certified(None) + 0.1
 
 
+def test_max_iter_is_the_number_of_rounds():
+    model = RobustMahalanobis(solver="projected", target_radius=0.1, max_iter=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert model.fit(X, Y).n_iter_ == 2
+
+
 def test_low_rank():
     for solver in ("projected", "cvxpy"):
         metric = RobustMahalanobis(3, init="pca", solver=solver, random_state=0).fit(X, Y)
@@ -294,24 +301,21 @@ def test_missing_backend(monkeypatch):
 @pytest.mark.parametrize(
     ("solver", "message"),
     [
-        (ProjectedSolver(penalty="l1"), "penalty must be one of"),
-        (
-            ProjectedSolver(regularization=0),
-            "regularization of ProjectedSolver must be a number > 0; got 0",
-        ),
-        (
-            ProjectedSolver(n_rounds=1.5),
-            "n_rounds of ProjectedSolver must be an integer > 0; got 1.5",
-        ),
-        (ProjectedSolver(tol=-1), "tol of ProjectedSolver must be a number > 0"),
-        (CvxpySolver(n_triplets=0), "n_triplets of CvxpySolver must be an integer > 0"),
-        (CvxpySolver(backend="ECOS"), "backend must be one of"),
-        (CvxpySolver(options=[1]), "options must be a dict"),
+        (ProjectedSolver(penalty="l1"), "'penalty' parameter of ProjectedSolver must be"),
+        (ProjectedSolver(regularization=0), "'regularization' parameter of ProjectedSolver"),
+        (ProjectedSolver(n_rounds=1.5), "'n_rounds' parameter of ProjectedSolver must be an int"),
+        (ProjectedSolver(tol=-1), "'tol' parameter of ProjectedSolver must be a float"),
+        (ProjectedSolver(max_iter=0), "'max_iter' parameter of ProjectedSolver"),
+        (CvxpySolver(n_triplets=0), "'n_triplets' parameter of CvxpySolver must be an int"),
+        (CvxpySolver(backend="ECOS"), "'backend' parameter of CvxpySolver must be a str among"),
+        (CvxpySolver(options=[1]), "'options' parameter of CvxpySolver"),
         (CvxpySolver(options={"foo": 1}), "options={'foo': 1} are not options of"),
-        (AdamSolver(epoch_size=0), "epoch_size of AdamSolver must be an integer > 0; got 0"),
-        (AdamSolver(max_iter=2.5), "max_iter of AdamSolver must be an integer > 0; got 2.5"),
-        (AdamSolver(tol=-1), "tol of AdamSolver must be a number >= 0"),
-        (AdamSolver(learning_rate="a"), "learning_rate of AdamSolver must be a number > 0"),
+        (AdamSolver(batch_size=0), "'batch_size' parameter of AdamSolver"),
+        (AdamSolver(epoch_size=0), "'epoch_size' parameter of AdamSolver must be an int"),
+        (AdamSolver(max_iter=2.5), "'max_iter' parameter of AdamSolver must be an int"),
+        (AdamSolver(tol=-1), "'tol' parameter of AdamSolver must be a float"),
+        (AdamSolver(learning_rate="a"), "'learning_rate' parameter of AdamSolver"),
+        (AdamSolver(n_iter_no_change=0), "'n_iter_no_change' parameter of AdamSolver"),
     ],
 )
 def test_bad_parameters(solver, message):

@@ -14,7 +14,8 @@ from sklearn.preprocessing import MinMaxScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, nearest_neighbor_lower_bound
-from skrobust.metric_learning._problem import BestIterate, ValidationSet, split_anchors
+from skrobust.metric_learning._best_iterate import BestIterate
+from skrobust.metric_learning._problem import ValidationSet, split_anchors
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import CertificateObjective
 
@@ -158,22 +159,16 @@ class Judge:
     def __init__(self, radii):
         self.by_name = radii
 
-    def radii(self, components):
-        return torch.tensor(self.by_name[float(components[0, 0])])
-
-
-class Problem:
-    def __init__(self, radii):
-        self.components = torch.zeros(1, 1)
-        self.held_out = Judge(radii)
+    def radii(self, parameters):
+        return torch.tensor(self.by_name[float(parameters[0, 0])])
 
 
 def chosen(*iterates):
     """Offer iterates 1, 2, …; return the chosen one (0 is the start)."""
-    best = BestIterate(Problem(dict(enumerate(iterates))), 0.0)
+    best = BestIterate(torch.zeros(1, 1), Judge(dict(enumerate(iterates))), 0.0)
     for k in range(1, len(iterates)):
         best.offer(torch.full((1, 1), float(k)), 0.0)
-    return float(best.result([0.0], "converged").components[0, 0])
+    return float(best.chosen.parameters[0, 0])
 
 
 def test_the_rule_of_choice():

@@ -119,8 +119,10 @@ def test_an_objective_of_ones_own_takes_what_the_fit_reads(objective, given):
     assert getattr(objective, "target_radius", None) is None  # the one given is not changed
 
 
-def test_what_an_objective_of_ones_own_does_not_read_is_refused():
-    with pytest.raises(ValueError, match="whose __init__ has no parameter loss"):
-        RobustMahalanobis(objective=Own(), loss="negative").fit(X, Y)
+def test_what_an_objective_of_ones_own_lacks_is_named():
+    with pytest.raises(ValueError, match="ProjectedSolver needs objectives with the method tripl"):
+        RobustMahalanobis(objective=Own(), solver="projected").fit(X, Y)
+    with pytest.raises(ValueError, match="AdamSolver needs objectives with the method value"):
+        RobustMahalanobis(objective=MetricObjective(), solver="adam").fit(X, Y)
     with pytest.raises(ValueError, match="target_radius"):
         RobustMahalanobis(objective=Own(), target_radius=np.inf).fit(X, Y)

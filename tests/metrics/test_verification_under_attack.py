@@ -17,7 +17,7 @@ def pairs(X, y, seed, n=300):
 def test_a_threshold_calibrated_under_attack_holds_against_it():
     X, y = load_digits(return_X_y=True)
     X = X / 16
-    metric = RobustMahalanobis(random_state=0, max_iter=3, tol=1.0).fit(X[:600], y[:600])
+    metric = RobustMahalanobis(random_state=0, max_iter=3).fit(X[:600], y[:600])
     attack = EmbeddingTargets(threat_model=ThreatModel(eps=1.0), random_state=0, max_iter=10)
 
     def attacked(a, b, alike):

@@ -10,6 +10,7 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors
+from skrobust.metric_learning import AdamSolver
 from skrobust.scorers import (
     certified_accuracy,
     certified_accuracy_scorer,
@@ -25,7 +26,10 @@ def model():
     return Pipeline(
         [
             ("scale", MinMaxScaler()),
-            ("metric", RobustMahalanobis(tol=0.05, n_iter_no_change=3, random_state=0)),
+            (
+                "metric",
+                RobustMahalanobis(solver=AdamSolver(tol=0.05, n_iter_no_change=3), random_state=0),
+            ),
             ("knn", KNeighborsClassifier(3)),
         ]
     )
