@@ -369,13 +369,13 @@ class Checkpoint(Callback):
         load_state(self.path, net.criterion_, state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
         net.history = History(state["history"])
-        session = net.session
-        session.memory.update(state["memory"])
-        session.first_epoch = state["epoch"]
+        context = net.context
+        context.memory.update(state["memory"])
+        context.first_epoch = state["epoch"]
         # epochs that are added to a finished training are a cycle of their own
         same = state["max_iter"] == net.max_epochs
-        session.cycle_start = state["cycle_start"] if same else state["epoch"]
-        if session.first_epoch == net.max_epochs:
+        context.cycle_start = state["cycle_start"] if same else state["epoch"]
+        if context.first_epoch == net.max_epochs:
             warnings.warn(
                 f"checkpoint={str(self.path)!r} has made all of max_iter={net.max_epochs} epochs: "
                 "resume=True has nothing left to train. A larger max_iter adds epochs.",
@@ -383,8 +383,8 @@ class Checkpoint(Callback):
                 stacklevel=2,
             )
         # random states: of the adversary, of torch, and of the device
-        if session.adversary is not None:
-            session.adversary.generator.set_state(state["generator"])
+        if context.adversary is not None:
+            context.adversary.generator.set_state(state["generator"])
         torch.set_rng_state(state["rng"])
         if net.step_device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], net.step_device)
@@ -397,18 +397,18 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Write the state."""
-        session, cuda = net.session, net.step_device.type == "cuda"
-        adversary = session.adversary
+        context, cuda = net.context, net.step_device.type == "cuda"
+        adversary = context.adversary
         content = {
             "described": self.described,
             "seed": self.seed,
             "epoch": len(net.history),
             "max_iter": net.max_epochs,
-            "cycle_start": session.cycle_start,
+            "cycle_start": context.cycle_start,
             "module": state_of(net.bare_module),
             "criterion": state_of(net.criterion_),
             "optimizer": net.optimizer_.state_dict(),
-            "memory": dict(session.memory),
+            "memory": dict(context.memory),
             "generator": None if adversary is None else adversary.generator.get_state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(net.step_device) if cuda else None,
