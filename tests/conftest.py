@@ -1,5 +1,6 @@
 """Data for the tests: real files where they lie beside the project, scikit-learn's own always."""
 
+import functools
 import os
 
 # before scikit-learn is imported: its array API check is skipped otherwise
@@ -15,7 +16,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from examples import register_profiles
+
 matplotlib.use("Agg")
+register_profiles()
 
 # several processes of pytest-xdist share the cores
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -27,7 +31,14 @@ DATA = Path(
 )
 
 
-@pytest.fixture
+@functools.lru_cache(maxsize=4)
+def _read(path):
+    with np.load(path) as data:
+        X, y, train = data["X"], data["y"], data["is_train"]
+    return X.reshape(len(X), -1), y, train
+
+
+@pytest.fixture(scope="session")
 def load_shared():
     """Return a loader of (X_train, X_test, y_train, y_test); skips where the data are absent."""
 
@@ -35,9 +46,8 @@ def load_shared():
         path = DATA / f"{name}.npz"
         if not path.exists():
             pytest.skip(f"{path} is not there")
-        with np.load(path) as data:
-            X, y, train = data["X"], data["y"], data["is_train"]
-        X = X.reshape(len(X), -1).astype(float)
+        X, y, train = _read(path)
+        X = X.astype(float)
         return X[train], X[~train], y[train], y[~train]
 
     return load

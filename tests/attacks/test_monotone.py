@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from examples import examples
 from skrobust import ThreatModel
 from skrobust.attacks import (
     APGD,
@@ -98,7 +99,7 @@ IDS = [f"{type(attack).__name__}-{name}" for attack, name in CASES]
 
 
 @pytest.mark.parametrize(("attack", "name"), CASES, ids=IDS)
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(2)
 @given(
     seed=st.integers(0, 1000),
     norm=st.sampled_from([1, 2, np.inf]),
@@ -192,7 +193,7 @@ def test_more_tries_are_never_worse(attack):
     ],
     ids=repr,
 )
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(4)
 @given(seed=st.integers(0, 1000), norm=st.sampled_from([1, 2, np.inf]))
 def test_nor_do_they_help_an_embedding(attack, seed, norm):
     X, y = table(seed)

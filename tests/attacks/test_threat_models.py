@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 from threat_models import check_by_hand, models
 
+from examples import examples
 from skrobust.attacks import (
     APGD,
     FGSM,
@@ -33,7 +34,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: type(a).__name__)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(6)
 @given(case=models(), K=st.sampled_from([1, 3]))
 def test_every_row_satisfies_the_model_and_no_certificate_is_crossed(attack, case, K):
     model, raw, wild, eps = case
@@ -47,7 +48,7 @@ def test_every_row_satisfies_the_model_and_no_certificate_is_crossed(attack, cas
     assert (found.minimal_norm >= proved.radius)[proved.correct].all()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(6)
 @given(case=models())
 def test_attacks_on_embeddings_satisfy_it_too(case):
     model, raw, _, eps = case

@@ -119,16 +119,21 @@ def test_equals_cvxpy_on_a_thousand_points():
         check_problem(seed)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("learned", [False, True])
-def test_digits_have_exact_radii_above_the_bound(norm, learned):
+@pytest.fixture(scope="module", params=["plain", "learned"])
+def digits_model(request):
+    """1-NN on digits, with and without a learned metric, and points for it."""
     X, y = load_digits(return_X_y=True)
-    X_train, X, y_train, y = train_test_split(X / 16, y, test_size=60, random_state=0)
+    X_train, X, y_train, y = train_test_split(X / 16, y, test_size=40, random_state=0)
     model = KNeighborsClassifier(1)
-    if learned:
+    if request.param == "learned":
         metric = RobustMahalanobis(solver=AdamSolver(tol=0.02, n_iter_no_change=3), random_state=0)
         model = make_pipeline(metric, model)
-    model.fit(X_train, y_train)
+    return model.fit(X_train, y_train), X, y
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_digits_have_exact_radii_above_the_bound(digits_model, norm):
+    model, X, y = digits_model
     threat = ThreatModel(norm, bounds=(0, 1) if norm == np.inf else None)
     found = exact_nearest_neighbor_radius(model, X, y, threat_model=threat)
     bound = certify_nearest_neighbors(model, X, y, threat_model=threat)

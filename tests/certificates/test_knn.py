@@ -5,7 +5,7 @@ import pandas as pd
 import polars
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles import KINDS, oracle_lower_bound, problems
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -18,6 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier, NeighborhoodComponentsAnalys
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
 
+from examples import examples
 from skrobust import ThreatModel
 from skrobust.adapters import AffineFunction, as_nearest_neighbor_rule
 from skrobust.certificates import (
@@ -385,7 +386,7 @@ def test_duplicates_across_classes_have_radius_zero():
     assert found.status[0] == "numerical_tie"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(20)
 @given(
     seed=st.integers(0, 10**6),
     kind=st.sampled_from(KINDS),
