@@ -3,7 +3,7 @@
 A chain of affine steps in front of a k-NN classifier becomes one nearest-neighbour rule in
 the raw feature space. To teach it a new step or a new classifier, register a function with
 ``affine_map.register(MyStep)`` or ``as_nearest_neighbor_rule.register(MyClassifier)``; a class
-of your own may instead offer ``_affine_map()`` or ``_as_victim()``.
+of your own may instead offer ``_affine_map()`` or ``_as_nearest_neighbor_rule()``.
 
 Attacks by gradients see a classifier through `differentiable_scores`, a transformer through
 `differentiable_embedding`; both are extended in the same way.

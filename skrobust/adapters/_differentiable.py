@@ -79,7 +79,7 @@ def differentiable_scores(estimator: Any) -> Scores:
     """
     if hasattr(estimator, "_differentiable_scores"):
         return estimator._differentiable_scores()
-    if hasattr(estimator, "_as_victim"):
+    if hasattr(estimator, "_as_nearest_neighbor_rule"):
         return _neighbor_scores(estimator)
     if isinstance(getattr(estimator, "module_", None), torch.nn.Module):  # a skorch net
         return ModuleScores(estimator.module_, estimator.classes_)

@@ -46,7 +46,7 @@ def _check_rule(rule: Any, estimator: Any) -> None:
         )
 
 
-@guarded_dispatch("_as_victim", "predict", check=_check_rule)
+@guarded_dispatch("_as_nearest_neighbor_rule", "predict", check=_check_rule)
 def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
     """Fold a fitted classifier into one nearest-neighbour rule in raw feature space.
 
@@ -55,7 +55,7 @@ def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
     estimator : fitted KNeighborsClassifier, Pipeline, search object or FrozenEstimator
         k-NN with the Euclidean or a Mahalanobis metric and uniform weights, ``NearestCentroid``,
         ``KMeans`` or ``MiniBatchKMeans`` (whose classes are the clusters), behind affine steps. A
-        type with a method ``_as_victim()``, or one registered with
+        type with a method ``_as_nearest_neighbor_rule()``, or one registered with
         ``as_nearest_neighbor_rule.register``, works as well.
 
     Returns
@@ -87,8 +87,8 @@ def as_nearest_neighbor_rule(estimator: Any) -> NearestNeighborRule:
     >>> rule.n_neighbors, rule.matrix.shape
     (3, (4, 4))
     """
-    if hasattr(estimator, "_as_victim"):
-        return estimator._as_victim()
+    if hasattr(estimator, "_as_nearest_neighbor_rule"):
+        return estimator._as_nearest_neighbor_rule()
     raise TypeError(
         f"{type(estimator).__name__} is not a nearest-neighbour classifier. Supported: a fitted "
         "KNeighborsClassifier, NearestCentroid or KMeans, alone or behind affine steps in a "

@@ -325,7 +325,7 @@ class AdversarialClustering(
             )
         return found.radius
 
-    def _as_victim(self) -> NearestNeighborRule:
+    def _as_nearest_neighbor_rule(self) -> NearestNeighborRule:
         return as_nearest_neighbor_rule(self._as_pipeline())
 
     def _as_pipeline(self) -> Any:

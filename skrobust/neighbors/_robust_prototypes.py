@@ -340,7 +340,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         labels = self.predict(X) if y is None else y
         return exact_nearest_neighbor_radius(self, X, labels, **given)
 
-    def _as_victim(self) -> NearestNeighborRule:
+    def _as_nearest_neighbor_rule(self) -> NearestNeighborRule:
         check_is_fitted(self)
         return as_nearest_neighbor_rule(self._rule)
 

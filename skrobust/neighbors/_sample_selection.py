@@ -173,7 +173,7 @@ class SampleSelectingClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimat
         check_is_fitted(self)
         return self.estimator_.decision_function(X)
 
-    def _as_victim(self) -> NearestNeighborRule:
+    def _as_nearest_neighbor_rule(self) -> NearestNeighborRule:
         check_is_fitted(self)
         return as_nearest_neighbor_rule(self.estimator_)
 

@@ -1,6 +1,6 @@
 """Whether an object does what is known of its type.
 
-What is known of a type, registered or told by a protocol such as ``_as_victim()``, is not known
+What is known of a type, registered or told by a protocol such as ``_as_nearest_neighbor_rule()``, is not known
 of a subclass, or an instance, that replaces one of the type's methods.
 """
 

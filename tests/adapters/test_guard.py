@@ -173,7 +173,7 @@ def test_what_says_what_it_is_is_known():
         def predict(self, X):
             return KNeighborsClassifier(1).fit(self._fit_X, self.classes_[self._y]).predict(X)
 
-        def _as_victim(self):
+        def _as_nearest_neighbor_rule(self):
             return as_nearest_neighbor_rule(
                 KNeighborsClassifier(1).fit(self._fit_X, self.classes_[self._y])
             )
@@ -225,7 +225,7 @@ class Liar(BaseEstimator):
         beyond = np.asarray(X)[:, 0] > self.limit
         return np.where(beyond, self.classes_[0] + self.classes_[-1] - found, found)
 
-    def _as_victim(self):
+    def _as_nearest_neighbor_rule(self):
         return as_nearest_neighbor_rule(self.inner_)
 
 
@@ -413,7 +413,7 @@ def test_pipelines_of_nothing_pass_through():
 class Moody(Liar):
     """Decides ties by the batch, as rounding may."""
 
-    def _as_victim(self):
+    def _as_nearest_neighbor_rule(self):
         return as_nearest_neighbor_rule(self.inner_)
 
     def predict(self, X):
