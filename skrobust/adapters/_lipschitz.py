@@ -22,7 +22,7 @@ from skrobust.adapters._pipelines import split_pipeline
 from skrobust.adapters._rule import EmbeddedQueries, NearestNeighborRule
 from skrobust.adapters._steps import step_map
 from skrobust.threat_model import FeatureBudget
-from skrobust.utils._guard import ask
+from skrobust.utils._guard import protocol_method
 
 __all__ = ["LipschitzMap", "LipschitzVictim", "as_lipschitz_victim"]
 
@@ -128,7 +128,8 @@ def as_lipschitz_victim(estimator: Any) -> LipschitzVictim | None:
     bounds: list[LipschitzMap] = []
 
     def bounded(step: Any) -> bool:
-        known = ask(step, "_lipschitz_map", "transform")
+        method = protocol_method(step, "_lipschitz_map", "transform")
+        known = None if method is None else method()
         bounds.extend([] if known is None else [known])
         return known is not None
 

@@ -8,7 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skrobust.adapters._steps import active_steps
-from skrobust.utils._guard import ask, refuse_overrides
+from skrobust.utils._guard import protocol_method, refuse_overrides
 from skrobust.utils._sklearn import BaseSearchCV
 
 __all__ = ["as_pipeline", "split_pipeline", "unwrap"]
@@ -57,8 +57,8 @@ def as_pipeline(estimator: Any) -> Any:
     fitted estimator
     """
     inside = unwrap(estimator)
-    pipeline = ask(inside, "_as_pipeline", "predict")
-    return inside if pipeline is None else pipeline
+    method = protocol_method(inside, "_as_pipeline", "predict")
+    return inside if method is None else method()
 
 
 def split_pipeline(

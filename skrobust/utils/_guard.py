@@ -1,7 +1,16 @@
 """Whether an object does what is known of its type.
 
-What is known of a type, registered or told by a protocol such as ``_as_nearest_neighbor_rule()``, is not known
-of a subclass, or an instance, that replaces one of the type's methods.
+What is known of a type, registered or by the method of a protocol, is not known of a subclass, or
+an instance, that replaces one of the type's methods. The protocols of own classes:
+
+- ``_as_nearest_neighbor_rule() -> NearestNeighborRule``, of classifiers and clusterers;
+- ``_as_pipeline()``, of those that predict as a pipeline of their parts does;
+- ``_affine_map() -> (A, b)`` and ``_lipschitz_map() -> LipschitzMap or None``, of transformers;
+- ``_differentiable_scores()`` and ``_differentiable_embedding()``;
+- ``_certify(X, y, *, threat_model, method, **options) -> Certificate``, of classifiers with a
+  proof of their own;
+- ``_certify_movement(X, outputs, reach, status, target) -> Certificate``, of transformers that
+  bound how far their outputs move.
 """
 
 from collections.abc import Callable
@@ -13,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     from functools import _SingleDispatchCallable
 
-__all__ = ["ask", "guarded_dispatch", "is_exactly_known", "refuse_overrides"]
+__all__ = ["guarded_dispatch", "is_exactly_known", "protocol_method", "refuse_overrides"]
 
 T = TypeVar("T")
 
@@ -38,8 +47,8 @@ _TRUSTED = {"sklearn", "skrobust"}
 _DATA = {"builtins", "numpy", "scipy", "pandas", "polars", "random", "joblib"}
 
 
-def ask(estimator: Any, protocol: str, *used: str) -> Any:
-    """Return what an object says of itself by a method of a protocol; None without one.
+def protocol_method(estimator: Any, protocol: str, *used: str) -> Callable[..., Any] | None:
+    """Return the method of a protocol that an object has; None without one.
 
     Parameters
     ----------
@@ -53,7 +62,7 @@ def ask(estimator: Any, protocol: str, *used: str) -> Any:
     for known in type(estimator).__mro__:
         if protocol in vars(known):
             refuse_overrides(estimator, known, used, f"give it a method {protocol}()")
-            return getattr(estimator, protocol)()
+            return getattr(estimator, protocol)
     return None
 
 
@@ -106,13 +115,13 @@ def guarded_dispatch(
 ) -> "Callable[[Callable[..., T]], _SingleDispatchCallable[T]]":
     """Return a decorator: ``singledispatch`` for objects that do what is known of their type.
 
-    An object is what the first of its classes says that is registered, or has the method of the
-    protocol, which the decorated function asks.
+    What is known is that of the first of its classes that is registered, or has the method of the
+    protocol, which the decorated function calls.
 
     Parameters
     ----------
     protocol : str
-        Method by which a class tells what it is.
+        Method by which a class says what it is.
     used : str
         The method that matters, "predict" or "transform".
     error : type, default=TypeError
@@ -128,7 +137,7 @@ def guarded_dispatch(
             f"skrobust.adapters.{function.__name__}.register"
         )
 
-        def ask(estimator: Any) -> T:
+        def known_of(estimator: Any) -> T:
             registered = set(dispatch.registry) - {object}
             for known in type(estimator).__mro__:
                 if known in registered or protocol in vars(known):
@@ -139,7 +148,7 @@ def guarded_dispatch(
 
         @wraps(function)
         def call(estimator: Any) -> T:
-            found = ask(estimator)
+            found = known_of(estimator)
             if check is not None:
                 check(found, estimator)
             return found
