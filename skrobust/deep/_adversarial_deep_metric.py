@@ -36,8 +36,7 @@ from skrobust.deep._persistence import (
 from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
 from skrobust.deep._transaction import unchanged_on_error
 from skrobust.deep.lipschitz._bound import lipschitz_bound
-from skrobust.deep.strategies._base import AdversarialStrategy, Training
-from skrobust.deep.strategies._standard import StandardTraining
+from skrobust.deep.strategies._base import AdversarialStrategy, StandardTraining, Training
 from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context

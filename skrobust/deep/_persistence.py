@@ -37,7 +37,7 @@ from skrobust.deep._io import (
 )
 from skrobust.deep._modules import build_model, check_output
 from skrobust.deep.lipschitz._layers import plain
-from skrobust.deep.strategies._standard import StandardTraining
+from skrobust.deep.strategies._base import StandardTraining
 from skrobust.utils._torch import isolated_rng, resolve_device
 
 __all__ = ["Checkpoint", "PersistenceMixin", "built_with", "look_for_checkpoint"]

@@ -2,13 +2,17 @@
 
 from skrobust.deep.strategies._adversarial import AdversarialTraining
 from skrobust.deep.strategies._anti_collapse_triplet import AntiCollapseTriplet
-from skrobust.deep.strategies._base import AdversarialStrategy, Training, TrainingStep
+from skrobust.deep.strategies._base import (
+    AdversarialStrategy,
+    StandardTraining,
+    Training,
+    TrainingStep,
+)
 from skrobust.deep.strategies._embedding_shift import EmbeddingShiftTraining
 from skrobust.deep.strategies._ensemble_adversarial import EnsembleAdversarialTraining
 from skrobust.deep.strategies._gradient_diversity import GradientDiversity
 from skrobust.deep.strategies._hardness_manipulation import HardnessManipulation
 from skrobust.deep.strategies._mdprop import MDProp
-from skrobust.deep.strategies._standard import StandardTraining
 
 __all__ = [
     "AdversarialStrategy",

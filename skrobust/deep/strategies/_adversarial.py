@@ -68,22 +68,16 @@ class AdversarialTraining(AdversarialStrategy):
         step_size: float | None = None,
         start: float = 1.0,
     ):
-        self.threat_model = threat_model
+        super().__init__(threat_model, max_iter=max_iter, step_size=step_size, start=start)
         self.objective = objective
         self.beta = beta
         self.clean_weight = clean_weight
-        self.max_iter = max_iter
-        self.step_size = step_size
-        self.start = start
 
     def check(self) -> None:
         """Raise where a parameter is not as described."""
         super().check()
-        if self.objective == "trades" and self.start == 0:
-            raise ValueError(
-                "start must be > 0 for objective='trades', whose movement has no gradient at the "
-                "clean point; got 0."
-            )
+        if self.objective == "trades":
+            self._check_start("for objective='trades'")
 
     def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of a batch and its embeddings; see :class:`Training`.

@@ -14,7 +14,6 @@ import torch
 
 from skrobust.deep.strategies._base import TrainingStep, distances
 from skrobust.deep.strategies._triplets import Triplet, TripletStrategy, triplet_loss
-from skrobust.threat_model import ThreatModel
 
 __all__ = ["AntiCollapseTriplet"]
 
@@ -47,23 +46,6 @@ class AntiCollapseTriplet(TripletStrategy):
     >>> AntiCollapseTriplet(source="softhard")
     AntiCollapseTriplet(source='softhard')
     """
-
-    def __init__(
-        self,
-        threat_model: ThreatModel | None = None,
-        *,
-        source: str = "random",
-        margin: float = 0.2,
-        max_iter: int = 7,
-        step_size: float | None = None,
-        start: float = 1.0,
-    ):
-        self.threat_model = threat_model
-        self.source = source
-        self.margin = margin
-        self.max_iter = max_iter
-        self.step_size = step_size
-        self.start = start
 
     def _loss(self, step: TrainingStep, clean: torch.Tensor, chosen: Triplet) -> torch.Tensor:
         a, p, n = chosen

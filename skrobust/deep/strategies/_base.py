@@ -1,4 +1,4 @@
-"""What a training strategy is given, and what it has to do."""
+"""The base of the training strategies: what a batch offers, and how it becomes a loss."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import Interval
 from skrobust.utils._torch import eval_mode
 
-__all__ = ["AdversarialStrategy", "Training", "TrainingStep"]
+__all__ = ["AdversarialStrategy", "StandardTraining", "Training", "TrainingStep", "distances"]
 
 
 @dataclass(eq=False)
 class TrainingStep:
-    """One batch, and what a strategy may do with it.
+    """A batch, and what a strategy may do with it.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class TrainingStep:
         Labels 0, 1, ….
     adversary : Adversary or None
     parts : Tensor of shape (n,) or None
-        What :meth:`Training.assign` said of the rows.
+        The numbers that :meth:`Training.assign` gave the rows.
     memory : dict of str to float
         What a strategy keeps from step to step; it is part of a checkpoint.
     """
@@ -67,8 +67,9 @@ class TrainingStep:
         """Return rows moved so that a value of their embeddings is larger.
 
         `value` takes embeddings and returns a number for each row, or one for all; `strategy`
-        is the one that asks (``self``), whose steps are made. The module is in evaluation
-        mode meanwhile, and its parameters get no gradients; the criterion remembers nothing.
+        is the caller (``self``), whose `max_iter`, `step_size` and `start` count. The module is
+        in evaluation mode meanwhile, and its parameters get no gradients; the criterion
+        remembers nothing.
         """
         adversary = self.require_adversary()
         with self.still(), route(self.module, branches):
@@ -170,20 +171,42 @@ class Training(BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} must have a method loss(step).")
 
 
+class StandardTraining(Training):
+    """The loss of the clean batch: the reference that the others are compared with.
+
+    Examples
+    --------
+    >>> from skrobust.deep import StandardTraining
+    >>> StandardTraining()
+    StandardTraining()
+    """
+
+    def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of a batch and its embeddings; see :class:`Training`.
+
+        Parameters
+        ----------
+        step : TrainingStep
+        """
+        z = step.embed(step.x)
+        return step.criterion(z, step.y), z
+
+
 class AdversarialStrategy(Training):
     """Base of the strategies that attack their batches.
 
-    A subclass may have these as parameters, with other defaults.
+    A subclass with parameters of its own, or other defaults, hands these on.
 
-    Attributes
+    Parameters
     ----------
-    threat_model : ThreatModel or None
-        What the adversary may change; None is a tenth of the standard deviation, in ℓ∞.
-    max_iter : int
-        Its steps.
-    step_size : float or None
-        Of one step, as a share of the budget.
-    start : float
+    threat_model : ThreatModel, default=None
+        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
+        of the standard deviation of the training values (of each feature for tables).
+    max_iter : int, default=7
+        Steps of the adversary.
+    step_size : float, default=None
+        Of one step, as a share of the budget; None is 2.5 / max_iter, at most 1.
+    start : float, default=1.0
         Radius of the random start, as a share of the budget.
     """
 
@@ -194,15 +217,31 @@ class AdversarialStrategy(Training):
         "start": [Interval(Real, 0, None, closed="left")],
     }
 
-    threat_model: ThreatModel | None = None
-    max_iter: int = 7
-    step_size: float | None = None
-    start: float = 1.0
+    def __init__(
+        self,
+        threat_model: ThreatModel | None = None,
+        *,
+        max_iter: int = 7,
+        step_size: float | None = None,
+        start: float = 1.0,
+    ):
+        self.threat_model = threat_model
+        self.max_iter = max_iter
+        self.step_size = step_size
+        self.start = start
 
     @property
     def rate(self) -> float:
         """The step, a share of the budget: 2.5 over the number of steps, at most 1, by default."""
         return min(1.0, 2.5 / self.max_iter) if self.step_size is None else self.step_size
+
+    def _check_start(self, where: str) -> None:
+        """Raise where the movement of embeddings is raised from the clean point itself."""
+        if self.start == 0:
+            raise ValueError(
+                f"start must be > 0 {where}: at the clean point the movement has no gradient; "
+                "got 0."
+            )
 
 
 def distances(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ the adversary needs no labels and knows nothing of the loss, so that any one can
 import torch
 
 from skrobust.deep.strategies._base import AdversarialStrategy, TrainingStep, distances
-from skrobust.threat_model import ThreatModel
 
 __all__ = ["EmbeddingShiftTraining"]
 
@@ -36,24 +35,10 @@ class EmbeddingShiftTraining(AdversarialStrategy):
     EmbeddingShiftTraining(max_iter=3)
     """
 
-    def __init__(
-        self,
-        threat_model: ThreatModel | None = None,
-        *,
-        max_iter: int = 7,
-        step_size: float | None = None,
-        start: float = 1.0,
-    ):
-        self.threat_model = threat_model
-        self.max_iter = max_iter
-        self.step_size = step_size
-        self.start = start
-
     def check(self) -> None:
         """Raise where a parameter is not as described."""
         super().check()
-        if self.start == 0:
-            raise ValueError("start must be > 0 where the movement is raised; got 0.")
+        self._check_start("where the movement is raised")
 
     def loss(self, step: TrainingStep) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of a batch and its embeddings; see :class:`Training`.

@@ -30,15 +30,15 @@ import torch
 from torch import nn
 
 from skrobust.deep._adversary import Adversary
-from skrobust.deep._ensemble import Members
 from skrobust.deep.strategies._base import AdversarialStrategy, TrainingStep, distances
+from skrobust.deep.strategies._ensemble import EnsembleStrategy
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
 __all__ = ["EnsembleAdversarialTraining"]
 
 
-class EnsembleAdversarialTraining(Members, AdversarialStrategy):
+class EnsembleAdversarialTraining(EnsembleStrategy, AdversarialStrategy):
     """Train several networks on each other's adversarial examples.
 
     The embedding is that of all members side by side, and attacks on the fitted metric see all of
@@ -97,24 +97,18 @@ class EnsembleAdversarialTraining(Members, AdversarialStrategy):
         step_size: float | None = None,
         start: float = 1.0,
     ):
-        self.threat_model = threat_model
+        super().__init__(threat_model, max_iter=max_iter, step_size=step_size, start=start)
         self.n_members = n_members
         self.split = split
         self.transfer = transfer
         self.craft = craft
         self.clean_weight = clean_weight
-        self.max_iter = max_iter
-        self.step_size = step_size
-        self.start = start
 
     def check(self) -> None:
         """Raise where a parameter is not as described."""
         super().check()
-        if self.craft != "loss" and self.start == 0:
-            raise ValueError(
-                f"start must be > 0 for craft={self.craft!r}, whose movement has no gradient at "
-                "the clean point; got 0."
-            )
+        if self.craft != "loss":
+            self._check_start(f"for craft={self.craft!r}")
 
     def assign(self, y: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
         """Return the part of each row: at random within its class, or of its class.
@@ -151,22 +145,24 @@ class EnsembleAdversarialTraining(Members, AdversarialStrategy):
         pairs = self.pairs(step.module, step.criterion)
         examples = self._examples(step, pairs)
         rows = [self._rows(step.parts, m) for m in range(self.n_members)]
+        # what each member trains on: examples one after the other, then clean rows
         given = []
         for m in range(self.n_members):
-            given.append([x[rows[m]] for x in self._given(examples, m, step.require_adversary())])
+            given.append(self._select(examples, m, step.require_adversary()))
             if self.clean_weight > 0:
-                given[m].append(step.x[rows[m]])
-        embedded = step.model([torch.cat(some) for some in given])
+                given[m] = [*given[m], step.x]
+        inputs = [torch.cat([x[own] for x in some]) for some, own in zip(given, rows, strict=True)]
+        # one call of the whole, because several processes average gradients once a call
+        embedded = step.model(inputs)
         total = []
         for m, (_, loss) in enumerate(pairs):
             own = [loss(z, step.y[rows[m]]) for z in embedded[m].chunk(len(given[m]))]
-            if self.clean_weight > 0:
-                clean = own.pop()
-                mean = torch.stack(own).mean()
-                total.append((1 - self.clean_weight) * mean + self.clean_weight * clean)
-            else:
-                total.append(torch.stack(own).mean())
-        return torch.stack(total).mean(), self.clean(step.module, step.x)
+            clean = own.pop() if self.clean_weight > 0 else None
+            value = torch.stack(own).mean()
+            if clean is not None:
+                value = (1 - self.clean_weight) * value + self.clean_weight * clean
+            total.append(value)
+        return torch.stack(total).mean(), step.embed_eval(step.x)
 
     def _rows(self, parts: torch.Tensor, m: int) -> torch.Tensor:
         """Return the mask of the rows that member m trains on."""
@@ -180,13 +176,11 @@ class EnsembleAdversarialTraining(Members, AdversarialStrategy):
         self, step: TrainingStep, pairs: list[tuple[nn.Module, nn.Module]]
     ) -> list[torch.Tensor]:
         """Return adversarial rows of each member, or those against all of them."""
-        # against all of them at once, or against one after the other
+        # against all members at once, or against one after the other
         victims = [pairs] if self.transfer == "T2" else [[pair] for pair in pairs]
-        adversary = step.require_adversary()
-        shifted = torch.zeros(len(step.x), dtype=torch.bool, device=step.x.device)
-        if self.craft != "loss":
-            shifted[:] = True
-        if self.craft == "mixed":  # every other one, of rows in random order
+        # rows whose embeddings are moved; "mixed" takes every other one, of rows in random order
+        shifted = torch.full((len(step.x),), self.craft != "loss", device=step.x.device)
+        if self.craft == "mixed":
             shifted[::2] = False
 
         def value(x: torch.Tensor, some: Any, before: list[torch.Tensor]) -> torch.Tensor:
@@ -201,23 +195,22 @@ class EnsembleAdversarialTraining(Members, AdversarialStrategy):
                     raised.append(loss(z, step.y))
             return torch.stack(raised).sum() / len(some)
 
+        ascend = partial(
+            step.require_adversary().ascend,
+            step.x,
+            max_iter=self.max_iter,
+            step_size=self.rate,
+            start=self.start,
+        )
         examples = []
         with step.still():
             for some in victims:
                 with torch.no_grad():
                     before = [member(step.x) for member, _ in some] if shifted.any() else []
-                examples.append(
-                    adversary.ascend(
-                        step.x,
-                        partial(value, some=some, before=before),
-                        max_iter=self.max_iter,
-                        step_size=self.rate,
-                        start=self.start,
-                    )
-                )
+                examples.append(ascend(partial(value, some=some, before=before)))
         return examples
 
-    def _given(
+    def _select(
         self, examples: list[torch.Tensor], m: int, adversary: Adversary
     ) -> list[torch.Tensor]:
         """Return the examples that member m trains on."""

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from skrobust.deep._ensemble import Members
-from skrobust.deep.strategies._base import Training, TrainingStep
+from skrobust.deep.strategies._base import TrainingStep
+from skrobust.deep.strategies._ensemble import EnsembleStrategy
 from skrobust.utils._sklearn import Interval
 
 __all__ = ["GradientDiversity"]
 
 
-class GradientDiversity(Members, Training):
+class GradientDiversity(EnsembleStrategy):
     """Train several networks on clean batches, with input gradients that are not aligned.
 
     The embedding is that of all members side by side. It is here to be compared with: without
@@ -75,7 +75,7 @@ class GradientDiversity(Members, Training):
                 _check_differentiable(aligned, step.module)
                 step.memory["differentiable"] = 1.0
             total = total + self.weight * aligned
-        return total, self.clean(step.module, step.x)
+        return total, step.embed_eval(step.x)
 
 
 def _check_differentiable(value: torch.Tensor, module: torch.nn.Module) -> None:

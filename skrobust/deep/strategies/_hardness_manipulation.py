@@ -79,14 +79,16 @@ class HardnessManipulation(TripletStrategy):
         step_size: float | None = None,
         start: float = 0.0,
     ):
-        self.threat_model = threat_model
-        self.source = source
+        super().__init__(
+            threat_model,
+            source=source,
+            margin=margin,
+            max_iter=max_iter,
+            step_size=step_size,
+            start=start,
+        )
         self.destination = destination
         self.structure_weight = structure_weight
-        self.margin = margin
-        self.max_iter = max_iter
-        self.step_size = step_size
-        self.start = start
 
     def _loss(self, step: TrainingStep, clean: torch.Tensor, chosen: Triplet) -> torch.Tensor:
         a, p, _ = chosen
@@ -95,25 +97,25 @@ class HardnessManipulation(TripletStrategy):
         def value(z: torch.Tensor) -> torch.Tensor:
             return -(goal - hardness(*z.chunk(3))).clamp_min(0).square()
 
-        moved = step.attack(step.x[torch.cat(chosen)], value, self)
+        moved = step.attack(step.x[torch.cat(chosen)], value, self)  # a', p', n', one by one
         if self.structure_weight:
             both = step.embed(torch.cat([moved, step.x[a], step.x[p]]))
             z, anchor, positive = both.split([3 * len(a), len(a), len(a)])
         else:
             z = step.embed(moved)
         loss = triplet_loss(step.criterion, z, step.y, chosen)
-        if self.destination == "lga":
+        if self.destination == "lga":  # the next step's adversary grows as this loss falls
             gap = hardness(*z.detach().chunk(3)) + self.margin
             step.memory["triplet_loss"] = float(gap.clamp_min(0).mean())
         if self.structure_weight:
-            apart = distances(anchor, z[: len(a)]) - distances(anchor, positive)
-            loss = loss + self.structure_weight * apart.clamp_min(0).mean()
+            excess = distances(anchor, z[: len(a)]) - distances(anchor, positive)
+            loss = loss + self.structure_weight * excess.clamp_min(0).mean()
         return loss
 
     def _destination(self, step: TrainingStep, clean: torch.Tensor, a: torch.Tensor) -> Any:
+        """Return H_D, a number or one for each anchor."""
         if self.destination == "lga":
-            before = step.memory.get("triplet_loss", self.margin)
-            return -min(self.margin, before)
+            return -min(self.margin, step.memory.get("triplet_loss", self.margin))
         if not isinstance(self.destination, str):
             return float(self.destination)
         _, p, n = self._draw(step, clean, self.destination)

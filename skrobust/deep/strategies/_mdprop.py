@@ -101,7 +101,7 @@ class MDProp(AdversarialStrategy):
         step_size: float | None = None,
         start: float = 0.05,
     ):
-        self.threat_model = threat_model
+        super().__init__(threat_model, max_iter=max_iter, step_size=step_size, start=start)
         self.variant = variant
         self.n_targets = n_targets
         self.targets = targets
@@ -109,9 +109,6 @@ class MDProp(AdversarialStrategy):
         self.perturbation = perturbation
         self.shared_batch_norm = shared_batch_norm
         self.loss_per = loss_per
-        self.max_iter = max_iter
-        self.step_size = step_size
-        self.start = start
 
     @property
     def rate(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from skrobust.deep.strategies._base import AdversarialStrategy, TrainingStep
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
 __all__ = ["SOURCES", "Triplet", "TripletStrategy", "triplet_loss", "triplets"]
@@ -16,7 +17,20 @@ SOURCES = ("random", "semihard", "softhard", "hard")
 
 
 class TripletStrategy(AdversarialStrategy):
-    """Base of the strategies that take a triplet for each row; a subclass writes `_loss`."""
+    """Base of the strategies that take a triplet for each row; a subclass writes `_loss`.
+
+    Parameters
+    ----------
+    threat_model : ThreatModel, default=None
+        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
+        of the standard deviation of the training values (of each feature for tables).
+    source : {"random", "semihard", "softhard", "hard"}, default="random"
+        Which triplets are taken, one for each row of a batch.
+    margin : float, default=0.2
+        For ``source="semihard"``.
+    max_iter, step_size, start
+        See :class:`AdversarialStrategy`.
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **AdversarialStrategy._parameter_constraints,
@@ -24,8 +38,19 @@ class TripletStrategy(AdversarialStrategy):
         "margin": [Interval(Real, 0, None, closed="neither")],
     }
 
-    source: str
-    margin: float
+    def __init__(
+        self,
+        threat_model: ThreatModel | None = None,
+        *,
+        source: str = "random",
+        margin: float = 0.2,
+        max_iter: int = 7,
+        step_size: float | None = None,
+        start: float = 1.0,
+    ):
+        super().__init__(threat_model, max_iter=max_iter, step_size=step_size, start=start)
+        self.source = source
+        self.margin = margin
 
     def _loss(self, step: TrainingStep, clean: torch.Tensor, chosen: Triplet) -> torch.Tensor:
         """Return the loss of a batch.
@@ -49,7 +74,7 @@ class TripletStrategy(AdversarialStrategy):
         """
         clean = step.embed_eval(step.x)
         chosen = self._draw(step, clean, self.source)
-        if len(chosen[0]) == 0:
+        if len(chosen[0]) == 0:  # no row has a partner: a loss of 0, with gradients
             return step.embed(step.x).sum() * 0, clean
         return self._loss(step, clean, chosen), clean
 
@@ -86,20 +111,21 @@ def triplets(
     other = ~same
     same = same & ~torch.eye(len(y), dtype=torch.bool, device=y.device)
     anchors = torch.nonzero(same.any(1) & other.any(1))[:, 0]
-    same, other = same[anchors], other[anchors]
+    same, other = same[anchors], other[anchors]  # (n_anchors, n)
     if len(anchors) == 0:
         return anchors, anchors, anchors
-    apart = torch.cdist(z[anchors].float(), z.float())
-    far = torch.where(same, apart, -torch.inf).amax(1, keepdim=True)
-    near = torch.where(other, apart, torch.inf).amin(1, keepdim=True)
+    # the farthest positive and the nearest negative bound what is hard
+    distance = torch.cdist(z[anchors].float(), z.float())
+    far = torch.where(same, distance, -torch.inf).amax(1, keepdim=True)
+    near = torch.where(other, distance, torch.inf).amin(1, keepdim=True)
     if source == "softhard":
-        same, other = _prefer(same, apart >= near), _prefer(other, apart <= far)
+        same, other = _prefer(same, distance >= near), _prefer(other, distance <= far)
     elif source == "hard":
-        same, other = same & (apart == far), other & (apart == near)
+        same, other = same & (distance == far), other & (distance == near)
     positives = _draw(same, generator)
     if source == "semihard":
-        own = apart.gather(1, positives[:, None])
-        other = _prefer(other, (apart > own) & (apart < own + margin))
+        own = distance.gather(1, positives[:, None])
+        other = _prefer(other, (distance > own) & (distance < own + margin))
     return anchors, positives, _draw(other, generator)
 
 
@@ -126,12 +152,13 @@ def triplet_loss(
     return criterion(z, labels[torch.cat(chosen)], (own, own + n, own + 2 * n))
 
 
-def _prefer(mask: torch.Tensor, wish: torch.Tensor) -> torch.Tensor:
-    """Return the wished part of a mask, or all of a row's where it is empty."""
-    both = mask & wish
+def _prefer(mask: torch.Tensor, preferred: torch.Tensor) -> torch.Tensor:
+    """Return the preferred part of a mask, or all of a row's where it is empty."""
+    both = mask & preferred
     return torch.where(both.any(1, keepdim=True), both, mask)
 
 
 def _draw(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return a random position of each row of a mask."""
     drawn = torch.rand(mask.shape, generator=generator, device=mask.device)
     return torch.where(mask, drawn, -1).argmax(1)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from skrobust.utils._torch import eval_mode
+from skrobust.deep.strategies._base import Training
 
-__all__ = ["Ensemble", "EnsembleCriterion", "Members", "combine"]
+__all__ = ["Ensemble", "EnsembleCriterion", "EnsembleStrategy"]
 
 
 class Ensemble(nn.Module):
@@ -32,12 +32,13 @@ class Ensemble(nn.Module):
     def forward(self, x: Any) -> Any:
         """Return embeddings of shape (n, n_members · embedding_dim).
 
-        Of a list with inputs for each member: the list of what each makes of its own. (Several
+        A list of inputs, one for each member, gives the list of their embeddings. (Several
         processes see one call only, in which all members take part.)
         """
         if isinstance(x, list):
             return [member(own) for member, own in zip(self.members, x, strict=True)]
-        return combine([member(x) for member in self.members])
+        embeddings = [member(x) for member in self.members]
+        return torch.cat(embeddings, dim=1) / len(embeddings) ** 0.5
 
 
 class EnsembleCriterion(nn.Module):
@@ -58,15 +59,15 @@ class EnsembleCriterion(nn.Module):
         """Return the mean loss of combined embeddings."""
         n = len(self.losses)
         parts = embeddings.chunk(n, dim=1)
-        found = [
+        values = [
             loss(part * n**0.5, labels, chosen)
             for loss, part in zip(self.losses, parts, strict=True)
         ]
-        return torch.stack(found).mean()
+        return torch.stack(values).mean()
 
 
-class Members:
-    """What strategies with several networks have in common."""
+class EnsembleStrategy(Training):
+    """Base of the strategies that train several networks; a subclass has `n_members`."""
 
     n_members: int
 
@@ -92,14 +93,3 @@ class Members:
     def pairs(ensemble: Any, criterion: Any) -> list[tuple[nn.Module, nn.Module]]:
         """Return each member with its loss."""
         return list(zip(ensemble.members, criterion.losses, strict=True))
-
-    @staticmethod
-    def clean(ensemble: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings of the whole in evaluation mode, without gradients."""
-        with torch.no_grad(), eval_mode(ensemble):
-            return ensemble(x)
-
-
-def combine(embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return ``[z_1; …; z_M] / √M``."""
-    return torch.cat(list(embeddings), dim=1) / len(embeddings) ** 0.5
