@@ -3,9 +3,9 @@
 from skrobust.certificates._lipschitz import certify_lipschitz
 from skrobust.certificates._result import Certificate, SoundnessError
 from skrobust.certificates._retrieval import certify_retrieval
-from skrobust.certificates.nearest_neighbor._api import exact_nearest_neighbor_radius
-from skrobust.certificates.nearest_neighbor._bounds_api import (
+from skrobust.certificates.nearest_neighbor._api import (
     certify_nearest_neighbors,
+    exact_nearest_neighbor_radius,
     nearest_neighbor_lower_bound,
 )
 from skrobust.certificates.smoothing import CenterSmoothing, RandomizedSmoothingClassifier

@@ -11,11 +11,12 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.adapters import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
-from skrobust.certificates._problem import model_or_l2
-from skrobust.certificates._region import Region, refuse_difference
+from skrobust.certificates._problem import Region, model_or_l2, refuse_difference
 from skrobust.certificates._result import Certificate
-from skrobust.certificates.nearest_neighbor._api import exact_nearest_neighbor_radius
-from skrobust.certificates.nearest_neighbor._bounds_api import certify_nearest_neighbors
+from skrobust.certificates.nearest_neighbor._api import (
+    certify_nearest_neighbors,
+    exact_nearest_neighbor_radius,
+)
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once

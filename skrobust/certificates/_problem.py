@@ -1,6 +1,14 @@
-"""What is asked of a certificate: checked once, for every method."""
+r"""What is to be certified, checked once for every method, and what confirms a proof.
 
-from collections.abc import Callable
+A certificate follows from what is known of a victim: steps that are affine maps, a rule. Both are
+compared with what its steps and its `predict` do where it matters, across the certified regions:
+
+- each step gets, for each of its inputs, the largest and the smallest value that any certified
+  perturbation reaches: what clips, saturates or wraps around shows there;
+- `predict` gets points moved by up to their radius, at random and towards other classes.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -9,22 +17,30 @@ import numpy as np
 import torch
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from skrobust.adapters import EmbeddedQueries, NearestNeighborRule
-from skrobust.certificates._region import Region, refuse_difference
+from skrobust.adapters import EmbeddedQueries, NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.certificates._result import Certificate
 from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._floating_point import round_inside
 from skrobust.utils._frames import Table
 from skrobust.utils._guard import is_exactly_known
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_labels
 
-__all__ = ["Attack", "AttackOutcome", "CertificationProblem", "model_or_l2"]
+__all__ = [
+    "AttackOutcome",
+    "CertificationProblem",
+    "Region",
+    "model_or_l2",
+    "refuse_difference",
+]
 
 # how a victim is confirmed that is scikit-learn's or ours to the last part: predictions times
 # training points up to which every point is predicted, points that are predicted in any case
 _ALL, _FEWEST = 4_000_000, 64
 _ROUNDS = 4  # perturbations of each point of any other victim
+_SIZES = np.array([1 - 1e-6, 0.5])  # shares of the radius at which a victim is confirmed
+_FAR = 1e6  # sizes of X, beyond which no infinite radius is tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +61,134 @@ class AttackOutcome:
     predicted: np.ndarray
 
 
-Attack = Callable[[np.ndarray, np.ndarray], AttackOutcome]
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Perturbed points as a victim gets them.
+
+    Attributes
+    ----------
+    rule : NearestNeighborRule
+    table : Table
+        Clean points, in the container in which they were given.
+    budget : FeatureBudget
+    """
+
+    rule: NearestNeighborRule
+    table: Table
+    budget: FeatureBudget
+
+    @property
+    def raw(self) -> np.ndarray:
+        """Clean points, of shape (n_samples, n_features)."""
+        return self.table.clean
+
+    def move(self, rows: np.ndarray, deltas: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Perturb some points.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n,)
+        deltas : ndarray of shape (n, n_features)
+
+        Returns
+        -------
+        points : array-like of shape (n, ...)
+            Of the kind of X, in its precision and inside the bounds.
+        moved : ndarray of shape (n, n_features)
+            How far they really moved.
+        """
+        raw = self.raw[rows]
+        lower, upper = self.budget.box(raw)
+        points = np.clip(raw + deltas, lower, upper)
+        points = np.where(deltas == 0, raw, round_inside(points, lower, upper, self.table.single))
+        moved = points - raw
+        # to the last bit: X + moved stays inside the bounds
+        for _ in range(4):
+            outside = (raw + moved < lower) | (raw + moved > upper)
+            moved[outside] = np.nextafter(moved[outside], 0.0)
+        return self.table.rebuild(points, rows), moved
+
+    def check_maps(self, radius: np.ndarray) -> None:
+        """Raise a NotAffineError where a step is not its map at the ends of what is certified.
+
+        Parameters
+        ----------
+        radius : ndarray of shape (n_samples,)
+        """
+        rows = np.flatnonzero(radius > 0)
+        if not self.rule.steps or not len(rows):
+            return
+        radius = self._finite(radius)[rows]
+        matrix = np.eye(self.raw.shape[1])
+        for step in self.rule.maps:
+            gains, directions = self._steepest(matrix)
+            values, reach = self.raw[rows] @ matrix.T, np.outer(radius, gains)
+            at = np.r_[(values + reach).argmax(axis=0), (values - reach).argmin(axis=0)]
+            deltas = radius[at, None] * np.r_[directions, -directions]
+            self.rule.embed(self.move(rows[at], deltas)[0])
+            matrix = step.matrix @ matrix
+
+    def samples(
+        self, rows: np.ndarray, labels: np.ndarray, radius: np.ndarray, rounds: int
+    ) -> Iterator[np.ndarray]:
+        """Yield perturbations, of shape (n, n_features), of up to the rows' radii.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n,)
+        labels : ndarray of shape (n,)
+            Class indices of the rows.
+        radius : ndarray of shape (n_samples,)
+        rounds : int
+            How many of each row.
+        """
+        rng = np.random.default_rng(0)
+        radius = self._finite(radius)[rows]
+        for k in range(rounds):
+            turn = np.arange(len(rows)) + k
+            toward = rng.standard_normal((len(rows), self.raw.shape[1]))
+            others = turn % 2 == 0
+            if others.any():
+                toward[others] = self._to_others(rows[others], labels[others], rng, toward[others])
+            toward[:, self.budget.scale == 0] = 0
+            size = self.budget.size(toward)
+            share = _SIZES[turn // 2 % 2] * radius / np.where(size > 0, size, np.inf)
+            yield share[:, None] * toward
+
+    def _to_others(
+        self, rows: np.ndarray, labels: np.ndarray, rng: Any, otherwise: np.ndarray
+    ) -> np.ndarray:
+        """Return directions in which random training points of other classes come nearer."""
+        chosen = rng.integers(len(self.rule.points), size=(4, len(rows)))
+        other = self.rule.labels[chosen] != labels
+        any_other = other.any(axis=0)
+        points = self.rule.points[chosen[other.argmax(axis=0), np.arange(len(rows))]]
+        matrix = self.rule.matrix
+        if matrix is None:
+            return np.where(any_other[:, None], points - self.raw[rows], otherwise)
+        nearer = (points - self.rule.embed(self.move(rows, 0 * otherwise)[0]).points) @ matrix
+        return np.where(any_other[:, None], nearer, otherwise)
+
+    def _finite(self, radius: np.ndarray) -> np.ndarray:
+        """Return the radii, those that are infinite or out of all proportion cut off."""
+        largest = _FAR * (1 + np.abs(self.raw).max(initial=0))
+        return np.minimum(radius, largest / max(self.budget.scale.max(initial=0), 1e-100))
+
+    def _steepest(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how much a unit of budget moves each output, and the perturbations that do."""
+        scale, p = self.budget.scale, self.budget.norm
+        slopes = matrix * scale
+        gains = np.linalg.norm(slopes, ord=self.budget.dual, axis=1)
+        if p == np.inf:
+            directions = np.sign(slopes)
+        elif p == 2:
+            directions = slopes / np.where(gains > 0, gains, 1)[:, None]
+        else:
+            steepest = np.abs(slopes).argmax(axis=1)[:, None]
+            directions = np.zeros_like(slopes)
+            signs = np.sign(np.take_along_axis(slopes, steepest, axis=1))
+            np.put_along_axis(directions, steepest, signs, axis=1)
+        return gains, directions * scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +203,7 @@ class CertificationProblem:
     table : Table
         The points, in the container in which they were given.
     y : ndarray of shape (n_samples,)
-    own : bool
+    from_predictions : bool
         `y` is what the victim predicts.
     labels : ndarray of shape (n_samples,), int64
         `y` as indices into ``rule.classes``; -1 for a label that was not seen in fit.
@@ -78,7 +221,7 @@ class CertificationProblem:
     estimator: Any
     table: Table
     y: np.ndarray
-    own: bool
+    from_predictions: bool
     labels: np.ndarray
     queries: EmbeddedQueries
     budget: FeatureBudget
@@ -89,25 +232,47 @@ class CertificationProblem:
     @classmethod
     def of(
         cls,
-        rule: NearestNeighborRule,
         estimator: Any,
         X: Any,
         y: Any,
-        threat_model: ThreatModel | None,
-        device: str,
+        threat_model: ThreatModel | None = None,
+        device: str = "cpu",
         target: Any = None,
+        rule: NearestNeighborRule | None = None,
     ) -> Self:
-        """Check what was given; the errors name the parameter."""
-        resolved = resolve_device(device)
+        """Fold the estimator, unless its rule is known, and check the points.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or None
+            None for what the estimator predicts.
+        threat_model : ThreatModel, default=None
+            None is ℓ₂ on all features.
+        device : str, default="cpu"
+        target : label, default=None
+        rule : NearestNeighborRule, default=None
+            Of the estimator; None folds it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the estimator is no nearest-neighbour rule, or a parameter is not supported.
+        """
+        if rule is None:
+            rule = as_nearest_neighbor_rule(estimator)
+        # read once, as numbers and as the victim's embeddings
         table = rule.read(X)
         budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
-        queries, own = rule.embed(table), y is None
-        y = column_or_1d(estimator.predict(X) if own else y)
+        queries, from_predictions = rule.embed(table), y is None
+        y = column_or_1d(estimator.predict(X) if from_predictions else y)
         budget.check_inside(queries.raw)
         check_consistent_length(queries.points, y)
         check_labels(y, rule.classes)
-        found = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
-        labels = np.where(rule.classes[found] == y, found, -1)
+        # labels and the target as indices into the rule's classes
+        place = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
+        labels = np.where(rule.classes[place] == y, place, -1)
         wanted = None
         if target is not None:
             wanted = _class_index(target, rule.classes)
@@ -116,30 +281,24 @@ class CertificationProblem:
                 raise ValueError(
                     f"target={target!r} must not be the label of a point to certify; y[{row}] is."
                 )
+        # a unit of the norm that moves the embedding by about 1, whatever the units of X
         exponent = _exponent(rule, budget.scale)
         with np.errstate(over="ignore"):
             budget = replace(budget, scale=np.ldexp(budget.scale, -exponent))
         _check_scale(budget.scale)
         return cls(
-            rule, estimator, table, y, own, labels, queries, budget, resolved, wanted, exponent
+            rule=rule,
+            estimator=estimator,
+            table=table,
+            y=y,
+            from_predictions=from_predictions,
+            labels=labels,
+            queries=queries,
+            budget=budget,
+            device=resolve_device(device),
+            target=wanted,
+            exponent=exponent,
         )
-
-    def compared(self) -> tuple[NearestNeighborRule, np.ndarray, int, int]:
-        """Return the rule and labels whose bound is asked for, with its orders a and b.
-
-        With a target, its class stands against all others: to win it needs ⌈K / classes⌉ votes
-        at least.
-        """
-        K = self.rule.n_neighbors
-        if self.target is None:
-            return self.rule, self.labels, (K + 1) // 2, K // 2 + 1
-        a = -(-K // len(self.rule.classes))
-        two = replace(
-            self.rule,
-            labels=(self.rule.labels == self.target).astype(np.int64),
-            classes=np.array([0, 1]),
-        )
-        return two, np.where(self.labels < 0, -1, 0), a, K - a + 1
 
     @cached_property
     def constant(self) -> np.ndarray:
@@ -148,13 +307,18 @@ class CertificationProblem:
         moves = ((self.budget.scale > 0) & ~self.rule.ignored & (lower < upper)).any(axis=1)
         return np.asarray(~moves | (self.rule.n_neighbors == len(self.rule.points)))
 
+    @cached_property
+    def limit(self) -> float:
+        """The norm up to which the victim's arithmetic does not overflow."""
+        return self.rule.reach(self.budget.scale, self.queries.unit)
+
     def predict(self, X: Any) -> np.ndarray:
-        """Ask the victim."""
+        """Predict by the victim itself."""
         return self.estimator.predict(X)
 
     def right(self) -> np.ndarray:
         """Return the mask of points that the victim predicts right."""
-        if self.own:  # asked again in another batch, it may decide a tie otherwise
+        if self.from_predictions:  # in another batch it may decide a tie otherwise
             return np.ones(len(self.y), dtype=bool)
         return np.asarray(self.predict(self.table.given) == self.y)
 
@@ -179,13 +343,13 @@ class CertificationProblem:
         done : ndarray of shape (n_samples,) of bool
             Which points were reached.
         right : ndarray of shape (n_samples,) of bool, default=None
-            Which predictions are right. None asks the victim; where that takes long, and it is
-            scikit-learn's or ours to the last part, about points without a radius and a sample of
-            the others.
+            Which predictions are right. None predicts them; where that takes long, and the victim
+            is scikit-learn's or ours to the last part, points without a radius and a sample of the
+            others.
         upper : ndarray of shape (n_samples,), default=None
             Norms of perturbations that are known to succeed.
         **more : dict
-            Of the certificate.
+            Further attributes of the certificate.
 
         Raises
         ------
@@ -198,13 +362,15 @@ class CertificationProblem:
         if right is not None:
             radius = np.where(self.constant & right, np.inf, radius)
         radius = self._within_arithmetic(radius)
+        # confirm: the clean points, the steps at the ends of the regions, points inside of them
         proved = np.where(done, radius, 0.0)
         if right is None:
             right = self._confirmed_right(proved)
         elif self.target is None:
             self._refuse((proved > 0) & ~right)
-        self.region.check_maps(np.where(right, proved, 0.0))
-        self._confirm_around(np.where(right, proved, 0.0))
+        proved = np.where(right, proved, 0.0)
+        self.region.check_maps(proved)
+        self._confirm_around(proved)
         status = self._status(radius, right)
         status[~done] = "interrupted"
         radius = np.where(done & (status != "misclassified"), radius, 0.0)
@@ -231,7 +397,7 @@ class CertificationProblem:
     def _within_arithmetic(self, radius: np.ndarray) -> np.ndarray:
         """Let a radius end where the victim overflows, unless no point may go as far."""
         if len(self.rule.classes) > 1:
-            radius = np.minimum(radius, self.rule.reach(self.budget.scale, self.queries.unit))
+            radius = np.minimum(radius, self.limit)
         farthest = self.budget.farthest(self.queries.raw)
         return np.where((radius > 0) & (radius >= farthest), np.inf, radius)
 
@@ -247,7 +413,7 @@ class CertificationProblem:
 
     def _confirmed_right(self, radius: np.ndarray) -> np.ndarray:
         """Return which points are right; raise where a point that is proved right is not."""
-        if self.own:
+        if self.from_predictions:
             return self.right()
         proved = radius > 0
         most = max(_FEWEST, _ALL // len(self.rule.points))
@@ -267,16 +433,16 @@ class CertificationProblem:
             return
         rounds = 1 if self._known else _ROUNDS
         for deltas in self.region.samples(rows, self.labels[rows], radius, rounds):
-            found = self.attack(rows, deltas)
-            inside = self.budget.size(found.moved) <= radius[rows]
-            refuse_difference(self.estimator, rows, found.success & inside, found.moved)
+            outcome = self.attack(rows, deltas)
+            inside = self.budget.size(outcome.moved) <= radius[rows]
+            refuse_difference(self.estimator, rows, outcome.success & inside, outcome.moved)
 
     def _refuse(self, wrong: np.ndarray) -> None:
         moved = np.zeros((len(wrong), 1))
         refuse_difference(self.estimator, np.arange(len(wrong)), wrong, moved)
 
     def attack(self, rows: np.ndarray, deltas: np.ndarray) -> AttackOutcome:
-        """Perturb some points and ask the victim.
+        """Perturb some points, and predict them by the victim.
 
         Parameters
         ----------
@@ -288,6 +454,36 @@ class CertificationProblem:
         if self.target is None:
             return AttackOutcome(predicted != self.y[rows], moved, predicted)
         return AttackOutcome(predicted == self.rule.classes[self.target], moved, predicted)
+
+
+def refuse_difference(
+    estimator: Any, rows: np.ndarray, wrong: np.ndarray, moved: np.ndarray
+) -> None:
+    """Raise a ValueError where a victim predicts otherwise than what is proved of it.
+
+    A proof allows for rounding, so that one difference is enough: the proof is of something else.
+
+    Parameters
+    ----------
+    estimator : object
+        The victim.
+    rows : ndarray of shape (n,)
+    wrong : ndarray of shape (n,) of bool
+        Where it predicts otherwise.
+    moved : ndarray of shape (n, n_features)
+        How far the points were moved.
+    """
+    if not wrong.any():
+        return
+    k = int(np.flatnonzero(wrong)[0])
+    where = "moved inside its certified region" if moved[k].any() else "as it is"
+    raise ValueError(
+        f"{type(estimator).__name__} does not predict what is proved of the nearest-neighbour rule "
+        f"that it is known as: row {rows[k]}, {where}; {int(wrong.sum())} rows differ. Nothing is "
+        "certified. Either a part of it predicts or transforms in its own way, or was changed "
+        "after fit; or all of it is scikit-learn's and as it was fitted: then the proof is wrong, "
+        "please report it."
+    )
 
 
 def _exponent(rule: NearestNeighborRule, scale: np.ndarray) -> int:
@@ -316,11 +512,11 @@ def _check_scale(scale: np.ndarray) -> None:
 def _in_units(radius: np.ndarray, exponent: int, toward: float) -> np.ndarray:
     """Return ``radius · 2^exponent``, rounded toward 0 or inf where that is not exact."""
     with np.errstate(over="ignore", under="ignore"):
-        found = np.ldexp(radius, exponent)
-        exact = np.ldexp(found, -exponent) == radius
+        scaled = np.ldexp(radius, exponent)
+        exact = np.ldexp(scaled, -exponent) == radius
     if toward == 0:  # a finite radius stays one
-        found = np.where(np.isinf(found) & np.isfinite(radius), np.finfo(float).max, found)
-    return np.where(exact | np.isinf(radius), found, np.nextafter(found, toward))
+        scaled = np.where(np.isinf(scaled) & np.isfinite(radius), np.finfo(float).max, scaled)
+    return np.where(exact | np.isinf(radius), scaled, np.nextafter(scaled, toward))
 
 
 def model_or_l2(model: Any) -> ThreatModel:
@@ -331,7 +527,7 @@ def model_or_l2(model: Any) -> ThreatModel:
 
 
 def _class_index(target: Any, classes: np.ndarray) -> int:
-    found = np.flatnonzero(classes == target) if np.ndim(target) == 0 else np.empty(0, dtype=int)
-    if len(found) != 1:
+    place = np.flatnonzero(classes == target) if np.ndim(target) == 0 else np.empty(0, dtype=int)
+    if len(place) != 1:
         raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
-    return int(found[0])
+    return int(place[0])

@@ -31,8 +31,7 @@ from skrobust.adapters import (
     as_nearest_neighbor_rule,
     as_pipeline,
 )
-from skrobust.certificates._problem import model_or_l2
-from skrobust.certificates._region import Region
+from skrobust.certificates._problem import Region, model_or_l2
 from skrobust.certificates._result import Certificate
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
 from skrobust.certificates.smoothing._embedding import CenterSmoothing

@@ -132,14 +132,12 @@ def test_digits_between_bound_and_attack(n_neighbors, norm):
 
 def test_one_neighbour_by_both_searches():
     """K = 1 by cells is K = 1 by sides."""
-    from skrobust.adapters import as_nearest_neighbor_rule
     from skrobust.certificates._problem import CertificationProblem
-    from skrobust.certificates.nearest_neighbor._api import _votes
+    from skrobust.certificates.nearest_neighbor._api import _by_votes
 
     X_train, y_train, X, y = problems(np.random.default_rng(1), "random", 80, 20)
     knn = KNeighborsClassifier(1).fit(X_train, y_train)
-    request = CertificationProblem.of(as_nearest_neighbor_rule(knn), knn, X, y, None, "cpu")
-    sides, _, _ = _votes(request, 1e-7, 1000, None, 0)
+    sides, _, _ = _by_votes(CertificationProblem.of(knn, X, y), 1e-7, 1000, None, 0)
     cells = exact_nearest_neighbor_radius(knn, X, y)
     right = cells.correct
     np.testing.assert_allclose(sides.lower[right], cells.radius[right], rtol=1e-6)

@@ -32,7 +32,8 @@ from skrobust.certificates.nearest_neighbor._lower_bound import lower_bound as b
 
 def lower_bound(rule, queries, labels, budget, device, dtype=None):
     K = rule.n_neighbors
-    job = BoundJob(rule, queries, labels, (K + 1) // 2, K // 2 + 1, budget, device, dtype)
+    a, b, limit = (K + 1) // 2, K // 2 + 1, rule.reach(budget.scale, queries.unit)
+    job = BoundJob(rule, queries, labels, a, b, budget, limit, device, dtype)
     return bound_of(job)[0]
 
 

@@ -1,10 +1,30 @@
-"""The exact certified radius of K-NN: the public function."""
+r"""Certified radii of k-NN classifiers: the public functions.
 
+For a point x of class c, positives P = training points of class c, negatives N = the others,
+
+    radius(x) = the a-th smallest over j ∈ N of the b-th largest over i ∈ P of ε̃(x_i, x_j, x),
+    ε̃(x_i, x_j, x) = [ D_j − D_i ]₊ / ( 2 ‖s ∘ Aᵀ (z_i − z_j)‖_q ),    a = ⌈K/2⌉,  b = ⌊K/2⌋ + 1,
+
+where D are squared distances to x in the space z = A x, s the scales of the features and q the
+dual of the adversary's norm. Below this radius fewer than a
+negatives can be nearer than all but b − 1 positives, so at least b > K/2 of the K nearest
+points are positives.
+
+A fitted estimator is folded once, and the points are checked once: a `CertificationProblem`, which
+`prove_lower_bound` and `prove_exact_radius` take.
+
+Source: Wang et al., *Provably Robust Metric Learning*, NeurIPS 2020, arXiv:2006.07024
+(odd K); the two orders a ≠ b for even K are ours.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from skrobust.adapters import as_nearest_neighbor_rule
+from skrobust.adapters import AffineMap, as_nearest_neighbor_rule
 from skrobust.certificates._problem import CertificationProblem
 from skrobust.certificates._result import Certificate
 from skrobust.certificates._run import run_job
@@ -13,14 +33,83 @@ from skrobust.certificates.nearest_neighbor._exact_knn import VoteJob
 from skrobust.certificates.nearest_neighbor._lower_bound import BoundJob, lower_bound
 from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._frames import names_missed_once
+from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._validation import check_one_eps
 
-__all__ = ["exact_nearest_neighbor_radius"]
+__all__ = [
+    "certify_nearest_neighbors",
+    "exact_nearest_neighbor_radius",
+    "nearest_neighbor_lower_bound",
+    "prove_exact_radius",
+    "prove_lower_bound",
+]
 
 _TOGETHER = 64  # points whose adversarial examples are checked by one prediction
+
+
+@names_missed_once()
+def certify_nearest_neighbors(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    threat_model: ThreatModel | None = None,
+    target: Any = None,
+    device: str = "cpu",
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> Certificate:
+    """Lower bound on the smallest perturbation of raw features that changes a prediction.
+
+    Parameters
+    ----------
+    estimator : fitted k-NN classifier, alone or behind affine steps in a Pipeline
+        See :func:`skrobust.adapters.as_nearest_neighbor_rule`.
+    X : array-like of shape (n_samples, n_features)
+        Points to certify, as the estimator's `predict` takes them.
+    y : array-like of shape (n_samples,) or None
+        True labels; None certifies the predictions themselves.
+    threat_model : ThreatModel, default=None
+        Norm, scales and mutable features of the adversary; None is ℓ₂ on all features. Its
+        bounds are not used here, which can only make the radius smaller.
+    target : label, default=None
+        Only changes into this class count (fraud into legitimate); no point in `X` may have it
+        as its label. None is any change.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto".
+    n_jobs : int, default=None
+        Jobs for joblib, with whatever backend is active; results do not depend on it. A job
+        in a process of its own prepares the training points again.
+    verbose : int, default=0
+        1 prints a line every other second, 2 one for each batch.
+
+    Returns
+    -------
+    Certificate
+        With radii in the threat model's norm, in the units of `X` before any scaling step;
+        the bound is "lower", and it allows for the rounding of the estimator's own `predict`.
+        An interrupt (Ctrl-C) ends it with a warning, and keeps what is proved.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is no nearest-neighbour classifier.
+    ValueError
+        If a step is not affine, a parameter or the data are not supported, or the estimator's
+        `predict` is not what is known of it: it is asked about points and perturbations.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skrobust.certificates import certify_nearest_neighbors
+    >>> knn = KNeighborsClassifier(1).fit([[0.0], [2.0]], ["a", "b"])
+    >>> certify_nearest_neighbors(knn, [[0.5], [0.5]], ["a", "b"]).status
+    array(['certified', 'misclassified'], dtype='<U13')
+    """
+    problem = CertificationProblem.of(estimator, X, y, threat_model, device, target)
+    return prove_lower_bound(problem, n_jobs=n_jobs, verbose=verbose)
 
 
 @names_missed_once()
@@ -101,90 +190,194 @@ def exact_nearest_neighbor_radius(
     >>> found.radius.round(6), found.perturbation.round(6), str(found.adversarial_label[0])
     (array([0.5]), array([[0.5, 0. ]]), 'b')
     """
-    rule = as_nearest_neighbor_rule(estimator)
+    problem = CertificationProblem.of(estimator, X, y, threat_model, device, target)
+    return prove_exact_radius(
+        problem, rtol=rtol, max_nodes=max_nodes, n_jobs=n_jobs, verbose=verbose
+    )
+
+
+def nearest_neighbor_lower_bound(
+    X_train: Any,
+    y_train: Any,
+    X: Any,
+    y: Any,
+    *,
+    components: Any = None,
+    n_neighbors: int = 1,
+    threat_model: ThreatModel | None = None,
+    device: str = "cpu",
+) -> Certificate:
+    """Lower bound on the smallest perturbation that changes a k-NN prediction, for arrays.
+
+    Parameters
+    ----------
+    X_train : array-like of shape (n_train, n_features)
+        Training points.
+    y_train : array-like of shape (n_train,)
+        Their labels.
+    X : array-like of shape (n_samples, n_features)
+        Points to certify.
+    y : array-like of shape (n_samples,)
+        Their true labels.
+    components : array-like of shape (n_components, n_features), default=None
+        G of the metric ``(u − v)ᵀ GᵀG (u − v)``; None for the Euclidean one.
+    n_neighbors : int, default=1
+        K: neighbours that vote, uniformly.
+    threat_model : ThreatModel, default=None
+        Norm, scales and mutable features of the adversary; None is ℓ₂ on all features. Its
+        bounds are not used here, which can only make the radius smaller.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:N" or "auto".
+
+    Returns
+    -------
+    Certificate
+        With radii in the threat model's norm; the direction of the bound is "lower".
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, values are not finite, or `n_neighbors` is not in
+        [1, n_train].
+
+    Examples
+    --------
+    >>> from skrobust.certificates import nearest_neighbor_lower_bound
+    >>> found = nearest_neighbor_lower_bound([[0.0], [2.0]], [0, 1], [[0.5]], [0])
+    >>> round(float(found.radius[0]), 6), str(found.status[0])
+    (0.5, 'certified')
+    """
+    names = np.array(Table.of(X_train).names) if hasattr(X_train, "columns") else None
+    X_train = check_array(X_train, dtype=[np.float64, np.float32], input_name="X_train")
+    y_train = column_or_1d(y_train)
+    check_consistent_length(X_train, y_train)
+    classifier = KNeighborsClassifier(n_neighbors, algorithm="brute")
+    victim = _BehindMatrix(classifier, _checked_components(components, X_train.shape[1]))
+    rule = as_nearest_neighbor_rule(classifier.fit(victim.transform(X_train), y_train))
+    rule = replace(rule, n_features_in=X_train.shape[1], feature_names=names)
+    if victim.components is not None:
+        rule = replace(rule, steps=(victim,), maps=(AffineMap(victim.components),))
+    return prove_lower_bound(CertificationProblem.of(victim, X, y, threat_model, device, rule=rule))
+
+
+@dataclass(frozen=True, eq=False)
+class _BehindMatrix:
+    """A classifier behind ``X ↦ X Gᵀ``; None is the identity."""
+
+    classifier: KNeighborsClassifier
+    components: np.ndarray | None
+
+    def transform(self, X: Any) -> Any:
+        if self.components is None:
+            return X
+        X = np.asarray(X)
+        return X @ self.components.T.astype(X.dtype if X.dtype.kind == "f" else np.float64)
+
+    def predict(self, X: Any) -> np.ndarray:
+        return self.classifier.predict(self.transform(X))
+
+
+def _checked_components(components: Any, n_features: int) -> np.ndarray | None:
+    if components is None:
+        return None
+    components = check_array(components, dtype=np.float64, input_name="components")
+    if components.shape[1] != n_features:
+        raise ValueError(
+            "components must have shape (n_components, n_features) with n_features="
+            f"{n_features}; got {components.shape}."
+        )
+    return components
+
+
+def prove_lower_bound(
+    problem: CertificationProblem, *, n_jobs: int | None = None, verbose: int = 0
+) -> Certificate:
+    """Prove the lower bound; see :func:`certify_nearest_neighbors`."""
+    check_n_jobs(n_jobs)
+    if problem.constant.all():
+        right = problem.right()
+        return problem.certificate(np.where(right, np.inf, 0.0), np.ones_like(right), right)
+    radius, done = lower_bound(BoundJob.of(problem), n_jobs, verbose)
+    return problem.certificate(radius, done)
+
+
+def prove_exact_radius(
+    problem: CertificationProblem,
+    *,
+    rtol: float = 1e-3,
+    max_nodes: int = 1000,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> Certificate:
+    """Prove the radius from both sides; see :func:`exact_nearest_neighbor_radius`."""
     check_n_jobs(n_jobs)
     rtol = check_one_eps(rtol, name="rtol")
     if type(max_nodes) is bool or not isinstance(max_nodes, (int, np.integer)) or max_nodes < 0:
         raise ValueError(f"max_nodes must be an integer >= 0; got {max_nodes!r}.")
-    request = CertificationProblem.of(rule, estimator, X, y, threat_model, device, target)
-    if request.budget.discrete.any():
+    if problem.budget.discrete.any():
         raise ValueError(
             "integers and one_hot of the threat model are not searched exactly; "
             "certify_nearest_neighbors gives a lower bound, which holds for them too."
         )
+    n_neighbors = problem.rule.n_neighbors
     right: np.ndarray | None
-    if request.constant.all():
-        right = request.right()
-        found, done = _unknown(request, np.where(right, np.inf, 0.0)), np.ones_like(right)
-    elif rule.n_neighbors == 1:
-        found, done, right = _cells(request, n_jobs, verbose)
+    if problem.constant.all():
+        right = problem.right()
+        radii, done = _only_lower(problem, np.where(right, np.inf, 0.0)), np.ones_like(right)
+    elif n_neighbors == 1:
+        radii, done, right = _by_cells(problem, n_jobs, verbose)
     else:
-        found, done, right = _votes(request, rtol, int(max_nodes), n_jobs, verbose)
-    certificate = request.certificate(
-        found.lower,
+        radii, done, right = _by_votes(problem, rtol, int(max_nodes), n_jobs, verbose)
+    certificate = problem.certificate(
+        radii.lower,
         done,
         right,
         bound="interval",
-        method=f"exact {rule.n_neighbors}-NN radius",
-        upper=found.upper,
-        perturbation=found.perturbation,
-        adversarial_label=found.adversarial_label,
+        method=f"exact {n_neighbors}-NN radius",
+        upper=radii.upper,
+        perturbation=radii.perturbation,
+        adversarial_label=radii.adversarial_label,
     )
-    status = certificate.status
-    wrong = status == "misclassified"
-    upper = certificate.upper
+    status, upper = certificate.status, certificate.upper
     assert upper is not None
+    # a point that is predicted wrong is its own adversarial example
+    wrong = status == "misclassified"
     if wrong.any():
-        found.adversarial_label[wrong] = estimator.predict(safe_indexing(X, np.flatnonzero(wrong)))
-        upper[wrong], found.perturbation[wrong] = 0.0, 0.0
+        some = safe_indexing(problem.table.given, np.flatnonzero(wrong))
+        radii.adversarial_label[wrong] = problem.predict(some)
+        upper[wrong], radii.perturbation[wrong] = 0.0, 0.0
     close = (status == "certified") & (upper <= (1 + rtol) * certificate.radius)
     status[close] = "exact"
     return certificate
 
 
-def _cells(
-    request: CertificationProblem, n_jobs: int | None, verbose: int
+def _by_cells(
+    problem: CertificationProblem, n_jobs: int | None, verbose: int
 ) -> tuple[ExactRadii, np.ndarray, np.ndarray | None]:
     """Return exact 1-NN radii, which points were reached, which are right (None: by radius)."""
-    rule, labels, a, b = request.compared()
-    bound = BoundJob(rule, request.queries, labels, a, b, request.budget, request.device)
-    job = CellJob(bound, request.attack, request.y)
-    found = _unknown(request, bound.known())
-    done = run_job(job, bound.batches(), len(found.lower), found.put, n_jobs, verbose)
-    return found, done, None
+    job = CellJob.of(problem)
+    radii = _only_lower(problem, job.bound.known())
+    done = run_job(job, job.bound.batches(), len(radii.lower), radii.put, n_jobs, verbose)
+    return radii, done, None
 
 
-def _votes(
-    request: CertificationProblem, rtol: float, max_nodes: int, n_jobs: int | None, verbose: int
-) -> tuple[ExactRadii, np.ndarray, np.ndarray | None]:
+def _by_votes(
+    problem: CertificationProblem, rtol: float, max_nodes: int, n_jobs: int | None, verbose: int
+) -> tuple[ExactRadii, np.ndarray, np.ndarray]:
     """Return exact K-NN radii, which points were reached and which are right."""
-    rule, labels, a, b = request.compared()
-    bound = BoundJob(rule, request.queries, labels, a, b, request.budget, request.device)
-    lower, reached = lower_bound(bound, n_jobs, verbose)
-    right = request.right()
-    found = _unknown(request, lower)
-    if not reached.all():  # interrupted
-        return found, reached, right
-    job = VoteJob(
-        rule=request.rule,
-        queries=request.queries,
-        labels=request.labels,
-        lower=lower,
-        budget=request.budget,
-        attack=request.attack,
-        y=request.y,
-        target=request.target,
-        rtol=rtol,
-        max_nodes=max_nodes,
-    )
-    rows = np.flatnonzero(right & reached & np.isfinite(lower))
-    parts = [rows[part] for part in row_batches(0, len(rows), 1, _TOGETHER)]
-    run_job(job, parts, len(lower), found.put, n_jobs, verbose)
-    # what was not reached keeps its lower bound
-    return found, reached, right
+    lower, reached = lower_bound(BoundJob.of(problem), n_jobs, verbose)
+    right = problem.right()
+    radii = _only_lower(problem, lower)
+    if reached.all():  # not interrupted
+        rows = np.flatnonzero(right & np.isfinite(lower))
+        batches = [rows[part] for part in row_batches(0, len(rows), 1, _TOGETHER)]
+        job = VoteJob(problem, lower, rtol, max_nodes)
+        run_job(job, batches, len(lower), radii.put, n_jobs, verbose)
+    # what the search did not reach keeps its lower bound
+    return radii, reached, right
 
 
-def _unknown(request: CertificationProblem, lower: np.ndarray) -> ExactRadii:
-    # what a radius proves; the victim is asked about the others
-    adversarial_label = request.rule.classes[np.maximum(request.labels, 0)]
-    return ExactRadii.unknown(lower, request.queries.raw.shape[1], adversarial_label)
+def _only_lower(problem: CertificationProblem, lower: np.ndarray) -> ExactRadii:
+    # labels where there is no example: what a radius proves; the victim says the others
+    labels = problem.rule.classes[np.maximum(problem.labels, 0)]
+    return ExactRadii.unknown(lower, problem.queries.raw.shape[1], labels)

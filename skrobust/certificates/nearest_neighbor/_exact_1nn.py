@@ -6,13 +6,14 @@ The lower bound's values order the negatives; one is solved only if its value is
 smallest distance found so far, so that few are (one or two a point).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
-from skrobust.certificates._problem import Attack
+from skrobust.certificates._problem import AttackOutcome, CertificationProblem
 from skrobust.certificates._result import SoundnessError
 from skrobust.certificates._run import Job
 from skrobust.certificates.nearest_neighbor._class_batch import ClassBatch
@@ -22,6 +23,8 @@ from skrobust.certificates.nearest_neighbor._voronoi_cells import CellProjection
 from skrobust.utils._torch import exact_matmul, to_numpy
 
 __all__ = ["CellJob", "ExactRadii"]
+
+Attack = Callable[[np.ndarray, np.ndarray], AttackOutcome]
 
 _LARGER_CAPS = 20
 _WIDER_CAP = 1024.0  # where no cell can be reached
@@ -97,19 +100,20 @@ class CellJob(Job):
 
     Attributes
     ----------
+    problem : CertificationProblem
     bound : BoundJob
         The lower bound of the same points.
-    attack : callable ``(rows, deltas) -> Attempt``
-        Asks the victim about ``X[rows] + deltas``.
-    y : ndarray of shape (n_samples,)
-        Labels as they were given.
     """
 
     what: ClassVar[str] = "exact radii"
 
+    problem: CertificationProblem
     bound: BoundJob
-    attack: Attack
-    y: np.ndarray
+
+    @classmethod
+    def of(cls, problem: CertificationProblem) -> Self:
+        """Prepare the exact radii of a problem."""
+        return cls(problem, BoundJob.of(problem))
 
     def solve(self, rows: np.ndarray) -> ExactRadii:
         """Return the radii of one batch."""
@@ -117,17 +121,18 @@ class CellJob(Job):
             return self._solve(rows)
 
     def _solve(self, rows: np.ndarray) -> ExactRadii:
-        lower, budget = np.zeros(len(rows)), self.bound.budget
-        radii = ExactRadii.unknown(lower, len(budget.scale), self.y[rows])
+        lower, budget = np.zeros(len(rows)), self.problem.budget
+        radii = ExactRadii.unknown(lower, len(budget.scale), self.problem.y[rows])
         for at, batch, settled, endless in self.bound.solved(rows, lower, _CAP_FACTOR):
             for _ in range(_LARGER_CAPS):
                 # a bound that rounding alone limits needs no search
                 search = _Search(batch, np.where(settled & ~endless, lower[at], 0.0))
                 search.run()
                 lower[at] = np.maximum(lower[at], search.lower())
-                for k, (delta, predicted) in search.adversarial(rows[at], self.attack).items():
+                examples = search.adversarial(rows[at], self.problem.attack)
+                for k, (delta, predicted) in examples.items():
                     radii.note(at[k], budget.size(delta[None])[0], delta, predicted)
-                again, caps = search.larger_caps(lower[at])
+                again, caps = search.larger_caps(lower[at], self.problem.limit)
                 if not again.any():
                     break
                 batch = batch.subset(again, caps[again])
@@ -152,7 +157,7 @@ class _Search:
         self.distance = np.where(self.alive, np.inf, 0.0)
         self.proved = np.where(self.alive, np.inf, 0.0)
 
-    def larger_caps(self, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def larger_caps(self, lower: np.ndarray, overflow: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows whose nearest cell lies beyond the cap, and larger caps.
 
         Where no cell can be reached, a larger cap helps as long as rounding is covered up to it,
@@ -162,7 +167,7 @@ class _Search:
         unreachable = np.isinf(self.distance) & (tried == self.batch.n_negatives)
         # a little beyond the box, so that rounding down ends outside it
         farthest = 1.01 * self.cells.comparisons.farthest
-        limit = np.minimum(farthest, self.batch.training.limit[self.batch.queries.unit])
+        limit = np.minimum(farthest, overflow)
         done = unreachable & ((lower < self.cap) | (self.cap >= limit))
         beyond = np.where(np.isfinite(farthest), limit, np.minimum(_WIDER_CAP * self.cap, limit))
         caps = np.where(unreachable, beyond, 4 * self.cap)

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from skrobust.adapters import EmbeddedQueries, NearestNeighborRule
-from skrobust.certificates._problem import Attack
+from skrobust.adapters import EmbeddedQueries
+from skrobust.certificates._problem import CertificationProblem
 from skrobust.certificates._run import Job
 from skrobust.certificates.nearest_neighbor._bisectors import BisectorHalfspaces
 from skrobust.certificates.nearest_neighbor._branch_and_bound import BranchAndBound, Incumbent
@@ -29,7 +29,6 @@ from skrobust.certificates.nearest_neighbor._neighborhood import (
 from skrobust.certificates.nearest_neighbor._rounding import Rounding
 from skrobust.certificates.nearest_neighbor._training_set import TrainingSet
 from skrobust.certificates.nearest_neighbor._vote import Vote
-from skrobust.threat_model import FeatureBudget
 from skrobust.utils._torch import to_numpy
 
 __all__ = ["VoteJob"]
@@ -46,45 +45,33 @@ class VoteJob(Job):
 
     Attributes
     ----------
-    rule : NearestNeighborRule
-    queries : EmbeddedQueries of n_samples points
-    labels : ndarray of shape (n_samples,)
-        Class indices.
+    problem : CertificationProblem
     lower : ndarray of shape (n_samples,)
         Proved so far.
-    budget : FeatureBudget
-    attack : callable ``(rows, deltas) -> Attempt``
-        Asks the victim about ``X[rows] + deltas``.
-    y : ndarray of shape (n_samples,)
-        Labels as they were given.
-    target : int or None
-        Class index that the attack wants; None for any change.
     rtol : float
     max_nodes : int
     """
 
     what: ClassVar[str] = "exact radii"
 
-    rule: NearestNeighborRule
-    queries: EmbeddedQueries
-    labels: np.ndarray
+    problem: CertificationProblem
     lower: np.ndarray
-    budget: FeatureBudget
-    attack: Attack
-    y: np.ndarray
-    target: int | None
     rtol: float
     max_nodes: int
 
     @cached_property
     def training(self) -> TrainingSet:
         """The training set, in float64."""
-        return TrainingSet.of(self.rule, self.budget, 1, torch.device("cpu"), torch.float64)
+        problem = self.problem
+        return TrainingSet.of(
+            problem.rule, problem.budget, problem.queries, torch.device("cpu"), torch.float64
+        )
 
     def solve(self, rows: np.ndarray) -> ExactRadii:
         """Return the radii of one batch."""
-        queries, labels = self.queries.take(rows), self.labels[rows]
-        found = ExactRadii.unknown(self.lower[rows], queries.raw.shape[1], self.y[rows])
+        queries = self.problem.queries.take(rows)
+        labels = self.problem.labels[rows]
+        found = ExactRadii.unknown(self.lower[rows], queries.raw.shape[1], self.problem.y[rows])
         lower, upper = found.lower, found.upper
         self._descend(queries, rows, labels, found)
         if self.max_nodes > 0:
@@ -105,18 +92,18 @@ class VoteJob(Job):
         return found
 
     def _comparisons(self, queries: EmbeddedQueries, radius: np.ndarray) -> BisectorHalfspaces:
-        rounding = Rounding.within(radius, self.rule, self.training, queries)
+        rounding = Rounding.within(radius, self.problem.rule, self.training, queries)
         return BisectorHalfspaces(self.training, queries, rounding)
 
     def _search(
         self, comparisons: BisectorHalfspaces, t: int, label: int, radius: float
     ) -> tuple[float, Incumbent | None]:
         """Search below `radius`; return what is proved, and a leaf if one was found."""
-        K = self.rule.n_neighbors
+        K = self.problem.rule.n_neighbors
         near = Neighborhood.within(radius, comparisons, t, K, self.training.reach)
         if near is None:
             return 0.0, None
-        vote = Vote(K, self.training.labels[near.rows], int(label), self.target)
+        vote = Vote(K, self.training.labels[near.rows], int(label), self.problem.target)
         search = BranchAndBound(
             comparisons,
             t,
@@ -136,7 +123,7 @@ class VoteJob(Job):
         if radius == 0:
             # a first guess: as far as the K-th neighbour, or the nearest that is not the point
             squared = np.sort(squared_distances(to_numpy(self.training.Z64), queries.points[0]))
-            apart = squared[self.rule.n_neighbors - 1 :]
+            apart = squared[self.problem.rule.n_neighbors - 1 :]
             apart = apart[apart > 0]
             if not len(apart) or self.training.reach == 0:
                 return lower, None
@@ -158,7 +145,7 @@ class VoteJob(Job):
         self, queries: EmbeddedQueries, rows: np.ndarray, labels: np.ndarray, found: ExactRadii
     ) -> None:
         """Find adversarial examples of all points."""
-        K, train_labels = self.rule.n_neighbors, self.training.labels
+        K, train_labels = self.problem.rule.n_neighbors, self.training.labels
         comparisons = self._comparisons(queries, np.zeros(len(rows)))
         waiting: dict[int, list[np.ndarray]] = {}
         for t in range(len(rows)):
@@ -167,7 +154,7 @@ class VoteJob(Job):
             for g in self._rivals(around.near, train_labels, int(labels[t])):
                 for _ in range(_WIDER):
                     near = around.near
-                    vote = Vote(K, train_labels[near.rows], int(labels[t]), self.target)
+                    vote = Vote(K, train_labels[near.rows], int(labels[t]), self.problem.target)
                     eta, chosen = local_search(comparisons, t, near, vote, g)
                     if eta is None:
                         break
@@ -175,15 +162,15 @@ class VoteJob(Job):
                         deltas += interior_perturbations(comparisons, t, near, chosen, eta)
                         break
             if deltas:
-                sizes = self.budget.size(np.array(deltas))
+                sizes = self.problem.budget.size(np.array(deltas))
                 waiting[t] = [deltas[k] for k in np.argsort(sizes, kind="stable")]
         self._try(rows, waiting, found)
 
     def _rivals(self, near: Candidates, labels: np.ndarray, source: int) -> list[int]:
         """Return the classes that a descent tries, the nearest ones first."""
-        if self.target is not None:
-            return [self.target]
-        m = self.rule.n_neighbors // 2 + 1
+        if self.problem.target is not None:
+            return [self.problem.target]
+        m = self.problem.rule.n_neighbors // 2 + 1
         reach = {}
         for g in np.unique(labels[near.rows]).tolist():
             if g != source:
@@ -198,8 +185,8 @@ class VoteJob(Job):
         while waiting:
             current = {t: deltas.pop() for t, deltas in waiting.items()}
             keys = np.fromiter(current, dtype=int)
-            tried = self.attack(rows[keys], np.array(list(current.values())))
-            sizes = self.budget.size(tried.moved)
+            tried = self.problem.attack(rows[keys], np.array(list(current.values())))
+            sizes = self.problem.budget.size(tried.moved)
             for k in np.flatnonzero(tried.success):
                 found.note(int(keys[k]), sizes[k], tried.moved[k], tried.predicted[k])
             done = set(keys[tried.success].tolist())

@@ -1,14 +1,15 @@
 """The k-NN lower bound of many points, in batches of one class."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 
 from skrobust.adapters import EmbeddedQueries, NearestNeighborRule
+from skrobust.certificates._problem import CertificationProblem
 from skrobust.certificates._run import Job, run_job
 from skrobust.certificates.nearest_neighbor._class_batch import ClassBatch
 from skrobust.certificates.nearest_neighbor._training_set import TrainingSet
@@ -42,6 +43,8 @@ class BoundJob(Job):
     budget : FeatureBudget
         Norm, scales and mutable features of the adversary; its box is not used, which can
         only make the bound smaller.
+    limit : float
+        The norm up to which the victim's arithmetic does not overflow.
     device : torch.device
     dtype : torch.dtype or None
         Precision of the search; None takes float64 for small problems, else float32.
@@ -55,13 +58,29 @@ class BoundJob(Job):
     a: int
     b: int
     budget: FeatureBudget
+    limit: float
     device: torch.device
     dtype: torch.dtype | None = None
+
+    @classmethod
+    def of(cls, problem: CertificationProblem) -> Self:
+        """Take what the bound needs of a problem: without the victim there is less to send."""
+        rule, labels, K = problem.rule, problem.labels, problem.rule.n_neighbors
+        a, b = (K + 1) // 2, K // 2 + 1
+        if problem.target is not None:
+            # the target's class against all others: to win it needs ⌈K / classes⌉ votes at least
+            a = -(-K // len(rule.classes))
+            b = K - a + 1
+            wanted = (rule.labels == problem.target).astype(np.int64)
+            rule = replace(rule, labels=wanted, classes=np.array([0, 1]))
+            labels = np.where(labels < 0, -1, 0)
+        queries, budget = problem.queries, problem.budget
+        return cls(rule, queries, labels, a, b, budget, problem.limit, problem.device)
 
     @cached_property
     def training(self) -> TrainingSet:
         """The training set on the device."""
-        return TrainingSet.of(self.rule, self.budget, len(self.labels), self.device, self.dtype)
+        return TrainingSet.of(self.rule, self.budget, self.queries, self.device, self.dtype)
 
     def known(self) -> np.ndarray:
         """Return the radii that need no search: inf with too few negatives, else 0."""
@@ -116,14 +135,13 @@ class BoundJob(Job):
         batch = ClassBatch(
             self.rule, self.training, self.queries, rows, label, self.a, self.b, cap_factor
         )
-        limit = self.training.limit[self.queries.unit]
         endless = np.zeros(len(rows), dtype=bool)
         for tries in range(_TRIES):
             found = to_numpy(batch.solve())
             cap, value = to_numpy(batch.cap), to_numpy(batch.value)
             radius[at] = np.maximum(radius[at], found)
             endless[at] = (value >= _ENDLESS * cap) | (endless[at] & (found == 0))
-            again, caps = _other_caps(found, cap, limit, tries)
+            again, caps = _other_caps(found, cap, self.limit, tries)
             # between a cap that rounding covers and one that it does not
             between = endless[at] & (found == 0) & (cap > 2 * radius[at])
             again |= between & (tries < _TRIES - 1)

@@ -61,7 +61,7 @@ class Rounding:
     ) -> Self:
         """Bound the rounding where the points move by at most `radius`, of shape (n_rows,)."""
         absolute, relative = rule.distance_error(queries)
-        error = rule.embedding_error(queries) + radius * training.error[queries.unit]
+        error = rule.embedding_error(queries) + radius * training.error
         operations = training.Z64.shape[1] + 16
         smallest = np.finfo(np.float32 if relative > 0 else np.float64).tiny
         device = training.Z.device

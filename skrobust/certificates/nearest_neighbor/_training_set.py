@@ -7,9 +7,8 @@ from typing import Self
 import numpy as np
 import torch
 
-from skrobust.adapters import NearestNeighborRule
+from skrobust.adapters import EmbeddedQueries, NearestNeighborRule
 from skrobust.threat_model import FeatureBudget
-from skrobust.utils._floating_point import DOUBLE, SINGLE
 from skrobust.utils._torch import as_tensor
 
 __all__ = ["TrainingSet"]
@@ -39,8 +38,6 @@ class TrainingSet:
         Orthonormal columns: η = basis @ (coordinates in V's space). None is the identity.
     magnitudes : Tensor of shape (n_train,), float64
         What the rounding of the victim's distances scales with.
-    order : ndarray of shape (n_train,)
-        Rows of the rule's points, sorted by class.
     center : Tensor of shape (n_components,), float64
     bounds : list of (first, last)
         The rows of each class.
@@ -50,13 +47,10 @@ class TrainingSet:
         Class indices, ascending.
     stretch : float
         The victim's magnitudes grow by at most this much a unit of ``‖η‖_p``.
-    error : dict of float to float
-        E of the embedding grows by at most this much a unit of ``‖η‖_p``, by the queries' unit
-        roundoff.
+    error : float
+        E of the embedding grows by at most this much a unit of ``‖η‖_p``.
     reach : float
         z moves by at most this much a unit of ``‖η‖_p``.
-    limit : dict of float to float
-        ‖η‖_p up to which the victim's arithmetic does not overflow, by the queries' unit roundoff.
     budget : FeatureBudget
     """
 
@@ -66,15 +60,13 @@ class TrainingSet:
     V64: torch.Tensor
     basis: np.ndarray | None
     magnitudes: torch.Tensor
-    order: np.ndarray
     center: torch.Tensor
     bounds: list[tuple[int, int]]
     V_error: float
     labels: np.ndarray
     stretch: float
-    error: dict[float, float]
+    error: float
     reach: float
-    limit: dict[float, float]
     budget: FeatureBudget
 
     @cached_property
@@ -102,7 +94,7 @@ class TrainingSet:
         cls,
         rule: NearestNeighborRule,
         budget: FeatureBudget,
-        n_queries: int,
+        queries: EmbeddedQueries,
         device: torch.device,
         dtype: torch.dtype | None,
     ) -> Self:
@@ -113,8 +105,8 @@ class TrainingSet:
         rule : NearestNeighborRule
         budget : FeatureBudget
             For the rule's raw features.
-        n_queries : int
-            How many points will be certified: decides the precision of the search.
+        queries : EmbeddedQueries
+            What will be certified. Their number decides the precision of the search.
         device : torch.device
         dtype : torch.dtype or None
             Precision of the search; None takes float64 for small problems, else float32.
@@ -126,7 +118,8 @@ class TrainingSet:
         ends = np.cumsum(np.bincount(rule.labels, minlength=len(rule.classes))).tolist()
         images, basis, error = _images(rule, budget, points)
         if dtype is None:
-            work = n_queries * len(points) * (max(points.shape[1], images.shape[1]) + 32.0)
+            n_products = len(queries.points) * len(points)
+            work = n_products * (max(points.shape[1], images.shape[1]) + 32.0)
             dtype = torch.float64 if work <= _FLOAT64_LIMIT else torch.float32
         largest = float(np.abs(points).max(initial=0)), float(np.abs(images).max(initial=0))
         if dtype == torch.float32 and not (min(largest) > 1e-12 and max(largest) < 1e12):
@@ -141,14 +134,12 @@ class TrainingSet:
             V64=V64,
             basis=basis,
             magnitudes=as_tensor(rule.magnitudes[order], device),
-            order=order,
             center=as_tensor(center, device),
             bounds=list(zip([0, *ends[:-1]], ends, strict=True)),
             V_error=error,
             labels=rule.labels[order],
-            error={u: rule.movement_error(budget.scale, budget.dual, u) for u in (SINGLE, DOUBLE)},
+            error=rule.movement_error(budget.scale, budget.dual, queries.unit),
             reach=_reach(rule.matrix, budget),
-            limit={u: rule.reach(budget.scale, u) for u in (SINGLE, DOUBLE)},
             stretch=rule.stretch(budget.scale) * _euclidean(budget),
             budget=budget,
         )
