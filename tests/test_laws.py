@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from frames import CONTAINERS, MODELS, NAMES, SLOWER, as_numbers, by_name, points
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import OneHotEncoder
 
+from examples import examples
 from skrobust import AdversarialDeepMetric, ThreatModel, certify
 from skrobust.adapters import NotAffineError, NotDifferentiableError, TorchClassifier
 from skrobust.attacks import (
@@ -58,8 +59,7 @@ ATTACKS = {
     ),
 }
 
-QUICK = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK, LONG = examples(2), settings(max_examples=100)
 
 
 @st.composite
@@ -162,7 +162,7 @@ def test_the_order_of_columns_changes_nothing_at_length(task, **case):
     order_case(task, **case)
 
 
-@settings(max_examples=2, deadline=None)
+@examples(2)
 @given(seed=st.integers(0, 50), threat=threats(), order=st.permutations(range(4)))
 def test_the_order_of_columns_changes_no_report(seed, threat, order):
     X, y = points(seed)
@@ -208,7 +208,7 @@ DROP = {
 
 
 @pytest.mark.parametrize("task", QUICK_TASKS)
-@settings(QUICK, max_examples=3)
+@QUICK
 @given(**DROP)
 def test_columns_that_are_dropped_change_nothing(task, **case):
     """A 2: there or not, text or NaN."""
@@ -417,7 +417,7 @@ def test_modules_that_work_in_place_change_nothing():
     np.testing.assert_array_equal(X, before)
 
 
-@settings(max_examples=10, deadline=None)
+@examples(5)
 @given(
     seed=st.integers(0, 200),
     task=st.sampled_from(["certify", "certify exactly", "noise"]),
@@ -515,7 +515,7 @@ def test_as_numbers():
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@settings(max_examples=10, deadline=None)
+@examples(5)
 @given(
     seed=st.integers(0, 100),
     order=st.permutations(range(4)),

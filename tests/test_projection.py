@@ -3,15 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from sklearn.neighbors import KNeighborsClassifier
 from threat_models import check_by_hand, models
 
+from examples import examples
 from skrobust import ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
 
 
-@settings(max_examples=300, deadline=None)
+@examples(60)
 @given(models())
 def test_every_projected_point_satisfies_the_model(case):
     model, raw, wild, eps = case
@@ -24,7 +25,7 @@ def test_every_projected_point_satisfies_the_model(case):
     np.testing.assert_array_equal(budget.project(raw, wild, 0.0), raw)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(30)
 @given(models())
 def test_points_in_single_precision_satisfy_it_after_rounding(case):
     model, raw, wild, eps = case

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from examples import examples
 from skrobust import ThreatModel
 from skrobust.attacks import PGD, HopSkipJump
 from skrobust.certificates import certify_nearest_neighbors
@@ -54,7 +55,7 @@ def test_a_model_with_series_is_saved_and_loaded(place):
         }
 
 
-@settings(max_examples=40, deadline=None)
+@examples(20)
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from([1, 2, np.inf]))
 def test_rows_of_zeros_in_a_group_stay_zeros(seed, norm):
     """A category that the encoder dropped or did not know: the other features move, it does not."""

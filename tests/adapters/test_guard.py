@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
@@ -25,6 +25,7 @@ from sklearn.neighbors import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScaler, StandardScaler
 
+from examples import examples
 from skrobust import AdversarialClustering, RobustMahalanobis, ThreatModel, certify
 from skrobust.adapters import AffineFunction, NotAffineError, affine_map, as_nearest_neighbor_rule
 from skrobust.certificates import (
@@ -237,7 +238,7 @@ def test_predictions_are_compared_with_the_rule_on_every_row(prove):
 
 
 @given(limit=st.floats(0.05, 0.95), seed=st.integers(0, 100))
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(10)
 def test_no_liar_is_certified_beyond_what_it_predicts(limit, seed):
     rng = np.random.default_rng(seed)
     X = np.r_[rng.normal(0, 1, (30, 1)), rng.normal(6, 1, (30, 1))]

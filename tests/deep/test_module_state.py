@@ -6,12 +6,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_metric_learning import losses, miners
 from sklearn.datasets import load_digits
 from torch import nn
 
+from examples import examples
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import (
     AdversarialTraining,
@@ -78,7 +79,7 @@ ODD = {
 }
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@examples(8, derandomize=True)
 @given(**ODD)
 def test_what_was_saved_loads(tmp_path_factory, dtype, shape, names, standardize, lent):
     path = tmp_path_factory.mktemp("saved") / "m"
@@ -138,7 +139,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(20, derandomize=True)
 @given(tree=TREES)
 def test_trees_come_back_as_they_were(tmp_path_factory, tree):
     path = tmp_path_factory.mktemp("trees") / "t"

@@ -40,7 +40,7 @@ def radius(parts, metric=None, **options):
     return found.radius.mean(), 1 - found.correct.mean()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_default_beats_the_euclidean_metric(seed):
     parts = breast_cancer()
     found = radius(parts, RobustMahalanobis(random_state=seed).fit(parts[0], parts[2]))

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
+from examples import examples
 from skrobust.metrics import pairwise_f1
 from skrobust.metrics._clustering import agreement
 from skrobust.scorers import reseeding_floor
@@ -25,7 +26,7 @@ def test_all_noise_is_worth_nothing():
     assert pairwise_f1(y, noise) == 0
 
 
-@settings(deadline=None, max_examples=200)
+@examples(40)
 @given(labels)
 def test_noise_is_in_no_cluster(rows):
     """The slow obvious way: pairs one by one, and the information of the points in clusters."""
@@ -51,7 +52,7 @@ def test_noise_is_in_no_cluster(rows):
     assert scores["ami"] == pytest.approx(inside.mean() * ami)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(20)
 @given(labels, st.integers(0, 29))
 def test_a_right_point_that_becomes_noise_gains_nothing(rows, k):
     """An attack that makes noise of a perfect clustering lowers what is reported."""

@@ -4,10 +4,11 @@ import inspect
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
+from examples import examples
 from skrobust import metrics
 from skrobust.metrics._clustering import agreement
 
@@ -61,7 +62,7 @@ def test_no_metric_of_samples_is_without_weights():
 
 
 @pytest.mark.parametrize("name", sorted(COPIES))
-@settings(max_examples=20, deadline=None)
+@examples(10)
 @given(seed=st.integers(0, 10**6))
 def test_whole_weights_are_copies(name, seed):
     d = data(seed)

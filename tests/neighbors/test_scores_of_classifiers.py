@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from estimators import ESTIMATORS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
@@ -13,6 +13,7 @@ from sklearn.model_selection import TunedThresholdClassifierCV, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
+from examples import examples
 from skrobust.neighbors import AdversarialPruning, RobustPrototypeClassifier, WilsonEditing
 
 CLASSIFIERS = [e for e in ESTIMATORS if is_classifier(e)]
@@ -77,7 +78,7 @@ def test_the_best_score_is_the_prediction(estimator, data):
     assert (shares >= 0).all()
 
 
-@settings(max_examples=25, deadline=None)
+@examples(10)
 @given(
     seed=st.integers(0, 10**6),
     n_classes=st.sampled_from([2, 3]),

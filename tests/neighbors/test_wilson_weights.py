@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.exceptions import UnsetMetadataPassedError
@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
+from examples import examples
 from skrobust.neighbors import WilsonEditing
 
 pytestmark = pytest.mark.filterwarnings(
@@ -25,7 +26,7 @@ def overlapping(seed, n=60, n_classes=3):
     return rng.standard_normal((n, 2)) + y[:, None], y, rng
 
 
-@settings(max_examples=30, deadline=None)
+@examples(20)
 @given(seed=st.integers(0, 10**6), k=st.sampled_from([None, 1, 3, 8]), n_classes=st.integers(2, 4))
 def test_whole_weights_are_copies(seed, k, n_classes):
     X, y, rng = overlapping(seed, n_classes=n_classes)
