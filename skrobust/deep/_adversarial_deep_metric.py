@@ -7,6 +7,7 @@ adversarial ones, or both. A skorch net does the training.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -21,32 +22,35 @@ from torch import nn
 from skrobust.deep._adversary import training_adversary
 from skrobust.deep._batches import MetricDataset, split_rows
 from skrobust.deep._callbacks import CallbackBridge
-from skrobust.deep._data import Moments, compute_moments, read_training_data
+from skrobust.deep._data import TrainingState, compute_moments, read_training_data
+from skrobust.deep._embedding_mixin import EmbeddingMixin
 from skrobust.deep._losses import LOSSES, MINERS, make_criterion
-from skrobust.deep._make_net import check_batch, check_callbacks, check_loaders, make_net
 from skrobust.deep._modules import build_model, check_output
-from skrobust.deep._net import TrainingContext
-from skrobust.deep._net_mixin import NetMixin
+from skrobust.deep._net import MetricNet, TrainingContext, make_net
+from skrobust.deep._parameters import (
+    PrefixedParams,
+    check_parameters,
+    unchanged_on_error,
+    without_kwargs,
+)
 from skrobust.deep._persistence import (
     Checkpoint,
     PersistenceMixin,
     built_with,
     look_for_checkpoint,
 )
-from skrobust.deep._prefixed_params import PrefixedParams, without_kwargs
-from skrobust.deep._transaction import unchanged_on_error
-from skrobust.deep.lipschitz._bound import lipschitz_bound
+from skrobust.deep.lipschitz._bound import LipschitzBound, lipschitz_bound
 from skrobust.deep.strategies._base import AdversarialStrategy, StandardTraining, Training
 from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
-from skrobust.utils._torch import draw_seed, isolated_rng, resolve_device
+from skrobust.utils._torch import draw_seed, isolated_rng
 
 __all__ = ["AdversarialDeepMetric"]
 
 
 class AdversarialDeepMetric(
-    PersistenceMixin, NetMixin, PrefixedParams, CallbackSupportMixin, BaseEstimator
+    PersistenceMixin, EmbeddingMixin, PrefixedParams, CallbackSupportMixin, BaseEstimator
 ):
     """Deep embedding trained with a metric loss and an adversary.
 
@@ -225,7 +229,13 @@ class AdversarialDeepMetric(
         "random_state": ["random_state"],
     }
 
-    _moments: Moments
+    # `module_` is that of `net_`, which loaded estimators have not
+    net_: MetricNet
+    criterion_: nn.Module
+    n_iter_: int
+    lipschitz_: LipschitzBound | None
+    _state: TrainingState
+    _built_with: dict[str, Any]
 
     def __init__(
         self,
@@ -318,31 +328,31 @@ class AdversarialDeepMetric(
         UserWarning
             If the training was interrupted; what was learned until then is kept.
         """
-        device = resolve_device(self.device)
+        device = check_parameters(self)
         steps = CallbackContext(self, X, y, self.max_iter)
+
+        def results_so_far() -> dict[str, Any]:
+            # of an estimator whose training ends here: copies, because the net goes on
+            return self.net_.results(self.layout_.input_shape, copies=True) | {"net_": None}
+
         with unchanged_on_error(self):
             X, y, self.layout_, self.classes_ = read_training_data(self, X, y)
             described, state = look_for_checkpoint(self, X, y, device)
             seed = draw_seed(self.random_state)
-            seed = self._seed = seed if state is None else state["seed"]
+            seed = seed if state is None else state["seed"]
             train, valid = split_rows(
                 y, self.validation_fraction, self.validate_on, np.random.RandomState(seed)
             )
-            # the classes that are trained on come first
-            kept = np.unique(y[train])
-            order = np.r_[kept, np.setdiff1d(np.arange(len(self.classes_)), kept)]
-            self._codes, self._n_trained = np.argsort(order), len(kept)
-            y = self._codes[y]
+            bridge = CallbackBridge(lambda: steps.step(results_so_far))
+            callbacks: list[tuple[str, Callback]] = [("bridge", bridge)]
+            if self.checkpoint is not None:
+                own = Checkpoint(self.checkpoint, described, seed, state)
+                callbacks.insert(0, ("checkpoint", own))
             with isolated_rng(seed, device):
-                self._start(X, train, device)
-                own: list[tuple[str, Callback]] = []
-                if self.checkpoint is not None:
-                    checkpoint = Checkpoint(self.checkpoint, described, seed, state)
-                    own.append(("checkpoint", checkpoint))
-                tell = CallbackBridge(lambda: steps.step(self._so_far))
-                self._train(X, y, train, valid, seed, [*own, ("tell", tell)])
-            if tell.n_calls < self.n_iter_ and not tell.ended:  # another one ended the training
-                steps.step(self._so_far)
+                self._initialize(X, train, y[train], seed, device)
+                self._train(X, y, train, valid, seed, callbacks)
+            if bridge.n_calls < self.n_iter_ and not bridge.ended:  # another one ended the training
+                steps.step(results_so_far)
         steps.end()
         return self
 
@@ -373,79 +383,51 @@ class AdversarialDeepMetric(
             raise ValueError(
                 f"classes must be those of the first call, {self.classes_}; got {classes}."
             )
-        device = resolve_device(self.device)
+        device = check_parameters(self)
         with unchanged_on_error(self):
-            given = (None, classes) if first else (self.layout_, self.classes_)
-            X, y, self.layout_, self.classes_ = read_training_data(self, X, y, *given)
-            if first:
-                self._seed = draw_seed(self.random_state)
-                self._codes, self._n_trained = np.arange(len(self.classes_)), len(self.classes_)
-            y = self._codes[y]
-            if y.max() >= self._n_trained and any(True for _ in self.criterion_.parameters()):
-                raise ValueError(
-                    f"y holds classes that were held out for validation; loss={self.loss!r} "
-                    "learned nothing for them. Use validate_on='points', or fit again."
-                )
+            known = (None, classes) if first else (self.layout_, self.classes_)
+            X, y, self.layout_, self.classes_ = read_training_data(self, X, y, *known)
             rows = np.arange(len(y))
-            with isolated_rng(self._seed + (0 if first else self.n_iter_), device):
+            seed = draw_seed(self.random_state) if first else self._state.seed + self.n_iter_
+            with isolated_rng(seed, device):
                 if first:
-                    self._start(X, rows, device)
+                    self._initialize(X, rows, np.arange(len(self.classes_)), seed, device)
                 elif isinstance(self.training_, AdversarialStrategy):
-                    self._moments = self._moments.widened(X)
-                self._train(X, y, rows, rows[:0], self._seed + self.n_iter_, epochs=1)
+                    moments = self._state.moments.widened(X)
+                    self._state = replace(self._state, moments=moments)
+                held_out = self._state.codes[y].max() >= self._state.n_trained
+                if held_out and any(True for _ in self.criterion_.parameters()):
+                    raise ValueError(
+                        f"y holds classes that were held out for validation; loss={self.loss!r} "
+                        "learned nothing for them. Use validate_on='points', or fit again."
+                    )
+                self._train(X, y, rows, rows[:0], seed, epochs=1)
         return self
 
-    def _start(self, X: Any, rows: np.ndarray, device: torch.device) -> None:
-        """Make module, criterion and net, and check that they fit together."""
-        check_batch(self.batch_size, self.samples_per_class)
-        check_loaders(
-            self.params_for("iterator_train__"),
-            self.params_for("iterator_valid__"),
-            self.validation_fraction,
-        )
-        check_callbacks(self.callbacks, self.schedule)
-        self.training_ = StandardTraining() if self.training is None else clone(self.training)
-        self.training_.check()
-        if self.n_iter_no_change is not None and self.validation_fraction == 0:
-            raise ValueError(
-                f"n_iter_no_change={self.n_iter_no_change} needs rows to judge by: set "
-                "validation_fraction > 0."
-            )
-        self._moments = compute_moments(X, self.layout_, rows)
-        self._moments.warn_of_lost_digits()
+    def _initialize(
+        self, X: Any, rows: np.ndarray, trained: np.ndarray, seed: int, device: torch.device
+    ) -> None:
+        """Make module, criterion and net for the training rows, and the labels of their classes."""
+        moments = compute_moments(X, self.layout_, rows)
+        moments.warn_of_lost_digits()
+        self._state = TrainingState.of(seed, trained, len(self.classes_), moments)
         self._built_with = built_with(self)
-        sizes: list[int] = []
-
-        def make() -> nn.Module:
-            network = build_model(
-                self.module,
-                self.params_for("module__"),
-                self.layout_,
-                self.embedding_dim,
-                self._moments if self.standardize else None,
-                self.normalize,
-                self.lipschitz is not None,
-            )
-            sizes.append(check_output(network, self.layout_, self.embedding_dim))
-            return network
-
-        def make_loss() -> nn.Module:
-            return make_criterion(
-                self.loss,
-                self.miner,
-                self._n_trained,
-                sizes[0],
-                self.params_for("loss__"),
-                self.params_for("miner__"),
-            )
-
-        model = self.training_.build(make)
+        self.training_ = StandardTraining() if self.training is None else clone(self.training)
+        model, size = build_model(self, self.training_, self.layout_, moments)
         self.embedding_dim_ = check_output(model, self.layout_, None)
         if self.lipschitz is not None:  # raises where a layer has no known bound
             lipschitz_bound(model, self.layout_.input_shape)
-        criterion = self.training_.build_criterion(make_loss)
+        criterion = self.training_.build_criterion(
+            lambda: make_criterion(
+                self.loss,
+                self.miner,
+                self._state.n_trained,
+                size,
+                self.params_for("loss__"),
+                self.params_for("miner__"),
+            )
+        )
         self.net_ = make_net(self, model, criterion, device)
-        self.n_iter_ = 0
 
     def _train(
         self,
@@ -454,38 +436,49 @@ class AdversarialDeepMetric(
         train: np.ndarray,
         valid: np.ndarray,
         seed: int,
-        own: Sequence[tuple[str, Callback]] = (),
+        callbacks: Sequence[tuple[str, Callback]] = (),
         epochs: int | None = None,
     ) -> None:
         """Train the net on some rows; `epochs` None goes on to `max_iter`."""
-        net, device = self.net_, self.net_.step_device
+        net, strategy, y = self.net_, self.training_, self._state.codes[y]
         adversary = None
-        if isinstance(self.training_, AdversarialStrategy):
-            rank = getattr(getattr(net, "accelerator", None), "process_index", 0)
+        if isinstance(strategy, AdversarialStrategy):
             adversary = training_adversary(
-                self.training_.threat_model,
+                strategy.threat_model,
                 self.layout_,
-                self._moments,
+                self._state.moments,
                 getattr(self, "feature_names_in_", None),
-                device,
-                torch.Generator(device).manual_seed(seed + 1 + rank),
+                net.step_device,
+                torch.Generator(net.step_device).manual_seed(seed + 1 + net.rank),
                 X,
             )
         context = TrainingContext(
-            self.training_,
+            strategy,
             adversary,
             seed,
             schedule=epochs is None,
             known_classes=self.validate_on == "points",
             validation=MetricDataset(X, y, self.layout_, valid) if len(valid) else None,
         )
-        parts = self.training_.assign(y[train], np.random.RandomState(seed))
-        net.callbacks_ += own
-        try:
-            net.train(MetricDataset(X, y, self.layout_, train, parts), context, epochs)
-        finally:
-            net.callbacks_ = [pair for pair in net.callbacks_ if pair not in own]
-        self._finish()
+        parts = strategy.assign(y[train], np.random.RandomState(seed))
+        rows = MetricDataset(X, y, self.layout_, train, parts)
+        net.train(rows, context, epochs, callbacks)
+        for name, value in net.results(self.layout_.input_shape).items():
+            setattr(self, name, value)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if state.get("net_") is not None:  # the net brings its modules to a device that is there
+            state = {k: v for k, v in state.items() if k not in ("module_", "criterion_")}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if state.get("net_") is not None:
+            self.module_, self.criterion_ = self.net_.inference_module(), self.net_.criterion_
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -124,10 +124,8 @@ class MetricDataset(Dataset[Any]):
 
 
 def collate(batch: Any) -> Any:
-    """Return a batch that was made as a whole as it is, and rows as a batch."""
-    if isinstance(batch, list):
-        return torch.utils.data.default_collate(batch)
-    return batch
+    """Return a batch that the data set made as a whole as it is, and samples as a batch."""
+    return torch.utils.data.default_collate(batch) if isinstance(batch, list) else batch
 
 
 @dataclass(frozen=True)

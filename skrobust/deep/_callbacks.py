@@ -1,19 +1,41 @@
-"""Callbacks of the net: the learning-rate schedule, when to stop, and who is told."""
+"""Callbacks of the net: learning rate, validation, when to stop, scikit-learn's callbacks."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
+from skorch.dataset import unpack_data
 from torch import nn
 
 from skrobust.deep._io import load_state, state_of
+from skrobust.metrics import recall_at_k
 
-__all__ = ["CallbackBridge", "Diverged", "KeepBest", "OneCycle", "Patience", "StopTraining"]
+__all__ = [
+    "CallbackBridge",
+    "Diverged",
+    "KeepBest",
+    "OneCycle",
+    "Patience",
+    "StopTraining",
+    "ValidationRecall",
+    "make_callbacks",
+]
 
+# share of the steps in which the rate rises, and its first and last values as shares of the highest
 _RISE, _FIRST, _LAST = 0.3, 1 / 25, 1e-4
+
+
+class StopTraining(Exception):  # noqa: N818
+    """A callback ends the training; what was learned is kept."""
+
+
+class Diverged(StopTraining):
+    """The training broke down; the message says how."""
 
 
 class OneCycle(Callback):
@@ -50,6 +72,37 @@ class OneCycle(Callback):
         self.step_ += 1
 
 
+class ValidationRecall(Callback):
+    """Record Recall@1 of the validation rows after each epoch, as ``valid_recall``."""
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget the last epoch."""
+        self.embeddings_: list[np.ndarray] = []
+        self.labels_: list[np.ndarray] = []
+
+    def on_batch_end(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        """Keep the embeddings of a validation batch."""
+        if not training:
+            self.embeddings_.append(kwargs["y_pred"].detach().float().cpu().numpy())
+            self.labels_.append(unpack_data(batch)[1].cpu().numpy())
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Record the recall."""
+        if not self.embeddings_:
+            return
+        embeddings = np.concatenate(self.embeddings_)
+        if not np.isfinite(embeddings).all():
+            raise Diverged("the embeddings of validation rows hold NaN or infinity")
+        recall = recall_at_k(embeddings, np.concatenate(self.labels_))
+        before = net.history[:-1, ("valid_recall",)] if len(net.history) > 1 else []
+        best = not any(recall <= old for (old,) in before)
+        net.history.record("valid_recall", recall)
+        net.history.record("valid_recall_best", bool(best))
+        self.embeddings_, self.labels_ = [], []
+
+
 class Patience(EarlyStopping):
     """Stop when the validation's Recall@1 no longer improves, and keep the best weights.
 
@@ -57,33 +110,25 @@ class Patience(EarlyStopping):
     ----------
     epochs : int
         How many without improvement.
-    loud : bool
-        Say so.
+    verbose : bool
+        Print why.
     """
 
-    def __init__(self, epochs: int, loud: bool = False):
-        self.epochs, self.loud = epochs, loud
+    def __init__(self, epochs: int, verbose: bool = False):
+        self.epochs, self.verbose = epochs, verbose
         super().__init__(
             monitor="valid_recall",
             patience=epochs,
             threshold=0,
             lower_is_better=False,
             load_best=True,
-            sink=print if loud else _silent,
+            sink=print if verbose else _silent,
         )
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Judge an epoch; one without validation (of `partial_fit`) is let pass."""
+        """Judge an epoch; one without validation (of `partial_fit`) does not count."""
         if "valid_recall" in net.history[-1]:
             super().on_epoch_end(net, **kwargs)
-
-
-class StopTraining(KeyboardInterrupt):
-    """A callback ends the training; what was learned is kept."""
-
-
-class Diverged(StopTraining):
-    """The training broke down; the message says how."""
 
 
 class KeepBest(Callback):
@@ -107,18 +152,16 @@ class KeepBest(Callback):
         loss = batches[-1]["train_loss"]
         if not net.anywhere(not math.isfinite(loss)):
             return
-        z = kwargs["y_pred"]
         place = f"in batch {len(batches)}"
-        if torch.isfinite(z).all():
+        if torch.isfinite(kwargs["y_pred"]).all():
             raise Diverged(f"the loss is {loss} {place}, of embeddings that are finite")
-        bad = self._broken(net)
-        raise Diverged(f"the embeddings hold NaN or infinity {place}{bad}")
+        raise Diverged(f"the embeddings hold NaN or infinity {place}{self._broken(net)}")
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Keep the weights of an epoch that is the best so far."""
-        bad = self._broken(net)
-        if bad:
-            raise Diverged(f"the last step left numbers that are not finite{bad}")
+        broken = self._broken(net)
+        if broken:
+            raise Diverged(f"the last step left numbers that are not finite{broken}")
         row = net.history[-1]
         value = row.get("valid_recall", -row.get("train_loss", math.inf))
         if value > self.best_:
@@ -131,15 +174,13 @@ class KeepBest(Callback):
 
     def go_back(self, net: Any) -> None:
         """Give the net its best weights, and the optimizer no past."""
-        load_state("the best epoch", net.bare_module, self.kept_["module"])
-        load_state("the best epoch", net.criterion_, self.kept_["criterion"])
+        module, criterion = self.kept_
+        load_state("the best epoch", net.bare_module, module)
+        load_state("the best epoch", net.criterion_, criterion)
         net.optimizer_.state.clear()
 
     def _keep(self, net: Any) -> None:
-        self.kept_ = {
-            "module": state_of(net.bare_module),
-            "criterion": state_of(net.criterion_),
-        }
+        self.kept_ = state_of(net.bare_module), state_of(net.criterion_)
 
     @staticmethod
     def _broken(net: Any) -> str:
@@ -153,7 +194,7 @@ class KeepBest(Callback):
 
 
 class CallbackBridge(Callback):
-    """Call a function after each epoch.
+    """Call scikit-learn's callbacks after each epoch.
 
     Parameters
     ----------
@@ -174,6 +215,23 @@ class CallbackBridge(Callback):
     def __reduce__(self) -> Any:
         """Make copies that call nothing: the net may be pickled while it trains."""
         return CallbackBridge, (_nothing,)
+
+
+def make_callbacks(estimator: Any) -> list[Any]:
+    """Return the callbacks of an estimator's net beside those that every net has.
+
+    Parameters
+    ----------
+    estimator : AdversarialDeepMetric
+    """
+    callbacks: list[Any] = []
+    if estimator.schedule == "one_cycle":
+        callbacks.append(("one_cycle", OneCycle()))
+    callbacks += copy.deepcopy(list(estimator.callbacks or []))
+    if estimator.n_iter_no_change is not None:
+        patience = Patience(estimator.n_iter_no_change, bool(estimator.verbose))
+        callbacks.append(("early_stopping", patience))
+    return callbacks
 
 
 def _nothing() -> bool:

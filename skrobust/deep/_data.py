@@ -18,6 +18,7 @@ from skrobust.datasets import LazyImages
 __all__ = [
     "InputLayout",
     "Moments",
+    "TrainingState",
     "check_image_shape",
     "check_rows",
     "compute_moments",
@@ -98,6 +99,13 @@ class InputLayout:
         if self.channels_last:
             return (self.shape[2], *self.shape[:2])
         return self.shape
+
+    def channels_first(self, row: np.ndarray) -> np.ndarray:
+        """Return a view of one row, of shape `input_shape`."""
+        x = row.reshape(self.shape)
+        if len(self.shape) == 2:
+            return x[None]
+        return np.moveaxis(x, -1, 0) if self.channels_last else x
 
     def to_module(self, rows: torch.Tensor) -> torch.Tensor:
         """Return rows of any shape, of shape (n, *input_shape)."""
@@ -367,24 +375,48 @@ def compute_moments(X: Any, layout: InputLayout, positions: Any = None) -> Momen
         # what rounding leaves of a constant
         std[std <= 1e-7 * np.sqrt(square)] = 0.0
         return Moments(_tensor(mean + origin), _tensor(np.where(std > 0, std, 1.0)), std, *ends)
-    # E x and E x² about 0 may be averaged over pixels
-    first = mean + origin
-    second = square + 2 * mean * origin + origin**2
-    axes = _pixel_axes(layout)
-    shape = layout.shape
-    channel_mean = first.reshape(shape).mean(axis=axes, keepdims=True)
-    channel_var = second.reshape(shape).mean(axis=axes, keepdims=True) - channel_mean**2
-    channel_std = np.sqrt(np.maximum(channel_var, 0))
+    # E x and E x² about 0, of shape (channels, height, width), may be averaged over pixels
+    first = layout.channels_first(mean + origin)
+    second = layout.channels_first(square + 2 * mean * origin + origin**2)
+    axes = (1, 2) if layout.is_image else tuple(range(first.ndim))
+    center = first.mean(axis=axes, keepdims=True)
+    variance = second.mean(axis=axes, keepdims=True) - center**2
+    std = np.sqrt(np.maximum(variance, 0))
     overall = float(np.sqrt(max(second.mean() - first.mean() ** 2, 0.0)))
-    # one value a channel, in the order of the module's inputs, (channels, 1, 1) for images
-    one = slice(0, 1)
-    corner = (slice(None), one, one) if layout.is_image else (one,) * len(layout.input_shape)
-    small = [
-        layout.to_module(torch.from_numpy(np.broadcast_to(values, shape).copy()[None]))[0]
-        for values in (channel_mean, np.where(channel_std > 0, channel_std, 1.0))
-    ]
-    mean_, std_ = (values[corner].float() for values in small)
-    return Moments(mean_, std_, np.full(width, overall), *ends)
+    std = np.where(std > 0, std, 1.0)
+    return Moments(_tensor(center), _tensor(std), np.full(width, overall), *ends)
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """What `partial_fit` goes on from, beside the net.
+
+    Attributes
+    ----------
+    seed : int
+    codes : ndarray of shape (n_classes,)
+        The label of each class in training: classes that are trained on come first.
+    n_trained : int
+        How many are trained on.
+    moments : Moments
+        Of the training points.
+    """
+
+    seed: int
+    codes: np.ndarray
+    n_trained: int
+    moments: Moments
+
+    @classmethod
+    def of(cls, seed: int, trained: np.ndarray, n_classes: int, moments: Moments) -> Self:
+        """Give the classes that are trained on the first labels."""
+        trained = np.unique(trained)
+        order = np.r_[trained, np.setdiff1d(np.arange(n_classes), trained)]
+        return cls(seed, np.argsort(order), len(trained), moments)
 
 
 def row_slices(n: int, width: int) -> Iterator[slice]:
@@ -400,15 +432,3 @@ def row_slices(n: int, width: int) -> Iterator[slice]:
     size = min(_ROWS, max(1, _BYTES // (8 * width)))
     for start in range(0, n, size):
         yield slice(start, start + size)
-
-
-def _pixel_axes(layout: InputLayout) -> tuple[int, ...]:
-    """Return the axes of a row that are not channels."""
-    axes = range(len(layout.shape))
-    if len(layout.shape) != 3:
-        return tuple(axes)
-    return (0, 1) if layout.channels_last else (1, 2)
-
-
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(values.astype(np.float32))

@@ -14,7 +14,7 @@ from skrobust.adapters import LipschitzMap
 from skrobust.deep._batch_norm_bank import CLEAN, branches_of, route
 from skrobust.deep._data import InputLayout, check_rows
 from skrobust.deep._modules import precision_of
-from skrobust.deep.lipschitz._bound import LipschitzBound, lipschitz_bound
+from skrobust.deep.lipschitz._bound import lipschitz_bound
 from skrobust.metrics import recall_at_k
 from skrobust.utils._pairs import check_paired, split_pairs
 from skrobust.utils._torch import eval_mode
@@ -159,15 +159,9 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"module_ must compute in float64, for which its rounding is known; it is in "
                 f"{self._dtype}."
             )
-        bound = self._bound()
+        # of the network as it is now: a stored bound would not notice what changed since
+        bound = lipschitz_bound(self.module_, self.layout_.input_shape)
         return LipschitzMap(bound.lipschitz, bound.rounding)
-
-    def _bound(self) -> LipschitzBound:
-        """Return the bound of the network as it is now: weights, layers and their attributes.
-
-        Nothing is stored: what changed since, be it no tensor, would not be noticed.
-        """
-        return lipschitz_bound(self.module_, self.layout_.input_shape)
 
     def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Tell the victims package how a point becomes an embedding."""

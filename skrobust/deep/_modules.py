@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from skrobust.deep._data import InputLayout, Moments
-from skrobust.deep.lipschitz._modules import LipschitzConvNet, LipschitzMLP, lipschitz_model
+from skrobust.deep.lipschitz._layers import LipschitzConvNet, LipschitzMLP, lipschitz_model
+from skrobust.deep.strategies._base import Training
 from skrobust.utils._torch import eval_mode
 
 __all__ = [
@@ -192,64 +193,82 @@ def duplicate(module: nn.Module) -> nn.Module:
 
 
 def build_model(
-    module: Any,
-    params: dict[str, Any],
-    layout: InputLayout,
-    embedding_dim: int | None,
-    scaling: Moments | None,
-    normalize: bool,
-    lipschitz: bool = False,
-) -> nn.Module:
-    """Return an untrained model.
+    estimator: Any, strategy: Training, layout: InputLayout, moments: Moments
+) -> tuple[nn.Module, int]:
+    """Return an untrained model, and the dimensions of the embedding of one of its networks.
 
     Parameters
     ----------
-    module : torch.nn.Module class or object, callable, or None
-    params : dict
-        Of the class.
+    estimator : AdversarialDeepMetric
+        It says which network, of what size, and what stands around it.
+    strategy : Training
+        It makes the model of one or several networks.
     layout : InputLayout
-    embedding_dim : int or None
-    scaling : Moments or None
-    normalize : bool
-    lipschitz : bool, default=False
-        Make a model that can be bounded: see :func:`lipschitz_model`.
+    moments : Moments
+        Of the training points.
 
     Raises
     ------
     TypeError
         If parameters do not fit, or no module comes of it.
     ValueError
-        If there is no default network for rows of this shape.
+        If there is no default network for rows of this shape, or its output is no embedding.
     """
+    lipschitz = estimator.lipschitz is not None
+    sizes: list[int] = []
+
+    def make() -> nn.Module:
+        backbone = _build_backbone(
+            estimator.module,
+            estimator.params_for("module__"),
+            layout,
+            estimator.embedding_dim,
+            lipschitz,
+        )
+        mean, std = None, None
+        if estimator.standardize:
+            scaling = moments.isotropic if lipschitz else moments
+            mean, std = scaling.mean, scaling.std
+        network: nn.Module
+        if lipschitz:  # trained in float32; what is fitted is in float64
+            network = lipschitz_model(backbone.float(), mean, std, estimator.normalize)
+        else:
+            network = EmbeddingModel(backbone, mean, std, estimator.normalize)
+        sizes.append(check_output(network, layout, estimator.embedding_dim))
+        return network
+
+    return strategy.build(make), sizes[0]
+
+
+def _build_backbone(
+    module: Any,
+    params: dict[str, Any],
+    layout: InputLayout,
+    embedding_dim: int | None,
+    lipschitz: bool,
+) -> nn.Module:
+    """Return the network: a copy of an object, or what a class makes of the sizes it names."""
     if isinstance(module, nn.Module):
-        if params:
-            raise TypeError(f"module__… parameters need a class; got {params} with an object.")
-        backbone = copy.deepcopy(module)
-    else:
-        kind = _default(layout, lipschitz) if module is None else module
-        offered = {
-            "input_shape": layout.input_shape,
-            "embedding_dim": _DIM if embedding_dim is None else embedding_dim,
-        }
-        named = inspect.signature(kind).parameters
-        own = named.get("embedding_dim")
-        if embedding_dim is None and own is not None and own.default is not own.empty:
-            del offered["embedding_dim"]  # the default of the class
-        given = {name: value for name, value in offered.items() if name in named} | params
-        try:
-            backbone = kind(**given)
-        except TypeError as error:
-            raise TypeError(
-                f"module={getattr(kind, '__name__', kind)} cannot be made with {given}: {error}"
-            ) from error
-        if not isinstance(backbone, nn.Module):
-            raise TypeError(f"module must make a torch.nn.Module; got {type(backbone).__name__}.")
-    if scaling is not None and lipschitz:
-        scaling = scaling.isotropic
-    mean, std = (None, None) if scaling is None else (scaling.mean, scaling.std)
-    if lipschitz:  # trained in float32; what is fitted is in float64
-        return lipschitz_model(backbone.float(), mean, std, normalize)
-    return EmbeddingModel(backbone, mean, std, normalize)
+        return copy.deepcopy(module)
+    kind = _default_kind(layout, lipschitz) if module is None else module
+    sizes = {
+        "input_shape": layout.input_shape,
+        "embedding_dim": _DIM if embedding_dim is None else embedding_dim,
+    }
+    named = inspect.signature(kind).parameters
+    own = named.get("embedding_dim")
+    if embedding_dim is None and own is not None and own.default is not own.empty:
+        del sizes["embedding_dim"]  # the default of the class
+    given = {name: value for name, value in sizes.items() if name in named} | params
+    try:
+        backbone = kind(**given)
+    except TypeError as error:
+        raise TypeError(
+            f"module={getattr(kind, '__name__', kind)} cannot be made with {given}: {error}"
+        ) from error
+    if not isinstance(backbone, nn.Module):
+        raise TypeError(f"module must make a torch.nn.Module; got {type(backbone).__name__}.")
+    return backbone
 
 
 def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | None) -> int:
@@ -285,7 +304,7 @@ def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | Non
     return z.shape[1]
 
 
-def _default(layout: InputLayout, lipschitz: bool) -> type[nn.Module]:
+def _default_kind(layout: InputLayout, lipschitz: bool) -> type[nn.Module]:
     if len(layout.shape) == 1:
         return LipschitzMLP if lipschitz else MLP
     if layout.is_image:

@@ -35,7 +35,8 @@ from skrobust.deep._io import (
     state_of,
     write_file,
 )
-from skrobust.deep._modules import build_model, check_output
+from skrobust.deep._modules import build_model
+from skrobust.deep.lipschitz._bound import lipschitz_bound
 from skrobust.deep.lipschitz._layers import plain
 from skrobust.deep.strategies._base import StandardTraining
 from skrobust.utils._torch import isolated_rng, resolve_device
@@ -165,7 +166,9 @@ class PersistenceMixin:
             add_branches(model, content["branches"])
         load_state(path, model, content["state"])
         own.module_, own._built_with = model.to(target).eval(), built_with(own)
-        own.lipschitz_ = None if own.lipschitz is None else own._bound()
+        own.lipschitz_ = None
+        if own.lipschitz is not None:
+            own.lipschitz_ = lipschitz_bound(own.module_, own.layout_.input_shape)
         for name in ("embedding_dim", "classes", "n_features_in", "history"):
             setattr(own, f"{name}_", content[name])
         if content["feature_names_in"] is not None:
@@ -214,25 +217,10 @@ def _read_params(path: Any, trees: dict[str, Any], components: Sequence[type]) -
 def _untrained_model(estimator: Any) -> torch.nn.Module:
     """Return the model of an estimator, whose weights and statistics are still to be loaded."""
     # the values come with the weights, and only the adversary of a training needs the others
-    unknown = (torch.zeros(1), torch.ones(1), *(np.zeros(1),) * 3)
-    scaling = Moments(*unknown) if estimator.standardize else None
+    unknown = Moments(torch.zeros(1), torch.ones(1), *(np.zeros(1),) * 3)
     strategy = StandardTraining() if estimator.training is None else estimator.training
-
-    def make() -> torch.nn.Module:
-        network = build_model(
-            estimator.module,
-            estimator.params_for("module__"),
-            estimator.layout_,
-            estimator.embedding_dim,
-            scaling,
-            estimator.normalize,
-            estimator.lipschitz is not None,
-        )
-        check_output(network, estimator.layout_, None)  # lazy modules learn their shapes
-        return network
-
     with isolated_rng(0, torch.device("cpu")):
-        model = strategy.build(make)
+        model, _ = build_model(estimator, strategy, estimator.layout_, unknown)
     return model if estimator.lipschitz is None else plain(model)
 
 

@@ -260,7 +260,7 @@ def test_partial_fit_goes_on_after_fit():
 def test_partial_fit_after_classes_were_held_out():
     own = metric(loss="proxy_anchor", validation_fraction=0.4, validate_on="classes")
     own.fit(X_train, y_train)
-    trained = np.flatnonzero(own._codes < 3)
+    trained = np.flatnonzero(own._state.codes < 3)
     some = np.isin(y_train, trained)
     proxies = own.criterion_.loss.proxies.detach().clone()
     score = own.score(X_train[some], y_train[some])
@@ -299,7 +299,7 @@ def test_a_fit_that_fails_leaves_what_was_fitted(fitted):
 def test_held_out_rows_are_not_in_the_statistics():
     own = metric(validation_fraction=0.4, validate_on="classes", image_shape=None)
     own.fit(X_train, y_train)
-    trained = np.isin(y_train, np.flatnonzero(own._codes < 3))
+    trained = np.isin(y_train, np.flatnonzero(own._state.codes < 3))
     np.testing.assert_allclose(own.module_.mean, X_train[trained].mean(0), rtol=1e-5)
 
 
@@ -498,7 +498,7 @@ def test_early_stopping_keeps_the_best_weights():
     assert recalls[-1] <= max(recalls[:-2])
     from skrobust.deep._batches import split_rows
 
-    _, valid = split_rows(y_train, 0.3, "points", np.random.RandomState(own._seed))
+    _, valid = split_rows(y_train, 0.3, "points", np.random.RandomState(own._state.seed))
     assert own.score(X_train[valid], y_train[valid]) == pytest.approx(max(recalls))
 
 

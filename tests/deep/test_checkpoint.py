@@ -115,12 +115,12 @@ def test_a_finished_training_is_not_repeated_and_can_be_prolonged(tmp_path):
 def test_without_a_seed_the_checkpoint_has_it(tmp_path):
     path = tmp_path / "c"
     own = metric(checkpoint=path, random_state=None, schedule=None, max_iter=1).fit(X, y)
-    seed = own._seed
+    seed = own._state.seed
     resumed = metric(checkpoint=path, random_state=None, schedule=None, resume=True).fit(X, y)
     whole = metric(random_state=None, schedule=None)
-    assert resumed._seed == seed
+    assert resumed._state.seed == seed
     assert resumed.n_iter_ == 2
-    assert whole.fit(X, y)._seed != seed
+    assert whole.fit(X, y)._state.seed != seed
 
 
 @pytest.mark.parametrize(

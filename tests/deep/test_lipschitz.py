@@ -32,8 +32,7 @@ from skrobust.deep import (
     layer_bound,
     lipschitz_bound,
 )
-from skrobust.deep.lipschitz._layers import plain
-from skrobust.deep.lipschitz._modules import Standardize
+from skrobust.deep.lipschitz._layers import Standardize, plain
 from skrobust.neighbors import RobustPrototypeClassifier
 from skrobust.scorers import certified_accuracy_scorer, certified_assignment_scorer
 

@@ -152,7 +152,7 @@ def test_the_best_recall_is_kept_where_there_is_one():
     from skrobust.deep._batches import split_rows
 
     codes = np.searchsorted(own.classes_, y)
-    _, valid = split_rows(codes, 0.3, "points", np.random.RandomState(own._seed))
+    _, valid = split_rows(codes, 0.3, "points", np.random.RandomState(own._state.seed))
     assert own.score(X[valid], y[valid]) == pytest.approx(max(recalls))
 
 

@@ -7,8 +7,14 @@ from skrobust.deep.lipschitz._bound import (
     lipschitz_bound,
 )
 from skrobust.deep.lipschitz._certified_margin_loss import CertifiedMarginLoss
-from skrobust.deep.lipschitz._layers import MaxMin, OrthogonalLinear, RescaledConv2d, UnitBall
-from skrobust.deep.lipschitz._modules import LipschitzConvNet, LipschitzMLP
+from skrobust.deep.lipschitz._layers import (
+    LipschitzConvNet,
+    LipschitzMLP,
+    MaxMin,
+    OrthogonalLinear,
+    RescaledConv2d,
+    UnitBall,
+)
 
 __all__ = [
     "CertifiedMarginLoss",

@@ -24,7 +24,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from skrobust.deep.lipschitz._layers import MaxMin, UnitBall, adjoint, channel_sums, plain
+from skrobust.deep.lipschitz._layers import (
+    MaxMin,
+    Standardize,
+    UnitBall,
+    adjoint,
+    channel_sums,
+    plain,
+)
 
 __all__ = ["LayerBound", "LipschitzBound", "layer_bound", "lipschitz_bound"]
 
@@ -273,6 +280,13 @@ def _(layer: Any, shape: tuple[int, ...]) -> LayerBound:
 
 
 @layer_bound.register
+def _(layer: Standardize, shape: tuple[int, ...]) -> LayerBound:
+    gain = (_SLACK) / float(layer.std.min())
+    offset = torch.broadcast_to(layer.mean / layer.std, shape)
+    return LayerBound(gain, float(torch.linalg.vector_norm(offset)) * (_SLACK), gain, 16)
+
+
+@layer_bound.register
 def _(layer: nn.LeakyReLU, shape: tuple[int, ...]) -> LayerBound:
     slope = max(1.0, abs(layer.negative_slope))
     return LayerBound(slope, absolute=slope, operations=4)
@@ -286,13 +300,13 @@ def _(layer: Any, shape: tuple[int, ...]) -> LayerBound:
 
 @layer_bound.register
 def _(layer: nn.MaxPool2d, shape: tuple[int, ...]) -> LayerBound:
-    _check_apart(layer)
+    _check_disjoint_windows(layer)
     return LayerBound()
 
 
 @layer_bound.register
 def _(layer: nn.AvgPool2d, shape: tuple[int, ...]) -> LayerBound:
-    _check_apart(layer)
+    _check_disjoint_windows(layer)
     size = _pair(layer.kernel_size)
     if layer.divisor_override is not None or layer.ceil_mode:
         raise ValueError("AvgPool2d with divisor_override or ceil_mode is not supported.")
@@ -315,7 +329,7 @@ def _(layer: nn.AdaptiveAvgPool2d, shape: tuple[int, ...]) -> LayerBound:
     return LayerBound(_SLACK / math.sqrt(n), absolute=1.0, operations=_operations(n))
 
 
-def _check_apart(layer: Any) -> None:
+def _check_disjoint_windows(layer: Any) -> None:
     """Raise where windows overlap, or the border is padded."""
     kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
     padding, dilation = _pair(layer.padding), _pair(getattr(layer, "dilation", 1))
