@@ -1,4 +1,4 @@
-"""Several batch norms in the place of one: clean and adversarial rows are normalised apart.
+"""Several batch norms in the place of one: each kind of rows has its own.
 
 Clean and adversarial examples have different distributions inside a network; with a batch norm for
 each, both can be trained on without mixing their statistics (Xie et al., *Adversarial examples
@@ -104,24 +104,24 @@ def add_branches(module: nn.Module, names: Sequence[str]) -> nn.Module:
         raise ValueError(f"names must be different, and none of them 'clean'; got {names}.")
     if any(isinstance(part, _Bank) for part in module.modules()):
         raise ValueError("module has branches of its batch norms already.")
-    found = [
+    norms = [
         (name, part)
         for name, part in module.named_modules(remove_duplicate=False)
         if _is_batch_norm(part)
     ]
-    if not found:
+    if not norms:
         raise ValueError(
             f"module must have batch norms to add branches to; {type(module).__name__} has none."
         )
     banks: dict[int, Any] = {}  # one that is used in several places stays one
-    for name, part in found:
+    for name, part in norms:
         if type(part) not in _BANKED:
             raise ValueError(
                 f"the batch norm {name!r} is a {type(part).__name__}; branches are known for "
                 f"{', '.join(kind.__name__ for kind in _BANKED)}."
             )
         banks.setdefault(id(part), _bank(part, names))
-    for name, part in found:
+    for name, part in norms:
         if not name:
             return banks[id(part)]
         parent, _, own = name.rpartition(".")

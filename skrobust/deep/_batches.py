@@ -63,7 +63,7 @@ def split_rows(
     if np.bincount(y[valid]).max() < 2:
         raise ValueError(
             f"validation_fraction={fraction} of {len(y)} points of {n_classes} classes holds out "
-            "one point of each class: none has a partner to be found. Use a larger fraction, or "
+            "one point of each class: none has a partner. Use a larger fraction, or "
             "validate_on='classes'."
         )
     return np.sort(train), np.sort(valid)
@@ -199,5 +199,5 @@ class ClassBatches(Sampler[list[int]]):
                     queues[c] = np.concatenate([queues[c], fresh[~again], fresh[again]])
                 batch += queues[c][: self.m].tolist()
                 queues[c] = queues[c][self.m :]
-            # mixed, so that any part of a batch holds most classes
+            # mixed, so that any part of a batch has most classes
             yield rng.permutation(batch).tolist()

@@ -1,7 +1,6 @@
 """Training data: how rows become inputs of a module, checks of rows and labels, statistics."""
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from torch.utils.data import DataLoader, Dataset
 
 from skrobust.datasets import LazyImages
+from skrobust.utils._warnings import warn
 
 __all__ = [
     "InputLayout",
@@ -35,7 +35,7 @@ class InputLayout:
     """How one row of X becomes one input of a module.
 
     Images of shape (H, W) get a channel, (H, W, C) has its channels last and is turned,
-    (C, H, W) stays; (d,) is a table. Other shapes stay as they are. Which of two axes holds the
+    (C, H, W) stays; (d,) is a table. Other shapes stay as they are. Which of two axes has the
     channels is given, or read from the shape (:func:`_read_last`).
 
     Attributes
@@ -64,7 +64,7 @@ class InputLayout:
         ------
         ValueError
             If `image_shape` is not two or three positive integers, or does not hold as many
-            values as a row, or nothing says which axis holds the channels.
+            values as a row, or nothing says which axis has the channels.
         """
         shape = row_shape
         if image_shape is not None:
@@ -119,7 +119,7 @@ class InputLayout:
 
 
 def _read_last(shape: tuple[int, ...]) -> bool:
-    """Return whether the last of three axes holds the channels.
+    """Return whether the last of three axes has the channels.
 
     Two equal axes are height and width; else 1, 3 or 4 is a number of channels; else there are
     fewer channels than pixels.
@@ -265,11 +265,9 @@ def read_training_data(
     if layout is None:
         layout = InputLayout.of(tuple(X.shape[1:]), estimator.image_shape, estimator.channels_last)
         if layout.guessed:
-            warnings.warn(
+            warn(
                 f"{layout}; channels_last={layout.channels_last} says so, "
-                f"{not layout.channels_last} that they are not.",
-                UserWarning,
-                stacklevel=2,
+                f"{not layout.channels_last} that they are not."
             )
     return X, codes.astype(np.int64), layout, known
 
@@ -338,12 +336,10 @@ class Moments:
         lost = (self.spread > 0) & (self.spread < 1e-4 * size)
         if lost.any():
             k = int(np.flatnonzero(lost)[0])
-            warnings.warn(
+            warn(
                 f"feature {k} of X has values up to {size[k]:.3g} with a standard deviation of "
                 f"{self.spread[k]:.3g}, which float32 holds with few digits; scale X beforehand, "
-                "by StandardScaler for example.",
-                UserWarning,
-                stacklevel=2,
+                "by StandardScaler for example."
             )
 
 

@@ -135,7 +135,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         size = int(getattr(self, "iterator_valid__batch_size", default))
         wide = self._dtype == torch.float64
         dtype = np.float64 if wide else np.float32
-        found = np.empty((len(rows), self.embedding_dim_), dtype=dtype)
+        embeddings = np.empty((len(rows), self.embedding_dim_), dtype=dtype)
         with torch.inference_mode(), eval_mode(self.module_):
             for start in range(0, len(rows), size):
                 # a frame's rows may not be written to, and torch warns of that
@@ -146,11 +146,11 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 x = self.layout_.to_module(torch.from_numpy(chunk))
                 # a copy: a module that works in place would change X
                 z = self.module_(x.to(device, copy=True))[:n]
-                found[start : start + n] = (z if wide else z.float()).cpu().numpy()
-        return found
+                embeddings[start : start + n] = (z if wide else z.float()).cpu().numpy()
+        return embeddings
 
     def _lipschitz_map(self) -> LipschitzMap | None:
-        """Tell the victims package how far embeddings can move; None where nothing is known."""
+        """Return how far embeddings can move; None where nothing is known."""
         check_is_fitted(self)
         if getattr(self, "lipschitz_", None) is None:
             return None
@@ -164,7 +164,7 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return LipschitzMap(bound.lipschitz, bound.rounding)
 
     def _differentiable_embedding(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Tell the victims package how a point becomes an embedding."""
+        """Return the function from points to embeddings, with gradients."""
         check_is_fitted(self)
         module, layout, device, dtype = self.module_, self.layout_, self._device, self._dtype
 

@@ -272,7 +272,7 @@ def _build_backbone(
 
 
 def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | None) -> int:
-    """Return the dimensions of the embedding, found by trying two rows of zeros.
+    """Return the dimensions of the embedding, by a trial with two rows of zeros.
 
     Raises
     ------

@@ -112,8 +112,8 @@ def lipschitz_bound(module: nn.Module, input_shape: Any) -> LipschitzBound:
     --------
     >>> import torch
     >>> from skrobust.deep import LipschitzMLP, lipschitz_bound
-    >>> found = lipschitz_bound(LipschitzMLP((5,), 3), (5,))
-    >>> round(found.lipschitz, 6), len(found.layers)
+    >>> bound = lipschitz_bound(LipschitzMLP((5,), 3), (5,))
+    >>> round(bound.lipschitz, 6), len(bound.layers)
     (1.0, 5)
     """
     if not isinstance(module, nn.Module):
@@ -125,6 +125,7 @@ def lipschitz_bound(module: nn.Module, input_shape: Any) -> LipschitzBound:
             f"{input_shape!r}."
         )
     layers = tuple(_walk(plain(module).cpu().eval(), tuple(int(n) for n in sizes)))
+    # n and e of the formulas above as (constant, slope), for an input of norm t
     unit = 2.0**-53
     size, error = np.array([0.0, 1.0]), np.zeros(2)
     constant = np.array([1.0, 0.0])
@@ -149,15 +150,16 @@ def _walk(module: nn.Module, shape: tuple[int, ...]) -> Iterable[LayerBound]:
             try:
                 _check_own(layer)
                 finite = all(torch.isfinite(t).all() for t in layer.state_dict().values())
-                found = layer_bound(layer, shape) if finite else LayerBound(math.inf)
+                bound = layer_bound(layer, shape) if finite else LayerBound(math.inf)
                 x = layer(x)
             except TypeError as error:
                 raise TypeError(f"layer {name!r}: {error}") from error
             except (ValueError, IndexError, RuntimeError) as error:
                 raise ValueError(f"layer {name!r}, inputs of shape {shape}: {error}") from error
-            values = (found.lipschitz, found.offset, found.absolute)
+            # what could not be computed bounds nothing
+            values = (bound.lipschitz, bound.offset, bound.absolute)
             lipschitz, offset, absolute = (math.inf if math.isnan(v) else v for v in values)
-            yield LayerBound(lipschitz, offset, absolute, found.operations, name)
+            yield LayerBound(lipschitz, offset, absolute, bound.operations, name)
 
 
 def _layers(name: str, module: nn.Module) -> Iterable[tuple[str, nn.Module]]:

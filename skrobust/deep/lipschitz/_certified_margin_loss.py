@@ -79,10 +79,10 @@ class CertifiedMarginLoss(nn.Module):
         """Return t(z), smoothed, of shape (n,)."""
         w = self.proxies
         far = (embeddings[:, None] - w).square().sum(2)
-        apart = (w[:, None] - w).square().sum(2).clamp_min(_TINY).sqrt()
+        gaps = (w[:, None] - w).square().sum(2).clamp_min(_TINY).sqrt()
         same = labels[:, None].eq(self.labels)
         u = self.temperature * self.target_radius
         # (n, other, own)
-        margin = (far[:, :, None] - far[:, None, :]) / (2 * apart)
+        margin = (far[:, :, None] - far[:, None, :]) / (2 * gaps)
         own = smooth_largest(margin.masked_fill(~same[:, None, :], -torch.inf), 1, u)
         return -smooth_largest((-own).masked_fill(same, -torch.inf), 1, u)

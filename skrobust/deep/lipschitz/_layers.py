@@ -65,10 +65,10 @@ class OrthogonalLinear(nn.Linear):
     def effective_weight(self) -> torch.Tensor:
         """Return the weight that is applied, of shape (out_features, in_features)."""
         tall = self.out_features >= self.in_features
-        found, triangle = torch.linalg.qr(self.weight if tall else self.weight.T)
+        factor, triangle = torch.linalg.qr(self.weight if tall else self.weight.T)
         # the factor that is continuous in the parameter
-        found = found * torch.where(triangle.diagonal() < 0, -1.0, 1.0).to(found)
-        return found if tall else found.T
+        factor = factor * torch.where(triangle.diagonal() < 0, -1.0, 1.0).to(factor)
+        return factor if tall else factor.T
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return rows of shape (n, out_features)."""
