@@ -352,6 +352,7 @@ class Careless(AdversarialStrategy):
     """A strategy that forgets what it has to return."""
 
     def __init__(self, kind=None):
+        super().__init__()
         self.kind = kind
 
     def loss(self, step):
