@@ -92,7 +92,7 @@ def attacks(eps):
 def moved_by(attack, metric, X, y):
     """Return the embeddings of attacked images."""
     if isinstance(attack, PairAttack):
-        return attack._attack(metric, X, y, attack.threat_model, None, None).embedding_adv
+        return attack._attack_groups(metric, X, y, attack.threat_model, None, None).embedding_adv
     return attack.run(metric, X, y).embedding_adv
 
 

@@ -23,7 +23,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 
 from skrobust import AdversarialDeepMetric, RobustMahalanobis, certify
-from skrobust.attacks._ascent import steepest
+from skrobust.attacks import steepest
 from skrobust.certificates import RandomizedSmoothingClassifier
 from skrobust.deep import ConvNet
 from skrobust.neighbors import AdversarialPruning, RobustPrototypeClassifier

@@ -4,9 +4,10 @@ An attack is an estimator. ``run(estimator, X, y)`` attacks a fitted one and ret
 `AttackResult`; as a transformer it fits its own victim and perturbs points against its predictions.
 """
 
-from skrobust.attacks._base import BaseAttack
-from skrobust.attacks._problem import AttackProblem
-from skrobust.attacks._result import AttackResult
+from skrobust.attacks._ascent import ascend, steepest
+from skrobust.attacks._base import BaseAttack, check_same_threat_model, threat_model_or_default
+from skrobust.attacks._problem import AttackProblem, ScaledRows, checked_scores, resolve_budget
+from skrobust.attacks._result import AttackResult, EmbeddingAttackResult
 from skrobust.attacks.classifiers import (
     APGD,
     FGSM,
@@ -20,7 +21,7 @@ from skrobust.attacks.classifiers import (
 from skrobust.attacks.clusters import ClusteringAttack, ClusteringAttackResult, ClusterPoisoning
 from skrobust.attacks.embeddings import (
     BaseEmbeddingAttack,
-    EmbeddingAttackResult,
+    BlindAttackWarning,
     EmbeddingMargin,
     EmbeddingNoise,
     EmbeddingShift,
@@ -43,6 +44,7 @@ __all__ = [
     "AttackResult",
     "BaseAttack",
     "BaseEmbeddingAttack",
+    "BlindAttackWarning",
     "ClusterPoisoning",
     "ClusteringAttack",
     "ClusteringAttackResult",
@@ -60,6 +62,13 @@ __all__ = [
     "PairAttack",
     "PairAttackResult",
     "RankingAttack",
+    "ScaledRows",
     "TransferAttack",
     "WorstCase",
+    "ascend",
+    "check_same_threat_model",
+    "checked_scores",
+    "resolve_budget",
+    "steepest",
+    "threat_model_or_default",
 ]

@@ -1,9 +1,12 @@
-"""What all attacks have in common: checks, batches, projection, and asking the victim again."""
+"""The base of the attacks: parameters, the victim's fit, batches, projection, the result."""
 
+import inspect
 from abc import abstractmethod
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, wraps
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import (
@@ -16,75 +19,64 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.utils import (
-    Tags,
-    check_array,
-    check_consistent_length,
-    column_or_1d,
-)
+from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skrobust.attacks._hints import HintsAtThreatModel
-from skrobust.attacks._problem import AttackProblem, Victim
+from skrobust.attacks._problem import (
+    AttackProblem,
+    Counts,
+    Victim,
+    budgets_in_turn,
+    resolve_budget,
+    verified,
+)
+from skrobust.attacks._refine import boundary_search, take_back
 from skrobust.attacks._result import AttackResult
-from skrobust.attacks._search import Search
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import Table, feature_names, names_missed_once
-from skrobust.utils._parallel import check_n_jobs
-from skrobust.utils._sklearn import HasMethods, Interval, dropped_features, fit_context
+from skrobust.utils._fitted_table import read_table
+from skrobust.utils._frames import Table, names_missed_once
+from skrobust.utils._parallel import Progress, check_n_jobs, run_parts
+from skrobust.utils._row_noise import RowNoise
+from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._validation import check_eps, check_kind_of_labels, check_one_eps
 
 __all__ = [
+    "Attack",
+    "AttackTransformer",
     "BaseAttack",
     "check_fitted",
-    "model_or_default",
+    "check_same_threat_model",
     "needed_eps",
-    "read_table",
-    "resolve_budget",
-    "training_model",
+    "threat_model_or_default",
 ]
 
+_POSITIVE = [Interval(Integral, 1, None, closed="left")]
+_OF_THREAT_MODEL = {*ThreatModel._get_param_names(), "epsilon"}
 
-class BaseAttack(
-    HintsAtThreatModel, MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
-):
-    """Base of the attacks on classifiers.
 
-    A subclass writes :meth:`_perturb`. Everything else is here: the parameters are checked, rows
-    are dealt into batches, what comes back is projected onto the threat model, and the victim's
-    own `predict` says whether it works.
+class Attack(BaseEstimator):
+    """What all attacks share: parameters and random numbers.
 
-    Attributes
-    ----------
-    minimum_norm : bool
-        Of a class, like the next two: whether it looks for the smallest perturbation, and so
-        needs no budget.
-    uses_gradients : bool
-        Whether the victim's scores are differentiated.
-    fills_batches : bool
-        Whether batches are filled up to a fixed size, so that the rounding of a row's result
-        does not depend on the rows that it comes with.
+    A subclass lists the constraints of its own parameters only; those of the parameters that
+    several attacks have are here. A constructor that gets ``eps`` and the like says where they
+    belong.
     """
 
-    minimum_norm: ClassVar[bool] = False
-    uses_gradients: ClassVar[bool] = False
-    fills_batches: ClassVar[bool] = False
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "estimator": [HasMethods(["fit", "predict"]), None],
         "threat_model": [ThreatModel, None],
-        "n_restarts": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": _POSITIVE,
+        "n_restarts": _POSITIVE,
+        "n_evaluations": _POSITIVE,
+        "batch_size": _POSITIVE,
         "device": [str],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
 
-    # defaults for what an attack has no use for
-    estimator: Any = None
+    # for attacks that have no such parameter
     threat_model: ThreatModel | None = None
     n_restarts: int = 1
     batch_size: int = 128
@@ -93,24 +85,83 @@ class BaseAttack(
     n_jobs: int | None = None
     verbose: int = 0
 
+    def __init_subclass__(cls, **params: Any) -> None:
+        super().__init_subclass__(**params)
+        if "__init__" not in vars(cls):
+            return
+        own = vars(cls).get("_parameter_constraints", {})
+        known = super(cls, cls)._parameter_constraints | own
+        names = inspect.signature(cls.__init__).parameters
+        cls._parameter_constraints = {name: known[name] for name in names if name in known}
+        cls.__init__ = _hinting(cls.__init__)  # type: ignore[method-assign]
+
+    def _check_parameters(self) -> None:
+        """Raise where a parameter is not as described."""
+        given = getattr(self, "estimator", None)
+        if isinstance(given, ThreatModel | list):
+            meant = "threat_model" if isinstance(given, ThreatModel) else "attacks"
+            raise TypeError(
+                f"estimator of {type(self).__name__} is a {type(given).__name__}; did you mean "
+                f"{meant}=…?"
+            )
+        self._validate_params()
+
+    def _row_noise(self, raw: np.ndarray) -> RowNoise:
+        """Return random numbers that belong to the rows, of shape (n, n_features)."""
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        return RowNoise(int(seed), raw)
+
+
+def _hinting(init: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that says where parameters of the threat model belong."""
+    known = inspect.signature(init).parameters
+    elsewhere = _OF_THREAT_MODEL - set(known) if "threat_model" in known else set()
+
+    @wraps(init)
+    def hinting(self: Any, *args: Any, **params: Any) -> None:
+        for name in params:
+            if name in elsewhere:
+                own = type(self).__name__
+                spelt = "eps" if name == "epsilon" else name
+                raise TypeError(
+                    f"{own} has no parameter {name!r}: it belongs to the threat model, "
+                    f"{own}(threat_model=ThreatModel({spelt}={params[name]!r}))."
+                )
+        init(self, *args, **params)
+
+    return hinting
+
+
+class AttackTransformer(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, Attack):
+    """An attack as a transformer, which fits a victim and perturbs points against it.
+
+    A subclass says what the victim is (`_default_victim`, `_check_victim`), what a run is
+    (`run`), and how `transform` attacks the fitted victim (`_attack_fitted`).
+    """
+
+    # whether fit_transform attacks the labels that it fits the victim to
+    transforms_own_labels: ClassVar[bool] = False
+
+    estimator: Any = None
+
     @abstractmethod
-    def _perturb(self, problem: AttackProblem) -> np.ndarray:
-        """Return perturbed rows, shape (n, n_features), or candidates (n_candidates, n, ...).
+    def _default_victim(self) -> Any:
+        """Return the victim for ``estimator=None``, not fitted."""
 
-        They need not satisfy the threat model, nor work: the caller sees to both.
-        """
+    @abstractmethod
+    def _check_victim(self, estimator: Any) -> None:
+        """Raise a TypeError for what cannot be attacked in this way."""
 
-    def _prepare(self, estimator: Any, table: Table) -> None:
-        """Check what is particular to an attack, before any work is done."""
+    @abstractmethod
+    def _attack_fitted(self, X: Any, labels: Any) -> Any:
+        """Return the result of an attack on the fitted victim; `labels` may be None."""
 
-    def _parts(self) -> list[tuple[str, Any]]:
-        """Return the attacks inside this one, with their names."""
-        return []
+    def _requires_y(self) -> bool:
+        """Return whether `fit` needs labels."""
+        return False
 
-    def _check_parts(self, estimator: Any, table: Table, model: ThreatModel) -> None:
-        for name, attack in self._parts():
-            inner = getattr(attack, "threat_model", None)
-            check_same_model(inner, model, table, estimator, name, type(self).__name__)
+    def _fit_more(self, X: Any, y: Any) -> None:
+        """Keep what the attack needs of the training points."""
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -121,60 +172,64 @@ class BaseAttack(
         X : array-like or data frame of shape (n_samples, n_features)
             Training points of the victim. Bounds ``"data"`` of the threat model are read here.
         y : array-like of shape (n_samples,)
-            Labels; not needed where the victim is in a ``FrozenEstimator``.
+            Labels, where the victim or the attack needs them.
 
         Returns
         -------
-        BaseAttack
+        self : object
             Itself, fitted.
         """
-        frozen = isinstance(self.estimator, FrozenEstimator)
+        victim = self._default_victim() if self.estimator is None else self.estimator
+        frozen = isinstance(victim, FrozenEstimator)
         if frozen:
-            check_is_fitted(self.estimator)
-        table = read_table(X, self.estimator if frozen else None)
+            check_is_fitted(victim)
+        table = read_table(X, victim if frozen else None)
         validate_data(self, X, reset=True, skip_check_array=True)
-        victim = KNeighborsClassifier(1) if self.estimator is None else self.estimator
-        _refuse_other_kinds(victim)
-        if not frozen and y is None:
+        self._check_victim(victim)
+        if y is None and self._requires_y():
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        self.threat_model_ = training_model(self.threat_model, X, table)
+        model = threat_model_or_default(self.threat_model)
+        if isinstance(model.bounds, str) and model.bounds == "data":
+            model = model.with_bounds_of(X)
+        model.resolve(**table.layout)
+        self.threat_model_ = model
         self.estimator_ = victim if frozen else clone(victim).fit(X, y)
         if hasattr(self, "max_iter"):  # scikit-learn asks for it where there is a max_iter
             self.n_iter_ = self.max_iter
         self._fit_more(X, y)
         return self
 
-    def _fit_more(self, X: Any, y: Any) -> None:
-        """Keep what the attack needs of the training points."""
-
     def fit_transform(self, X: Any, y: Any = None, labels: Any = None) -> Any:
-        """Fit to data, then perturb them: ``fit(X, y).transform(X, labels)``.
+        """Fit to data, then perturb them.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
         y : array-like of shape (n_samples,), default=None
-            As of :meth:`fit`.
+            As in :meth:`fit`. Attacks on embeddings take them for `labels` too.
         labels : array-like of shape (n_samples,), default=None
-            As of :meth:`transform`.
+            As in :meth:`transform`.
 
         Returns
         -------
         array or data frame of shape (n_samples, n_features)
         """
+        if labels is None and self.transforms_own_labels:
+            labels = y
         return self.fit(X, y).transform(X, labels)
 
     def transform(self, X: Any, labels: Any = None) -> Any:
-        """Perturb points against the victim's own predictions.
+        """Perturb points against the fitted victim.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
         labels : array-like of shape (n_samples,), default=None
-            Labels to attack in place of the predictions; in a Pipeline they come by metadata
-            routing (``set_transform_request(labels=True)``).
+            Of a classifier, labels to attack in place of its predictions; of an embedding, for
+            the attacks that choose by them. In a Pipeline they come by metadata routing
+            (``set_transform_request(labels=True)``).
 
         Returns
         -------
@@ -184,9 +239,97 @@ class BaseAttack(
         check_is_fitted(self)
         read_table(X, self.estimator_)
         validate_data(self, X, reset=False, skip_check_array=True)
-        if labels is None:
-            labels = self.estimator_.predict(X)
-        return self._attack(self.estimator_, X, labels, None, self.threat_model_).X_adv
+        return self._attack_fitted(X, labels).X_adv
+
+    def _check_run(self, estimator: Any) -> None:
+        """Check the parameters, and the fitted victim of a run."""
+        self._check_parameters()
+        self._check_victim(estimator)
+        check_fitted(estimator)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self._requires_y()
+        return tags
+
+
+class BaseAttack(AttackTransformer):
+    """Base of the attacks on classifiers.
+
+    A subclass writes :meth:`_perturb`. Everything else is here: parameters are checked, rows
+    are split into batches, what comes back is projected onto the threat model, and the victim's
+    own `predict` says whether it works.
+
+    Attributes
+    ----------
+    minimum_norm : bool
+        Whether the class, like the next three, looks for the smallest perturbation, and so
+        needs no budget.
+    uses_gradients : bool
+        Whether the victim's scores are differentiated.
+    uses_training_points : bool
+        Whether the points of a nearest-neighbour rule are used.
+    fills_batches : bool
+        Whether batches are filled up to a fixed size, so that the rounding of a row's result
+        does not depend on the rows that it comes with.
+    """
+
+    minimum_norm: ClassVar[bool] = False
+    uses_gradients: ClassVar[bool] = False
+    uses_training_points: ClassVar[bool] = False
+    fills_batches: ClassVar[bool] = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Attack._parameter_constraints,
+        "estimator": [HasMethods(["fit", "predict"]), None],
+    }
+
+    @abstractmethod
+    def _perturb(self, problem: AttackProblem) -> np.ndarray:
+        """Return perturbed rows, shape (n, n_features), or candidates (n_candidates, n, ...).
+
+        They need not satisfy the threat model, nor work: the caller sees to both.
+        """
+
+    def _prepare(self, victim: Victim) -> None:
+        """Check what is particular to an attack, before any work is done."""
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        """Return the attacks inside this one, with their names."""
+        return []
+
+    @property
+    def white_box(self) -> bool:
+        """Whether it looks into the victim: at its gradients or its training points."""
+        return self.uses_gradients or self.uses_training_points
+
+    def _default_victim(self) -> Any:
+        return KNeighborsClassifier(1)
+
+    def _requires_y(self) -> bool:
+        return not isinstance(self.estimator, FrozenEstimator)
+
+    def _check_victim(self, estimator: Any) -> None:
+        """Refuse what has no classes to change."""
+        kind = type(estimator).__name__
+        if not hasattr(estimator, "predict"):
+            what = "a transformer: use EmbeddingShift or another attack on embeddings"
+            if not hasattr(estimator, "transform"):
+                what = "an object with neither predict nor transform"
+            raise TypeError(f"estimator must have a method predict; {kind} is {what}.")
+        if not hasattr(estimator, "__sklearn_tags__"):
+            return  # anything with predict may be attacked
+        if is_regressor(estimator):
+            raise TypeError(
+                f"estimator must be a classifier; got the regressor {kind}, whose predictions "
+                "have no classes to change."
+            )
+        if not is_classifier(estimator) and hasattr(estimator, "fit_predict"):
+            raise TypeError(f"estimator must be a classifier; got the clusterer {kind}.")
+
+    def _attack_fitted(self, X: Any, labels: Any) -> AttackResult:
+        labels = self.estimator_.predict(X) if labels is None else labels
+        return self._attack(self.estimator_, X, labels, None, self.threat_model_)
 
     def run(self, estimator: Any, X: Any, y: Any, *, eps: Any = None) -> AttackResult:
         """Attack a fitted classifier, with true labels.
@@ -216,13 +359,8 @@ class BaseAttack(
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        refuse_model_as_estimator(self)
-        self._validate_params()
-        _refuse_other_kinds(estimator)
-        check_fitted(estimator)
-        return self._attack(estimator, X, y, eps, model_or_default(self.threat_model))
-
-    # What follows is the same for every attack.
+        self._check_run(estimator)
+        return self._attack(estimator, X, y, eps, threat_model_or_default(self.threat_model))
 
     @names_missed_once()
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
@@ -243,22 +381,26 @@ class BaseAttack(
                 f"{clean.shape} from {type(estimator).__name__}. Of several outputs attack one: "
                 "fit a classifier on that column of y."
             )
-        budget = resolve_budget(model, table, estimator)
+        budget = resolve_budget(model, table)
         budgets = self._budgets(eps, model)
         budget.check_inside(table.clean)
-        victim = Victim(estimator, table, y, model, self.device)
-        victim.n_queries += len(y)
         check_kind_of_labels(y, clean)
-        self._prepare(estimator, table)
+        victim = Victim(estimator, table, y, model, self.device)
+        self._prepare(victim)
         self._check_parts(estimator, table, model)
         correct = clean == y
         if self.uses_gradients and correct.any():
             _ = victim.scores  # an error comes before any work
-        search = Search(self, victim, budget, correct)
+        search = _Search(self, victim, budget, correct)
         for budget_eps in budgets:
             for restart in range(self.n_restarts):
-                search.attack(float(budget_eps), restart)
+                search.run(float(budget_eps), restart)
         return search.result(float(budgets[-1]))
+
+    def _check_parts(self, estimator: Any, table: Table, model: ThreatModel) -> None:
+        for name, attack in self._parts():
+            inner = getattr(attack, "threat_model", None)
+            check_same_threat_model(inner, model, table, estimator, name, type(self).__name__)
 
     def _budgets(self, eps: Any, model: ThreatModel) -> np.ndarray:
         if eps is None and model.eps is None:
@@ -271,14 +413,159 @@ class BaseAttack(
         budgets = np.unique(check_eps(model.eps if eps is None else eps))
         return budgets[-1:] if self.minimum_norm else budgets
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = not isinstance(self.estimator, FrozenEstimator)
-        return tags
+    def _candidates(self, problem: AttackProblem) -> np.ndarray:
+        """Return what `_perturb` gives, checked, of shape (n_candidates, n, n_features).
+
+        How many candidates there are may differ between restarts.
+        """
+        points, kind = self._perturb(problem), type(self).__name__
+        if not isinstance(points, np.ndarray):
+            raise TypeError(f"{kind}._perturb must return an ndarray; got {type(points).__name__}.")
+        shape = problem.raw.shape
+        if points.shape[-2:] != shape or points.ndim not in (2, 3):
+            raise ValueError(
+                f"{kind}._perturb must return an array of shape {shape}, or of several such; got "
+                f"{points.shape}."
+            )
+        return points.reshape(-1, *shape)
 
 
-def model_or_default(model: ThreatModel | None) -> ThreatModel:
-    """Return the threat model of an attack; None is ℓ₂ with 0.1."""
+class _Batch(NamedTuple):
+    """The best points of some rows; arrays over these rows."""
+
+    rows: np.ndarray
+    points: np.ndarray
+    success: np.ndarray
+    size: np.ndarray
+    notes: dict[str, np.ndarray]
+    counts: Counts
+
+
+class _Search:
+    """A run on a classifier: the best point of each row so far."""
+
+    def __init__(self, attack: BaseAttack, victim: Victim, budget: FeatureBudget, correct: Any):
+        n, raw = len(correct), victim.table.clean
+        self.attack, self.correct = attack, correct
+        self.problem = AttackProblem(
+            victim=victim,
+            budget=budget,
+            rows=np.arange(n),
+            n_rows=n,
+            eps=np.zeros(n),
+            noise=attack._row_noise(raw),
+            counts=Counts(n_queries=n),  # the clean points
+        )
+        self.points, self.size = raw.copy(), np.zeros(n)
+        self.success = np.zeros(n, dtype=bool)
+        self.tries, self.n_passes = np.zeros(n, dtype=int), 0
+        self.notes: dict[str, np.ndarray] = {}
+
+    def run(self, eps: float, restart: int) -> None:
+        """Attack the rows that withstood so far; all, where the smallest perturbation counts."""
+        for budget in budgets_in_turn(self.problem.budget):
+            self.n_passes += 1
+            rows = np.flatnonzero(self.correct & (self.attack.minimum_norm | ~self.success))
+            if eps == 0 or len(rows) == 0:
+                self.tries[rows] += 1
+            else:
+                self._attack_within(budget, eps, restart, rows)
+
+    def _attack_within(
+        self, budget: FeatureBudget, eps: float, restart: int, rows: np.ndarray
+    ) -> None:
+        """Attack rows in batches, and keep what is better."""
+        attack, whole = self.attack, budget is self.problem.budget
+        progress = Progress(len(rows), attack.verbose, f"{type(attack).__name__}, eps={eps:g}")
+
+        def keep(batch: _Batch) -> None:
+            rows = batch.rows
+            better = ~self.success[rows] | (batch.success & (batch.size < self.size[rows]))
+            kept = rows[better]
+            self.points[kept], self.size[kept] = batch.points[better], batch.size[better]
+            self.success[kept] = batch.success[better]
+            self.tries[rows] += 1
+            for name, values in batch.notes.items():
+                noted = self.notes.setdefault(name, np.zeros(len(self.correct), values.dtype))
+                if whole:  # diagnostics are those of all that may move
+                    noted[rows] |= values
+            self.problem.counts.add(batch.counts)
+            progress.advance(len(rows))
+
+        everything = replace(self.problem, eps=np.full(len(self.correct), eps), restart=restart)
+        size = attack.batch_size
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        run_parts(partial(_attack_batch, attack, everything, budget), parts, attack.n_jobs, keep)
+
+    def result(self, eps: float) -> AttackResult:
+        """Return the best points, each checked independently of the attack."""
+        problem = self.problem
+        X_adv = verified(problem.victim.table, problem.budget, self.points, eps)
+        reached = ~self.correct | self.success | (self.tries >= self.n_passes)
+        return AttackResult(
+            X_adv=X_adv,
+            success=self.success,
+            perturbation_norm=self.size,
+            n_queries=problem.counts.n_queries,
+            n_gradient_calls=problem.counts.n_gradient_calls,
+            correct=self.correct,
+            predicted=problem.victim.predict(self.points, problem.rows),
+            diagnostics={"reached": reached, **self.notes},
+        )
+
+
+def _attack_batch(
+    attack: BaseAttack, everything: AttackProblem, searched: FeatureBudget, rows: np.ndarray
+) -> _Batch:
+    """Attack some rows within `searched`, project what comes back, and ask the victim."""
+    problem = everything.take(rows)
+    raw, budget, eps, n = problem.raw, problem.budget, float(problem.eps[0]), len(rows)
+    narrowed = replace(problem, budget=searched)
+    if attack.fills_batches:
+        narrowed = narrowed.filled(attack.batch_size)
+    points, success, size = raw.copy(), np.zeros(n, dtype=bool), np.zeros(n)
+    # candidates: (n_candidates, n or more, n_features)
+    for candidate in attack._candidates(narrowed):
+        tried = problem.project(candidate[:n], np.inf if attack.minimum_norm else eps)
+        works = problem.is_adversarial(tried)
+        if attack.minimum_norm:
+            tried = boundary_search(problem, tried, works)
+        # whole numbers and categories that need not change go back, and leave more for the rest
+        if budget.discrete.any():
+            tried = take_back(problem, tried, works, budget.discrete)
+            if attack.minimum_norm:
+                held = np.where(budget.discrete, tried, raw)
+                tried = boundary_search(problem, tried, works, start=held)
+        # a perturbation that exceeds the budget does not count
+        if attack.minimum_norm:
+            works &= budget.size(tried - raw) <= eps
+            tried[~works] = raw[~works]
+        length = budget.size(tried - raw)
+        better = (works & (~success | (length < size))) | (~success & ~works)
+        points[better], size[better] = tried[better], length[better]
+        success |= works
+    notes = {name: values[:n] for name, values in narrowed.notes.items()}
+    return _Batch(rows, points, success, size, notes, problem.counts)
+
+
+def check_fitted(estimator: Any) -> None:
+    """Raise NotFittedError for an estimator that is not fitted; other objects pass."""
+    if hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__"):
+        check_is_fitted(estimator)
+
+
+def threat_model_or_default(model: ThreatModel | None) -> ThreatModel:
+    """Return the threat model of an attack.
+
+    Parameters
+    ----------
+    model : ThreatModel or None
+        None is ℓ₂ with 0.1.
+
+    Returns
+    -------
+    ThreatModel
+    """
     return ThreatModel(norm=2, eps=0.1) if model is None else model
 
 
@@ -289,94 +576,8 @@ def needed_eps(model: ThreatModel) -> float:
     return check_one_eps(model.eps)
 
 
-def training_model(model: ThreatModel | None, X: Any, table: Table) -> ThreatModel:
-    """Return the threat model of a fit, checked; bounds ``"data"`` are read from X."""
-    found = model_or_default(model)
-    if isinstance(found.bounds, str) and found.bounds == "data":
-        found = found.with_bounds_of(X)
-    found.resolve(**table.layout)
-    return found
-
-
-def resolve_budget(model: ThreatModel, table: Table, estimator: Any = None) -> FeatureBudget:
-    """Resolve a threat model for a table.
-
-    Columns that are not numbers do not move; those of True and False stay so.
-
-    Parameters
-    ----------
-    model : ThreatModel
-    table : Table
-        Of :func:`read_table`.
-    estimator : fitted estimator, default=None
-        For what :func:`read_table` did not know of it.
-    """
-    if estimator is not None and table.names is None:
-        table = Table.of(table.given, feature_names(estimator))
-    return model.resolve_for(table).with_binary(table.binary & table.numeric)
-
-
-def read_table(X: Any, estimator: Any = None) -> Table:
-    """Return X as numbers, checked: dense, two dimensions or more, not empty.
-
-    Parameters
-    ----------
-    X : array-like or data frame of shape (n_samples, ...)
-    estimator : fitted estimator, default=None
-        What X is for: its features, in its order, are those of the table. Columns that it drops
-        do not count as numbers; text does where it reads it as numbers.
-    """
-    names = feature_names(estimator)
-    if not hasattr(X, "columns"):
-        kinds = [np.float64, np.float32]
-        X = check_array(X, dtype=kinds, allow_nd=True, ensure_all_finite=False, input_name="X")
-        table = Table.of(X, names)
-    else:
-        table = Table.of(X, names)
-        check_array(table.clean, input_name="X")
-    dropped = dropped_features(estimator)
-    if dropped is not None and len(dropped) == len(table.numeric):
-        table = table.fixing(dropped)
-    if estimator is not None and (table.spelled & table.numeric).any():
-        table = table.fixing(table.spelled & ~_numbers_to(estimator, table))
-    return table
-
-
-def _numbers_to(estimator: Any, table: Table) -> np.ndarray:
-    """Return which columns of numbers as text an estimator takes for numbers.
-
-    To one that does not, another spelling of the same number is another word.
-    """
-    found = np.zeros(len(table.numeric), dtype=bool)
-    for k in np.flatnonzero(table.spelled & table.numeric):
-        with suppress(TypeError, ValueError):  # an unknown word
-            other = _answer(estimator, table.respelled(int(k)))
-            found[k] = np.array_equal(other, _answer(estimator, table.given))
-    return found
-
-
-def _answer(estimator: Any, X: Any) -> np.ndarray:
-    """Return the most telling that an estimator says of X."""
-    for method in ("predict_proba", "decision_function", "predict", "transform"):
-        if hasattr(estimator, method):
-            found = getattr(estimator, method)(X)
-            return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
-    raise TypeError(f"{type(estimator).__name__} has neither predict nor transform.")
-
-
-def refuse_model_as_estimator(attack: Any) -> None:
-    """Raise where something else was given in the first place, which is the estimator's."""
-    given = getattr(attack, "estimator", None)
-    if isinstance(given, ThreatModel | list):
-        meant = "threat_model" if isinstance(given, ThreatModel) else "attacks"
-        raise TypeError(
-            f"estimator of {type(attack).__name__} is a {type(given).__name__}; did you mean "
-            f"{meant}=…?"
-        )
-
-
-def check_same_model(
-    inner: Any, model: ThreatModel, table: Table, estimator: Any, name: str, owner: str
+def check_same_threat_model(
+    inner: Any, threat_model: ThreatModel, X: Any, estimator: Any, name: str, owner: str
 ) -> None:
     """Raise where an inner attack has a threat model of its own that is not the owner's.
 
@@ -385,50 +586,29 @@ def check_same_model(
     Parameters
     ----------
     inner : ThreatModel or None
-        Of the inner attack.
-    model : ThreatModel
+        The inner attack's.
+    threat_model : ThreatModel
         The owner's.
-    table, estimator
-        For which they are resolved.
+    X : array-like or data frame of shape (n_samples, ...)
+    estimator : fitted estimator
+        The victim, for which both are resolved.
     name, owner : str
-        What the two are called in the message.
+        Names of the two in the message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `inner` is no threat model, or another one.
     """
     if inner is None:
         return
     if not isinstance(inner, ThreatModel):
         raise TypeError(f"threat_model of {name} must be a ThreatModel or None; got {inner!r}.")
     if isinstance(inner.bounds, str) and inner.bounds == "data":
-        inner = clone(inner).set_params(bounds=model.bounds)
-    if not resolve_budget(inner, table, estimator).same_as(resolve_budget(model, table, estimator)):
+        inner = clone(inner).set_params(bounds=threat_model.bounds)
+    table = read_table(X, estimator)
+    if not resolve_budget(inner, table).same_as(resolve_budget(threat_model, table)):
         raise ValueError(
             f"{name} has a threat_model of its own, {inner!r}, which {owner} does not use; give "
             f"threat_model to {owner}."
-        )
-
-
-def check_fitted(estimator: Any) -> None:
-    """Raise NotFittedError for an estimator that is not fitted; other objects pass."""
-    if hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__"):
-        check_is_fitted(estimator)
-
-
-def _refuse_other_kinds(estimator: Any) -> None:
-    """Refuse what has no classes to change."""
-    if not hasattr(estimator, "predict"):
-        what = "a transformer: use EmbeddingShift or another attack on embeddings"
-        if not hasattr(estimator, "transform"):
-            what = "an object with neither predict nor transform"
-        raise TypeError(
-            f"estimator must have a method predict; {type(estimator).__name__} is {what}."
-        )
-    if not hasattr(estimator, "__sklearn_tags__"):
-        return  # anything with predict is asked
-    if is_regressor(estimator):
-        raise TypeError(
-            f"estimator must be a classifier; got the regressor {type(estimator).__name__}, whose "
-            "predictions have no classes to change."
-        )
-    if not is_classifier(estimator) and hasattr(estimator, "fit_predict"):
-        raise TypeError(
-            f"estimator must be a classifier; got the clusterer {type(estimator).__name__}."
         )

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from skrobust.attacks._ascent import steepest
+from skrobust.attacks import ScaledRows, ascend
 from skrobust.deep._data import InputLayout, Moments, row_slices
-from skrobust.numerics import project_ball
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._torch import as_tensor
 from skrobust.utils._validation import check_one_eps
@@ -57,18 +56,20 @@ class Adversary:
     generator: torch.Generator
     warned: bool = False
 
-    def box(self, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Return the ends of η for flat clean rows, or two None.
+    def rows(self, x: torch.Tensor) -> ScaledRows:
+        """Return flat clean rows, shape (n, n_values), with ball and box.
 
         A clean row outside the bounds widens them for itself.
         """
+        eps = x.new_full((len(x),), self.eps)
         if self.lower is None or self.upper is None:
-            return None, None
+            return ScaledRows(x, self.scale, eps, self.norm)
         unit = torch.where(self.scale > 0, self.scale, 1)
         low = ((self.lower - x) / unit).clamp_max(0)
         if self.increasing is not None:
             low = torch.where(self.increasing, 0, low)
-        return low, ((self.upper - x) / unit).clamp_min(0)
+        high = ((self.upper - x) / unit).clamp_min(0)
+        return ScaledRows(x, self.scale, eps, self.norm, low, high)
 
     def draw(self, x: torch.Tensor, share: float) -> torch.Tensor:
         """Return random points of the ball of radius share · ε, of the shape of flat rows."""
@@ -82,10 +83,10 @@ class Adversary:
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
         """Return rows moved at random to the surface of the ball (ℓ∞: random signs)."""
-        flat = x.flatten(1)
-        drawn = self._direction(flat)
+        rows = self.rows(x.flatten(1))
+        drawn = self._direction(rows.raw)
         eta = self.eps * (drawn.sign() if self.norm == np.inf else drawn)
-        return (flat + self.scale * self._project(eta, self.box(flat))).reshape(x.shape)
+        return rows.points(rows.project(eta)).reshape(x.shape)
 
     def _direction(self, x: torch.Tensor) -> torch.Tensor:
         """Return random directions of norm 1 in which features that can be changed move."""
@@ -118,30 +119,30 @@ class Adversary:
         start : float
             Radius of the random start, a share of ε.
         """
-        flat = x.detach().flatten(1)
-        box = self.box(flat)
-        eta = self._project(self.draw(flat, start), box)
-        for _ in range(max_iter):
+        rows = self.rows(x.detach().flatten(1))
+
+        def slope(eta: torch.Tensor, t: int) -> torch.Tensor:
             eta = eta.requires_grad_()
-            raised = value((flat + self.scale * eta).reshape(x.shape)).sum()
-            gradient = self._gradient(raised, eta)
-            step = step_size * self.eps * steepest(gradient, self.norm)
-            eta = self._project(eta.detach() + step, box)
-        return (flat + self.scale * eta).reshape(x.shape)
+            raised = value(rows.points(eta).reshape(x.shape)).sum()
+            return self._gradient(raised, eta)
+
+        eta = rows.project(self.draw(rows.raw, start))
+        eta = ascend(rows, eta, slope, [step_size * self.eps] * max_iter)
+        return rows.points(eta).reshape(x.shape)
 
     def _gradient(self, raised: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
         """Return the gradient; say once where there is none, though there is something to raise."""
-        found = None
+        slope = None
         if raised.requires_grad:
-            (found,) = torch.autograd.grad(raised, eta, allow_unused=True)
-        gradient = torch.zeros_like(eta) if found is None else found
+            (slope,) = torch.autograd.grad(raised, eta, allow_unused=True)
+        gradient = torch.zeros_like(eta) if slope is None else slope
         gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
         if self.warned or self.eps == 0 or bool((gradient != 0).any()):
             return gradient
-        # a loss of 0 has nothing to raise it, and one of NaN is told elsewhere
+        # a loss of 0 has nothing to raise it, and one of NaN is reported elsewhere
         if bool(raised.isfinite() & (raised != 0)) and bool((self.scale > 0).any()):
             self.warned = True
-            kind = "0" if found is not None else "missing"
+            kind = "0" if slope is not None else "missing"
             warnings.warn(
                 f"the gradient of the adversary of training is {kind} for a whole batch: it moves "
                 "nothing on purpose, and what is learned withstands no more than random noise. "
@@ -150,12 +151,6 @@ class Adversary:
                 stacklevel=2,
             )
         return gradient
-
-    def _project(self, eta: torch.Tensor, box: Any) -> torch.Tensor:
-        if self.norm == np.inf:  # the common case, without the tensors of radii
-            eta = eta.clamp(-self.eps, self.eps)
-            return eta if box[0] is None else eta.clamp(*box)
-        return project_ball(eta, eta.new_full((len(eta),), self.eps), self.norm, *box)
 
 
 def training_adversary(

@@ -14,10 +14,15 @@ from scipy.stats import binom
 from sklearn.base import clone
 
 from skrobust.adapters import NotDifferentiableError
-from skrobust.attacks import AttackResult, BaseAttack, NoiseAttack, WorstCase
-from skrobust.attacks._base import read_table, resolve_budget
-from skrobust.attacks._problem import scores_for
+from skrobust.attacks import (
+    AttackResult,
+    BaseAttack,
+    NoiseAttack,
+    checked_scores,
+    resolve_budget,
+)
 from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.utils._fitted_table import read_table
 from skrobust.utils._sklearn import safe_indexing
 
 __all__ = ["HealthFinding", "evaluation_health"]
@@ -93,7 +98,7 @@ def evaluation_health(
     -------
     list of HealthFinding
     """
-    white = [name for name, attack in attacks.items() if _is_white(attack)]
+    white = [name for name, attack in attacks.items() if attack.white_box]
     white.sort(key=lambda name: not attacks[name].uses_gradients)
     budgets = np.atleast_1d(eps)
     largest = float(budgets.max())
@@ -117,7 +122,7 @@ def _no_white_box(estimator: Any, X: Any) -> HealthFinding:
         "None ran. Attacks by predictions alone are weaker: the robust accuracy is a loose bound."
     )
     try:
-        scores_for(estimator, read_table(X, estimator))
+        checked_scores(estimator, X)
     except (NotDifferentiableError, ValueError):
         return not_checked(
             "attacks by gradients", f"{message} No gradients are known for this estimator."
@@ -125,12 +130,6 @@ def _no_white_box(estimator: Any, X: Any) -> HealthFinding:
     return HealthFinding(
         "attacks by gradients", True, f"{message} This estimator has gradients: use APGD too."
     )
-
-
-def _is_white(attack: BaseAttack) -> bool:
-    if isinstance(attack, WorstCase):
-        return any(_is_white(one) for _, one in attack._each())
-    return attack.uses_gradients or "Neighbor" in type(attack).__name__
 
 
 def _randomness(estimator: Any, X: Any, results: Mapping[str, AttackResult]) -> HealthFinding:
@@ -274,7 +273,7 @@ def wide_eps(budget: FeatureBudget, values: np.ndarray, eps: float) -> float:
 
 def _surrogate(estimator: Any, X: Any) -> HealthFinding:
     try:
-        scores = scores_for(estimator, read_table(X, estimator))
+        scores = checked_scores(estimator, X)
     except (NotDifferentiableError, ValueError):
         return not_checked("surrogate", "No scores were differentiated.")
     with torch.no_grad():

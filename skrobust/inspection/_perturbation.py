@@ -4,8 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skrobust.attacks import AttackResult, EmbeddingAttackResult
-from skrobust.attacks._base import resolve_budget
+from skrobust.attacks import AttackResult, EmbeddingAttackResult, resolve_budget
 from skrobust.inspection._pyplot import pyplot
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table

@@ -5,8 +5,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from skrobust.attacks import EmbeddingAttackResult, EmbeddingNoise, EmbeddingShift
-from skrobust.attacks._base import model_or_default, needed_eps, read_table, resolve_budget
+from skrobust.attacks import (
+    EmbeddingAttackResult,
+    EmbeddingNoise,
+    EmbeddingShift,
+    resolve_budget,
+    threat_model_or_default,
+)
 from skrobust.inspection._health import (
     CHANCE,
     MANY,
@@ -16,7 +21,9 @@ from skrobust.inspection._health import (
     sign_test,
     wide_eps,
 )
+from skrobust.utils._fitted_table import read_table
 from skrobust.utils._sklearn import safe_indexing
+from skrobust.utils._validation import check_one_eps
 
 __all__ = ["ranking_health"]
 
@@ -107,11 +114,11 @@ def _reaches_others(estimator: Any, X: Any, y: np.ndarray, attack: EmbeddingShif
     rows = sample_rows(len(y))
     labels = y[rows]
     other = labels[:, None] != labels
-    model = model_or_default(attack.threat_model)
-    budget = resolve_budget(model, read_table(X, estimator), estimator)
+    model = threat_model_or_default(attack.threat_model)
+    budget = resolve_budget(model, X, estimator)
     if not other.any(axis=1).all() or not (budget.scale > 0).any():
         return not_checked(name, "There is one class only, or nothing that may be changed.")
-    wide = wide_eps(budget, read_table(X, estimator).values, needed_eps(model))
+    wide = wide_eps(budget, read_table(X, estimator).values, check_one_eps(model.eps))
     strong = clone(attack).set_params(threat_model=clone(model).set_params(eps=wide))
     found = strong.run(estimator, safe_indexing(X, rows))
     z = found.embedding

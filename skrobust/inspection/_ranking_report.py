@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import column_or_1d
 
-from skrobust.attacks import EmbeddingShift, EmbeddingTargets, RankingAttack
-from skrobust.attacks.embeddings._base import BLIND
+from skrobust.attacks import (
+    BlindAttackWarning,
+    EmbeddingShift,
+    EmbeddingTargets,
+    RankingAttack,
+)
 from skrobust.inspection._health import HealthFinding
 from skrobust.inspection._ranking_health import ranking_health
 from skrobust.metrics import empirical_robustness_score, recall_at_k
@@ -120,7 +124,7 @@ def ranking_report(
     shift = EmbeddingShift(**common)
     with warnings.catch_warnings():
         # the health section says it
-        warnings.filterwarnings("ignore", message=BLIND)
+        warnings.simplefilter("ignore", BlindAttackWarning)
         results, found = {}, {}
         for kind in ("CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT"):
             value = RankingAttack(kind=kind, **common).run(estimator, X, labels).value.mean()

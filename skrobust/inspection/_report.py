@@ -24,9 +24,10 @@ from skrobust.attacks import (
     GreedyNeighborAttack,
     HopSkipJump,
     NoiseAttack,
+    check_same_threat_model,
+    checked_scores,
+    resolve_budget,
 )
-from skrobust.attacks._base import check_same_model, read_table, resolve_budget
-from skrobust.attacks._problem import scores_for
 from skrobust.certificates import (
     CenterSmoothing,
     Certificate,
@@ -36,6 +37,7 @@ from skrobust.certificates import (
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._report_html import report_html
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._validation import check_eps
 
@@ -214,7 +216,7 @@ def robustness_report(
         if not isinstance(attack, BaseAttack):
             raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
         what = (f"attacks[{name!r}]", "robustness_report")
-        check_same_model(attack.threat_model, model, read_table(X, estimator), estimator, *what)
+        check_same_threat_model(attack.threat_model, model, X, estimator, *what)
         one = clone(attack).set_params(threat_model=clone(model))
         if "verbose" in one.get_params():
             one.set_params(verbose=verbose)
@@ -265,7 +267,7 @@ def _by_position(threat_model: Any, X: Any, estimator: Any) -> ThreatModel:
     if threat_model is not None and not isinstance(threat_model, ThreatModel):
         raise TypeError(f"threat_model must be a ThreatModel or None; got {threat_model!r}.")
     model = ThreatModel() if threat_model is None else clone(threat_model)
-    budget = resolve_budget(model, read_table(X, estimator), estimator)
+    budget = resolve_budget(model, X, estimator)
     return model.set_params(
         norm=budget.norm,
         eps=None,
@@ -293,7 +295,7 @@ def _attacks(
     except (TypeError, ValueError):
         pass
     try:
-        scores_for(estimator, read_table(X, estimator))
+        checked_scores(estimator, X)
         chosen["apgd"] = APGD(n_restarts=4, random_state=random_state)
     except (NotDifferentiableError, ValueError) as error:
         notes.append(f"no attack by gradients: {error}")
@@ -312,7 +314,7 @@ def _certificate(
     except (TypeError, ValueError) as error:
         notes.append(f"no certificate: {error}")
         return None
-    budget = resolve_budget(model, read_table(X, estimator), estimator)
+    budget = resolve_budget(model, X, estimator)
     if budget.norm != found.norm or not np.array_equal(budget.scale, np.asarray(found.scale)):
         notes.append("no certificate: the threat model is not the one that the noise was made for.")
         return None

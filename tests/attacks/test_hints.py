@@ -30,7 +30,9 @@ from skrobust.inspection import robustness_report
 ATTACKS = [
     kind
     for kind in (getattr(attacks, name) for name in attacks.__all__)
-    if inspect.isclass(kind) and "threat_model" in inspect.signature(kind).parameters
+    if inspect.isclass(kind)
+    and not issubclass(kind, Warning)
+    and "threat_model" in inspect.signature(kind).parameters
 ]
 
 

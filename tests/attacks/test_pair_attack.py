@@ -63,11 +63,9 @@ def test_one_side_alone_reaches_less():
 
 def test_the_two_sides_share_one_ascent(monkeypatch):
     """The gradient of a row is that of the distance of its own pair."""
-    from skrobust.attacks.embeddings._pairs import _PairMoves
-
     z = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     signs = torch.tensor([1.0, 1, -1, -1, 1, 1], dtype=torch.float64)
-    value = _PairMoves()._value(z, signs)
+    value = PairAttack()._value(z, signs)
     (gradient,) = torch.autograd.grad(value.sum() / 2, z)
     direction = torch.nn.functional.normalize(z[0::2] - z[1::2], dim=1)
     torch.testing.assert_close(gradient[0::2], signs[0::2, None] * direction)

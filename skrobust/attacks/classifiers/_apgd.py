@@ -9,19 +9,17 @@ adversarial robustness with an ensemble of diverse parameter-free attacks*, ICML
 """
 
 from itertools import pairwise
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from skrobust.attacks._ascent import LOSSES, Ascent, steepest
+from skrobust.attacks._ascent import LOSSES, BestIterate, ScoreAscent, steepest
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem
 from skrobust.attacks.classifiers._pgd import check_temperature
-from skrobust.numerics import project_ball
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._sklearn import Interval, StrOptions
+from skrobust.utils._sklearn import StrOptions
 
 __all__ = ["APGD"]
 
@@ -81,8 +79,6 @@ class APGD(BaseAttack):
     uses_gradients = fills_batches = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseAttack._parameter_constraints,
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "loss": [StrOptions(set(LOSSES))],
         "temperature": [tuple, list],
     }
@@ -115,49 +111,38 @@ class APGD(BaseAttack):
         self.verbose = verbose
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
-        ascent = Ascent(problem, self.loss, check_temperature(self.temperature), self.max_iter)
-        rows, norm = ascent.rows, problem.budget.norm
-
-        def project(eta: torch.Tensor) -> torch.Tensor:
-            return project_ball(eta, rows.eps, norm, rows.lower, rows.upper)
-
-        eta = before = project(ascent.start())
-        best, best_margin = eta, torch.full_like(rows.eps, -torch.inf)
-        last_margin = best_margin
-        rate = 2 * rows.eps
-        raised = torch.zeros_like(rows.eps)
-        checked_rate, checked_margin = rate, best_margin
+        ascent = ScoreAscent(problem, self.loss, check_temperature(self.temperature), self.max_iter)
+        rows = ascent.rows
+        eta = before = rows.project(ascent.start())  # (n, n_features)
+        best = BestIterate(eta, enough=0.0)
+        last_margin = best.value  # (n,), like all that follow
+        rate, raised = 2 * rows.eps, torch.zeros_like(rows.eps)
+        checked_rate, checked_margin = rate, best.value
         checkpoints = _checkpoints(self.max_iter)
         for t in range(self.max_iter):
-            _, margin, gradient = ascent.at(eta, t)
-            if t == 0:
-                problem.notes["zero_gradient"] = (gradient == 0).all(1).cpu().numpy()
+            margin, gradient = ascent.at(eta, t)
             raised = raised + (margin > last_margin)
             last_margin = margin
-            better = (margin > best_margin) & (best_margin <= 0)
-            best = torch.where(better[:, None], eta, best)
-            best_margin = torch.where(better, margin, best_margin)
-            if bool((best_margin > 0).all()):
+            best.update(eta, margin)
+            if bool(best.done.all()):
                 break
+            # where steps are too long: half of it, from the best iterate
             if t in checkpoints:
                 slow = raised < _ENOUGH * checkpoints[t]
-                stuck = (checked_rate == rate) & (checked_margin == best_margin)
-                checked_rate, checked_margin = rate, best_margin
+                stuck = (checked_rate == rate) & (checked_margin == best.value)
+                checked_rate, checked_margin = rate, best.value
                 halved = slow | stuck
                 rate = torch.where(halved, rate / 2, rate)
-                eta = torch.where(halved[:, None], best, eta)
-                before = torch.where(halved[:, None], best, before)
+                eta = torch.where(halved[:, None], best.eta, eta)
+                before = torch.where(halved[:, None], best.eta, before)
                 raised = torch.zeros_like(raised)
                 if bool(halved.any()):
-                    _, _, gradient = ascent.at(eta, t)
-            z = project(eta + rate[:, None] * steepest(gradient, norm))
+                    _, gradient = ascent.at(eta, t)
+            # a projected step, and a share of the last move
+            z = rows.project(eta + rate[:, None] * steepest(gradient, rows.norm))
             moved = _MOMENTUM * (z - eta) + (1 - _MOMENTUM) * (eta - before)
-            eta, before = project(eta + moved), eta
-        if bool((best_margin > 0).all()):
-            return problem.points(best)
-        # the last point has not been looked at: the victim will be asked about both
-        last = torch.where((best_margin > 0)[:, None], best, eta)
-        return np.stack([problem.points(best), problem.points(last)])
+            eta, before = rows.project(eta + moved), eta
+        return ascent.candidates(best, eta)
 
 
 def _checkpoints(max_iter: int) -> dict[int, int]:

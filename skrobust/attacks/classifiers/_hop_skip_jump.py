@@ -18,11 +18,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from skrobust.attacks._base import BaseAttack, read_table
-from skrobust.attacks._problem import AttackProblem
-from skrobust.attacks._search import take_back
+from skrobust.attacks._base import BaseAttack
+from skrobust.attacks._problem import AttackProblem, Victim
+from skrobust.attacks._refine import take_back
 from skrobust.numerics import project_ball
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import Interval
 
@@ -92,8 +93,6 @@ class HopSkipJump(BaseAttack):
     minimum_norm = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{k: v for k, v in BaseAttack._parameter_constraints.items() if k != "device"},
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "n_evaluations": [Interval(Integral, 2, None, closed="left")],
         "n_starts": [Interval(Integral, 1, None, closed="left")],
         "starting_points": ["array-like", None],
@@ -144,8 +143,8 @@ class HopSkipJump(BaseAttack):
         found = getattr(self, "starting_points_", None)
         return found if found is not None and found.shape[1] == n_features else None
 
-    def _prepare(self, estimator: Any, table: Table) -> None:
-        self._starting_points(table)
+    def _prepare(self, victim: Victim) -> None:
+        self._starting_points(victim.table)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         best, found = self._start(problem)
@@ -168,13 +167,9 @@ class HopSkipJump(BaseAttack):
                 # near ones first; the far ones are of use where all near ones have the label
                 far = np.linspace(0, len(near) - 1, self.n_starts).astype(int)
                 tried = np.concatenate([near[: self.n_starts], near[far]])
-                many = problem.budget.project(
-                    np.repeat(raw[t : t + 1], len(tried), 0),
-                    points[tried],
-                    np.inf,
-                    problem.victim.table.single,
-                )
-                labels = problem.predict(many, np.full(len(many), t))
+                row = np.full(len(tried), t)
+                many = problem.project(points[tried], which=row)
+                labels = problem.predict(many, row)
                 works = np.flatnonzero(labels != problem.y[t])
                 # the nearest of each label, then the others
                 first = np.sort(np.unique(labels[works], return_index=True)[1])
@@ -196,12 +191,7 @@ class HopSkipJump(BaseAttack):
             inside = np.where(boxed[left], low[left], 0.0) + spread * noise.uniform(
                 raw.shape[1], stream
             )
-            tried = problem.budget.project(
-                raw[left],
-                np.where(boxed[left], inside, free),
-                np.inf,
-                problem.victim.table.single,
-            )
+            tried = problem.project(np.where(boxed[left], inside, free), which=left)
             works = problem.is_adversarial(tried, left)
             best[left[works]], found[left[works]] = tried[works], True
         return best, found
@@ -295,23 +285,21 @@ class _Walk:
         low, high = (np.tile(end, (times, 1)) for end in self.box)
         return np.clip(eta, low, high)
 
+    def _points(self, eta: np.ndarray, times: int = 1) -> np.ndarray:
+        """Return points to predict; `eta` may hold several of each row, one row after the other."""
+        points = np.tile(self.raw, (times, 1)) + self.unit * eta
+        if not self.problem.budget.discrete.any():
+            return points
+        return self.problem.project(points, which=np.tile(self.which, times))
+
     def _settled(self, eta: np.ndarray) -> np.ndarray:
-        """Return the points that the victim is asked about, where some features are discrete."""
-        budget = self.problem.budget
-        if not budget.discrete.any():
+        """Return where the victim predicts, which is elsewhere if some features are discrete."""
+        if not self.problem.budget.discrete.any():
             return eta
-        points = self.raw + self.unit * eta
-        single = self.problem.victim.table.single
-        return (budget.project(self.raw, points, np.inf, single) - self.raw) / self.unit
+        return (self._points(eta) - self.raw) / self.unit
 
     def _length(self, eta: np.ndarray) -> np.ndarray:
         return np.linalg.norm(eta, ord=self.norm, axis=1)
 
     def _flips(self, eta: np.ndarray, times: int = 1) -> np.ndarray:
-        """Ask the victim; `eta` may hold several points of each row, one row after the other."""
-        raw = np.tile(self.raw, (times, 1))
-        points = raw + self.unit * eta
-        budget, single = self.problem.budget, self.problem.victim.table.single
-        if budget.discrete.any():
-            points = budget.project(raw, points, np.inf, single)
-        return self.problem.is_adversarial(points, np.tile(self.which, times))
+        return self.problem.is_adversarial(self._points(eta, times), np.tile(self.which, times))

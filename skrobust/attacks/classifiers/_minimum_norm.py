@@ -9,16 +9,17 @@ which is the answer for a linear model; it is doubled until the attack works, th
 halved.
 """
 
-from numbers import Integral, Real
+from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from skrobust.attacks._ascent import Ascent
+from skrobust.attacks._ascent import ScoreAscent
 from skrobust.attacks._base import BaseAttack
-from skrobust.attacks._problem import AttackProblem
-from skrobust.attacks._search import boundary_search, perturb
+from skrobust.attacks._problem import AttackProblem, Victim
+from skrobust.attacks._refine import boundary_search
 from skrobust.attacks.classifiers._apgd import APGD
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import HasMethods, Interval
@@ -83,9 +84,7 @@ class MinimumNormAttack(BaseAttack):
     uses_gradients = fills_batches = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseAttack._parameter_constraints,
         "attack": [HasMethods(["run", "transform"]), None],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="both")],
     }
 
@@ -114,7 +113,7 @@ class MinimumNormAttack(BaseAttack):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def _prepare(self, estimator: Any, table: Any) -> None:
+    def _prepare(self, victim: Victim) -> None:
         given = self.attack
         if given is None:
             return
@@ -130,9 +129,8 @@ class MinimumNormAttack(BaseAttack):
         inner = APGD(max_iter=30, n_restarts=4) if self.attack is None else self.attack
         raw, budget = problem.raw, problem.budget
         limit = problem.eps
-        ascent = Ascent(problem, "margin", (0.1, 0.1), 1)
-        _, margin, gradient = ascent.at(torch.zeros_like(ascent.rows.raw), 0)
-        problem.notes["zero_gradient"] = (gradient == 0).all(1).cpu().numpy()
+        ascent = ScoreAscent(problem, "margin", (0.1, 0.1))
+        margin, gradient = ascent.at(torch.zeros_like(ascent.rows.raw), 0)
         slope = torch.linalg.vector_norm(gradient, ord=budget.dual, dim=1)
         estimate = (-margin / slope).double().cpu().numpy()
         fallback = np.linalg.norm(raw, axis=1) * 1e-3 + 1e-6
@@ -143,10 +141,10 @@ class MinimumNormAttack(BaseAttack):
         best = raw.copy()
         halvings, done = np.zeros(len(raw), dtype=int), np.zeros(len(raw), dtype=bool)
         for _ in range(_DOUBLINGS + self.max_iter):
-            found, works = self._at(inner, problem, eps)
-            size = budget.size(found - raw)
+            points, works = self._at(inner, problem, eps)
+            size = budget.size(points - raw)
             better = works & (size < high) & ~done
-            best[better], high[better] = found[better], size[better]
+            best[better], high[better] = points[better], size[better]
             low = np.where(works | done, low, np.maximum(low, eps))
             halvings += np.isfinite(high)
             # each row by itself, so that it does not matter which rows it comes with
@@ -164,16 +162,8 @@ class MinimumNormAttack(BaseAttack):
         """Attack all rows, each with its own budget; return points that work, shortened."""
         best, works = problem.raw.copy(), np.zeros(len(eps), dtype=bool)
         for restart in range(inner.n_restarts):
-            some = AttackProblem(
-                problem.victim,
-                problem.budget,
-                problem.rows,
-                problem.n_rows,
-                eps,
-                problem.noise,
-                restart,
-            )
-            for candidate in perturb(inner, some):
+            some = replace(problem, eps=eps, restart=restart)
+            for candidate in inner._candidates(some):
                 tried = some.project(candidate)
                 fresh = some.is_adversarial(tried) & ~works
                 best[fresh] = tried[fresh]

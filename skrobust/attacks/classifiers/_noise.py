@@ -1,6 +1,5 @@
 """Random noise: the control that every attack has to beat."""
 
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._sklearn import Interval, StrOptions
+from skrobust.utils._sklearn import StrOptions
 
 __all__ = ["NoiseAttack"]
 
@@ -59,19 +58,7 @@ class NoiseAttack(BaseAttack):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{
-            name: BaseAttack._parameter_constraints[name]
-            for name in (
-                "estimator",
-                "threat_model",
-                "batch_size",
-                "random_state",
-                "n_jobs",
-                "verbose",
-            )
-        },
         "distribution": [StrOptions({"uniform", "gaussian"})],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -96,19 +83,10 @@ class NoiseAttack(BaseAttack):
         self.verbose = verbose
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
-        raw, budget, eps = problem.raw, problem.budget, float(problem.eps[0])
-        movable = budget.scale > 0
-        best, left = raw.copy(), np.arange(len(raw))
+        best, left = problem.raw.copy(), np.arange(len(problem.raw))
         for draw in range(self.max_iter):
-            noise, d = problem.noise.take(left), int(movable.sum())
-            if self.distribution == "uniform":
-                eta = noise.in_ball(d, budget.norm, draw)
-            else:
-                eta = noise.normal(d, draw)
-                eta /= np.maximum(np.linalg.norm(eta, ord=budget.norm, axis=1)[:, None], 1e-300)
-            tried = raw[left].copy()
-            tried[:, movable] += eps * budget.scale[movable] * eta
-            tried = budget.project(raw[left], tried, eps, problem.victim.table.single)
+            tried = problem.random_points(self.distribution, draw, left)
+            tried = problem.project(tried, float(problem.eps[0]), left)
             best[left] = tried
             left = left[~problem.is_adversarial(tried, left)]
             if len(left) == 0:

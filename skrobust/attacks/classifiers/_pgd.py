@@ -7,16 +7,15 @@ with Π the projection onto the ball and the box (Madry, Makelov, Schmidt, Tsipr
 """
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from skrobust.attacks._ascent import LOSSES, Ascent, steepest
+from skrobust.attacks._ascent import LOSSES, BestIterate, ScoreAscent, ascend, steepest
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem
-from skrobust.numerics import project_ball
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
@@ -86,8 +85,6 @@ class PGD(BaseAttack):
     uses_gradients = fills_batches = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseAttack._parameter_constraints,
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "step_size": [Interval(Real, 0, None, closed="neither"), None],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "loss": [StrOptions(set(LOSSES))],
@@ -126,34 +123,25 @@ class PGD(BaseAttack):
         self.verbose = verbose
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
-        ascent = Ascent(problem, self.loss, check_temperature(self.temperature), self.max_iter)
-        rows, norm = ascent.rows, problem.budget.norm
-        box = rows.lower, rows.upper
-        eta = project_ball(ascent.start(), rows.eps, norm, *box)
-        best, best_margin = eta, torch.full_like(rows.eps, -torch.inf)
-        average = torch.zeros_like(eta)
-        for t in range(self.max_iter):
-            _, margin, gradient = ascent.at(eta, t)
-            if t == 0:
-                problem.notes["zero_gradient"] = (gradient == 0).all(1).cpu().numpy()
-            better = (margin > best_margin) & (best_margin <= 0)
-            best = torch.where(better[:, None], eta, best)
-            best_margin = torch.where(better, margin, best_margin)
-            if bool((best_margin > 0).all()):
-                break
-            if self.momentum:
-                size = gradient.abs().sum(1, keepdim=True)
-                average = self.momentum * average + gradient / size.clamp_min(
-                    torch.finfo(size.dtype).tiny
-                )
-                gradient = average
-            step = self._step(t) * rows.eps[:, None] * steepest(gradient, norm)
-            eta = project_ball(eta + step, rows.eps, norm, *box)
-        if bool((best_margin > 0).all()):
-            return problem.points(best)
-        # the last point has not been looked at: the victim will be asked about both
-        last = torch.where((best_margin > 0)[:, None], best, eta)
-        return np.stack([problem.points(best), problem.points(last)])
+        ascent = ScoreAscent(problem, self.loss, check_temperature(self.temperature), self.max_iter)
+        rows = ascent.rows
+        start = rows.project(ascent.start())
+        best, average = BestIterate(start, enough=0.0), torch.zeros_like(start)
+
+        def slope(eta: torch.Tensor, t: int) -> torch.Tensor | None:
+            nonlocal average
+            margin, gradient = ascent.at(eta, t)
+            best.update(eta, margin)
+            if bool(best.done.all()):
+                return None
+            if not self.momentum:
+                return gradient
+            size = gradient.abs().sum(1, keepdim=True).clamp_min(torch.finfo(eta.dtype).tiny)
+            average = self.momentum * average + gradient / size
+            return average
+
+        sizes = (self._step(t) * rows.eps[:, None] for t in range(self.max_iter))
+        return ascent.candidates(best, ascend(rows, start, slope, sizes))
 
     def _step(self, t: int) -> float:
         if self.step_size is not None:
@@ -203,13 +191,7 @@ class FGSM(BaseAttack):
 
     uses_gradients = fills_batches = True
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "estimator": BaseAttack._parameter_constraints["estimator"],
-        "threat_model": BaseAttack._parameter_constraints["threat_model"],
-        "batch_size": BaseAttack._parameter_constraints["batch_size"],
-        "device": [str],
-        "loss": [StrOptions(set(LOSSES))],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"loss": [StrOptions(set(LOSSES))]}
 
     def __init__(
         self,
@@ -227,13 +209,10 @@ class FGSM(BaseAttack):
         self.device = device
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
-        ascent = Ascent(problem, self.loss, (1.0, 1.0), 1)
-        rows, norm = ascent.rows, problem.budget.norm
-        eta = torch.zeros_like(rows.raw)
-        _, _, gradient = ascent.at(eta, 0)
-        problem.notes["zero_gradient"] = (gradient == 0).all(1).cpu().numpy()
-        step = rows.eps[:, None] * steepest(gradient, norm)
-        return problem.points(step)
+        ascent = ScoreAscent(problem, self.loss)
+        rows = ascent.rows
+        _, gradient = ascent.at(torch.zeros_like(rows.raw), 0)
+        return problem.points(rows.eps[:, None] * steepest(gradient, rows.norm))
 
 
 def check_temperature(temperature: Any) -> tuple[float, float]:

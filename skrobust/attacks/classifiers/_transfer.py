@@ -1,5 +1,6 @@
 """Transfer: an attack on one model, tried on another."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.attacks._base import BaseAttack
-from skrobust.attacks._problem import AttackProblem, Victim, scores_for
-from skrobust.attacks._search import perturb
+from skrobust.attacks._problem import AttackProblem, Counts, Victim, checked_scores
 from skrobust.attacks.classifiers._pgd import PGD
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table, feature_names
@@ -74,10 +74,6 @@ class TransferAttack(BaseAttack):
     fills_batches = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{
-            name: BaseAttack._parameter_constraints[name]
-            for name in ("estimator", "threat_model", "batch_size", "random_state", "verbose")
-        },
         "surrogate": [HasMethods(["fit", "predict"]), None],
         "attack": [HasMethods(["run", "transform"]), None],
     }
@@ -109,12 +105,12 @@ class TransferAttack(BaseAttack):
         else:
             self.surrogate_ = clone(model).fit(X, y)
 
-    def _prepare(self, estimator: Any, table: Table) -> None:
-        fitted = _by_name(self._of(), table)
+    def _prepare(self, victim: Victim) -> None:
+        fitted = _by_name(self._fitted_surrogate(), victim.table)
         if self._inner().uses_gradients:
-            scores_for(fitted, table)  # an error comes before any work
+            checked_scores(fitted, victim.table)  # an error comes before any work
 
-    def _of(self) -> Any:
+    def _fitted_surrogate(self) -> Any:
         fitted = getattr(self, "surrogate_", self.surrogate)
         if fitted is None:
             raise ValueError("surrogate must be a fitted classifier for run without fit; got None.")
@@ -138,22 +134,13 @@ class TransferAttack(BaseAttack):
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         inner, victim = self._inner(), problem.victim
-        model = _by_name(self._of(), victim.table)
+        model = _by_name(self._fitted_surrogate(), victim.table)
         surrogate = Victim(model, victim.table, victim.y, victim.threat_model, victim.device)
-        found = []
-        for restart in range(inner.n_restarts):
-            some = AttackProblem(
-                surrogate,
-                problem.budget,
-                problem.rows,
-                problem.n_rows,
-                problem.eps,
-                problem.noise,
-                restart,
-            )
-            found.append(perturb(inner, some))
-        victim.n_gradient_calls += surrogate.n_gradient_calls
-        return np.concatenate(found)
+        # what the surrogate predicts is free, gradients are counted
+        own = replace(problem, victim=surrogate, counts=Counts())
+        tries = [inner._candidates(replace(own, restart=k)) for k in range(inner.n_restarts)]
+        problem.counts.n_gradient_calls += own.counts.n_gradient_calls
+        return np.concatenate(tries)
 
 
 def _by_name(model: Any, table: Table) -> Any:

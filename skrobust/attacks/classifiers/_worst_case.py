@@ -4,12 +4,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skrobust.attacks._base import BaseAttack, read_table
-from skrobust.attacks._problem import AttackProblem
+from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks.classifiers._apgd import APGD
 from skrobust.attacks.classifiers._noise import NoiseAttack
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._fitted_table import read_table
 from skrobust.utils._sklearn import BaseComposition
 
 __all__ = ["WorstCase"]
@@ -50,11 +50,7 @@ class WorstCase(BaseComposition, BaseAttack):
     array([ True])
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "estimator": BaseAttack._parameter_constraints["estimator"],
-        "threat_model": BaseAttack._parameter_constraints["threat_model"],
-        "attacks": [list, None],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"attacks": [list, None]}
 
     def __init__(
         self,
@@ -99,19 +95,21 @@ class WorstCase(BaseComposition, BaseAttack):
             raise ValueError("attacks must hold at least one attack; got none.")
         return list(self.attacks)
 
-    def _perturb(self, problem: AttackProblem) -> np.ndarray:
-        raise NotImplementedError  # each attack has a run of its own
+    @property
+    def white_box(self) -> bool:
+        """Whether one of the attacks looks into the victim."""
+        return any(attack.white_box for _, attack in self._each())
 
     def _parts(self) -> list[tuple[str, Any]]:
         return [(f"attacks: {name!r}", attack) for name, attack in self._each()]
 
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
-        self._check_parts(estimator, read_table(X, estimator), model)
+        table = read_table(X, estimator)
+        self._check_parts(estimator, table, model)
         results = [attack._attack(estimator, X, y, eps, model) for _, attack in self._each()]
         norms = np.array([result.minimal_norm for result in results])
         best = np.where(np.isfinite(norms).any(axis=0), norms.argmin(axis=0), 0)
         n, first = np.arange(len(best)), results[0]
-        table = read_table(X, estimator)
         points = np.array([table.reread(result.X_adv).clean for result in results])[best, n]
         predicted = np.array([result.predicted for result in results])[best, n]
         reached = np.array([result.diagnostics["reached"] for result in results])

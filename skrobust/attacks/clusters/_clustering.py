@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import model_or_default, refuse_model_as_estimator
+from skrobust.attacks._base import threat_model_or_default
 from skrobust.attacks.clusters._parts import ClusteringAttackResult, ClusteringParts
 from skrobust.attacks.embeddings._base import BaseEmbeddingAttack
 from skrobust.attacks.embeddings._moves import EmbeddingShift
@@ -107,9 +107,8 @@ class ClusteringAttack(BaseEstimator):
             clusterer does not have.
         """
         self._validate_params()
-        refuse_model_as_estimator(self.attack)
         if self.attack is not None:
-            self.attack._validate_params()
+            self.attack._check_parameters()
         parts = ClusteringParts.of(estimator)
         if self.mode == "inductive" and not hasattr(estimator, "predict"):
             raise ValueError(
@@ -131,8 +130,8 @@ class ClusteringAttack(BaseEstimator):
         some = table.rebuild(table.values[chosen], chosen)
         # groups have the means of all points
         gallery = np.asarray(Z, dtype=np.float64)
-        model = model_or_default(attack.threat_model)
-        found = attack._attack(parts.embedding, some, groups[chosen], model, gallery, groups)
+        model = threat_model_or_default(attack.threat_model)
+        found = attack._attack_groups(parts.embedding, some, groups[chosen], model, gallery, groups)
         points = table.values.copy()
         points[chosen] = Table.of(found.X_adv).values
         X_adv = table.rebuild(points, rows)

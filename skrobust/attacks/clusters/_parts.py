@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skrobust.attacks.embeddings._base import EmbeddingAttackResult
+from skrobust.attacks._result import EmbeddingAttackResult
 from skrobust.metrics._clustering import agreement
 from skrobust.utils._frames import Table
 

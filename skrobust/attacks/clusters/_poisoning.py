@@ -24,20 +24,19 @@ import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import model_or_default, needed_eps, read_table, resolve_budget
-from skrobust.attacks._hints import HintsAtThreatModel
-from skrobust.attacks._search import verified
+from skrobust.attacks._base import Attack, needed_eps, threat_model_or_default
+from skrobust.attacks._problem import resolve_budget, verified
+from skrobust.attacks._result import EmbeddingAttackResult
 from skrobust.attacks.clusters._parts import ClusteringAttackResult, ClusteringParts
-from skrobust.attacks.embeddings._base import EmbeddingAttackResult
 from skrobust.threat_model import FeatureBudget, ThreatModel
-from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._sklearn import Interval
 
 __all__ = ["ClusterPoisoning"]
 
 
-class ClusterPoisoning(HintsAtThreatModel, BaseEstimator):
+class ClusterPoisoning(Attack):
     """Move a few points so that others change their clusters: a genetic search.
 
     Parameters
@@ -86,17 +85,13 @@ class ClusterPoisoning(HintsAtThreatModel, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "threat_model": [ThreatModel, None],
         "share": [Interval(Real, 0, 1, closed="right")],
         "clusters": [tuple, list, None],
         "population": [Interval(Integral, 2, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "crossover": [Interval(Real, 0, 1, closed="both")],
         "mutation": [Interval(Real, 0, 1, closed="both")],
         "zero": [Interval(Real, 0, 1, closed="both")],
         "penalty": [Interval(Real, 0, None, closed="left")],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -156,13 +151,13 @@ class ClusterPoisoning(HintsAtThreatModel, BaseEstimator):
         self._validate_params()
         parts = ClusteringParts.of(estimator)
         table = read_table(X, parts.embedding)
-        model = model_or_default(self.threat_model)
+        model = threat_model_or_default(self.threat_model)
         eps = needed_eps(model)
         truth = None if y is None else column_or_1d(y)
         if truth is not None and len(truth) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(truth)}.")
         raw = table.clean
-        budget = resolve_budget(model, table, parts.embedding)
+        budget = resolve_budget(model, table)
         budget.check_inside(raw)
         Z = np.asarray(parts.embedding.transform(X), dtype=np.float64)
         labels = parts.cluster(Z)

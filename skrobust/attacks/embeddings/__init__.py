@@ -1,6 +1,6 @@
 """Attacks on embeddings, rankings and pairs."""
 
-from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingAttackResult
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, BlindAttackWarning
 from skrobust.attacks.embeddings._margin import EmbeddingMargin
 from skrobust.attacks.embeddings._moves import EmbeddingShift, EmbeddingTargets
 from skrobust.attacks.embeddings._noise import EmbeddingNoise
@@ -9,7 +9,7 @@ from skrobust.attacks.embeddings._ranking import RankingAttack
 
 __all__ = [
     "BaseEmbeddingAttack",
-    "EmbeddingAttackResult",
+    "BlindAttackWarning",
     "EmbeddingMargin",
     "EmbeddingNoise",
     "EmbeddingShift",

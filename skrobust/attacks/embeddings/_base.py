@@ -1,98 +1,75 @@
-"""The base of the attacks on embeddings: what a transformer says of a point, without labels."""
+"""The base of the attacks on embeddings: where a transformer puts a point, without labels."""
 
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass, field
-from numbers import Integral, Real
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import (
-    MetaEstimatorMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    clone,
-)
 from sklearn.decomposition import PCA
-from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import column_or_1d
 
-from skrobust.attacks._base import (
-    check_fitted,
-    model_or_default,
-    needed_eps,
-    read_table,
-    refuse_model_as_estimator,
+from skrobust.adapters import check_gradient, differentiable_embedding
+from skrobust.attacks._ascent import BestIterate, ascend
+from skrobust.attacks._base import Attack, AttackTransformer, needed_eps, threat_model_or_default
+from skrobust.attacks._problem import (
+    AttackProblem,
+    Counts,
+    ScaledRows,
+    Victim,
+    budgets_in_turn,
     resolve_budget,
-    training_model,
+    verified,
 )
-from skrobust.attacks._hints import HintsAtThreatModel
-from skrobust.attacks._search import budgets_in_turn, verified
-from skrobust.attacks.embeddings._view import EmbeddingView
+from skrobust.attacks._result import EmbeddingAttackResult
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._row_noise import RowNoise
-from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skrobust.utils._sklearn import HasMethods, Interval, StrOptions
 
 __all__ = [
-    "BLIND",
     "BaseEmbeddingAttack",
-    "EmbeddingAttackResult",
-    "EmbeddingRows",
-    "check_transformer",
+    "BlindAttackWarning",
+    "EmbeddingAttack",
+    "EmbeddingProblem",
     "unit",
 ]
 
-
-BLIND = "the first gradient is 0"  # how the warning begins
 _MANY = 0.05
+_START, _WIDTH = 0.1, 0.05  # of the budget: the random start, and the estimate's differences
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddingAttackResult:
-    """Perturbed points, and where the transformer's own `transform` puts them.
-
-    Attributes
-    ----------
-    X_adv : array or data frame of shape (n_samples, ...)
-        Each row satisfies the threat model: that is checked apart from the attack.
-    embedding, embedding_adv : ndarray of shape (n_samples, n_components)
-        Of the clean and of the perturbed points, by the public `transform`.
-    value : ndarray of shape (n_samples,)
-        What the attack reports, from these embeddings; see there.
-    perturbation_norm : ndarray of shape (n_samples,)
-        ``‖δ / s‖_p``.
-    n_queries : int
-        Rows that the transformer was asked to transform.
-    n_gradient_calls : int
-        Rows whose gradient was computed.
-    diagnostics : dict
-        "zero_gradient": mask of the points where the first gradient was 0 though the value could
-        be raised.
-    """
-
-    X_adv: Any
-    embedding: np.ndarray
-    embedding_adv: np.ndarray
-    value: np.ndarray
-    perturbation_norm: np.ndarray
-    n_queries: int
-    n_gradient_calls: int
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return (
-            f"EmbeddingAttackResult({len(self.value)} points, mean value "
-            f"{float(self.value.mean()):.4g}; {self.n_queries} queries)"
-        )
+class BlindAttackWarning(UserWarning):
+    """The gradient that an attack follows is 0 for many points, and it does nothing there."""
 
 
-@dataclass(eq=False)
-class EmbeddingRows:
-    """Some rows, and what an attack on them refers to.
+class EmbeddingVictim(Victim):
+    """A fitted transformer, and the rows at which it is attacked."""
+
+    def transform(self, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the embeddings of perturbed rows by the public `transform`, shape (n, k)."""
+        z = self.estimator.transform(self.table.rebuild(points, rows))
+        z = z.toarray() if hasattr(z, "toarray") else z
+        return np.asarray(z, dtype=np.float64).reshape(len(rows), -1)
+
+    @cached_property
+    def embed(self) -> Any:
+        """The embedding as a function of tensors of flat rows; an error where none is known."""
+        embedding, shape = differentiable_embedding(self.estimator), self.table.row_shape
+        first = torch.from_numpy(self.table.clean[:1].reshape(1, *shape))
+        check_gradient(embedding, first, self.estimator)
+        if len(shape) == 1:
+            return embedding
+        return lambda x: embedding(x.reshape(len(x), *shape))
+
+
+@dataclass(eq=False, kw_only=True)
+class EmbeddingProblem(AttackProblem):
+    """Some rows to perturb, and what they are compared with.
 
     Attributes
     ----------
@@ -100,24 +77,52 @@ class EmbeddingRows:
         Embeddings of the clean points; of unit norm where the attack normalises.
     gallery : Tensor of shape (n_gallery, n_components)
         Items that they are compared with.
+    gallery_labels : ndarray of shape (n_gallery,) or None
+    in_gallery : bool
+        Whether the rows are the items of the gallery.
     own : ndarray of shape (n,)
         The row's own place in the gallery; -1 where it is not in it.
-    labels, gallery_labels : ndarray or None
-    noise : RowNoise
+    labels : ndarray of shape (n,) or None
     """
 
+    victim: EmbeddingVictim
     clean: torch.Tensor
     gallery: torch.Tensor
-    own: np.ndarray
-    labels: np.ndarray | None
     gallery_labels: np.ndarray | None
-    noise: RowNoise
+    in_gallery: bool
+
+    @property
+    def own(self) -> np.ndarray:
+        """The row's own place in the gallery, shape (n,); -1 where it is not in it."""
+        return self.rows if self.in_gallery else np.full(len(self.rows), -1)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Labels of the rows, shape (n,), None where they are not known."""
+        return None if self.victim.y is None else self.y
+
+    def take(self, which: np.ndarray) -> Self:
+        """Return the problem of some of the rows, with counts of its own.
+
+        Parameters
+        ----------
+        which : ndarray of int
+        """
+        return replace(super().take(which), clean=self.clean[which])
+
+    def transform(self, points: np.ndarray) -> np.ndarray:
+        """Return the embeddings of perturbed rows by the public `transform`, shape (n, k)."""
+        self.counts.n_queries += self.n_rows
+        return self.victim.transform(points, self.rows)
+
+    @cached_property
+    def scaled(self) -> ScaledRows:
+        """The rows as tensors of float64."""
+        return self._scaled(torch.float64, torch.device("cpu"))
 
 
-class BaseEmbeddingAttack(
-    HintsAtThreatModel, MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
-):
-    """Base of the attacks on embeddings.
+class EmbeddingAttack(Attack):
+    """What attacks on embeddings share, with a fitted victim.
 
     A subclass writes :meth:`_select_targets` (what a row is moved toward or away from) and
     :meth:`_value` (what is raised).
@@ -125,121 +130,248 @@ class BaseEmbeddingAttack(
 
     normalizes: ClassVar[bool] = True
     ceiling: ClassVar[float] = np.inf  # where the value cannot be raised, and has no gradient
+    uses_gradients: ClassVar[bool] = True
+    in_pairs: ClassVar[bool] = False  # whether each two rows are moved together
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "estimator": [HasMethods(["fit", "transform"]), None],
-        "threat_model": [ThreatModel, None],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        **Attack._parameter_constraints,
         "step_size": [Interval(Real, 0, None, closed="neither")],
         "gradient": [StrOptions({"exact", "nes"})],
-        "n_evaluations": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
     }
 
-    estimator: Any
-    threat_model: ThreatModel | None
     max_iter: int
     step_size: float
     gradient: str
     n_evaluations: int
-    batch_size: int
-    random_state: Any
 
     @abstractmethod
-    def _select_targets(self, rows: EmbeddingRows) -> Any:
+    def _select_targets(self, problem: EmbeddingProblem) -> Any:
         """Return what the value of these rows refers to."""
 
     @abstractmethod
-    def _value(self, z: torch.Tensor, chosen: Any) -> torch.Tensor:
+    def _value(self, z: torch.Tensor, targets: Any) -> torch.Tensor:
         """Return what is raised, shape (n,), for embeddings of shape (n, n_components)."""
 
-    def _report(self, z: torch.Tensor, chosen: Any) -> torch.Tensor:
+    def _report(self, z: torch.Tensor, targets: Any) -> torch.Tensor:
         """Return what is reported of the perturbed rows, shape (n,)."""
-        return self._value(z, chosen)
+        return self._value(z, targets)
 
-    def _noise(self, seed: int, raw: np.ndarray) -> RowNoise:
-        """Return random numbers that belong to the rows."""
-        return RowNoise(seed, raw)
+    def _normalize(self, z: torch.Tensor) -> torch.Tensor:
+        """Return embeddings as the attack compares them."""
+        return unit(z) if self.normalizes else z
 
-    def _move(
-        self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return perturbed rows, and where the first gradient was 0; `n_meant` rows count."""
-        return view.ascend(rows, chosen, noise, n_meant)
+    def _row_noise(self, raw: np.ndarray) -> RowNoise:
+        # the two points of a pair may be equal, and must not move alike
+        return super()._row_noise(np.c_[raw, np.arange(len(raw)) % 2] if self.in_pairs else raw)
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit a clone of the transformer, unless it is frozen.
+    def _check_transformer(self, estimator: Any) -> None:
+        if not hasattr(estimator, "transform"):
+            kind = type(estimator).__name__
+            raise TypeError(f"estimator must have a method transform; got {kind}.")
 
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-            Training points; :meth:`transform` compares with them.
-        y : array-like of shape (n_samples,), default=None
-            Labels, where the transformer or the attack needs them.
+    @names_missed_once()
+    def _attack(
+        self,
+        estimator: Any,
+        X: Any,
+        y: np.ndarray | None,
+        model: ThreatModel,
+        gallery: np.ndarray | None = None,
+        gallery_labels: np.ndarray | None = None,
+    ) -> EmbeddingAttackResult:
+        """Attack rows of X; the gallery is that of X where none is given."""
+        table = read_table(X, estimator)
+        eps = needed_eps(model)
+        if y is not None and len(y) != len(table):
+            raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
+        victim = EmbeddingVictim(estimator, table, y, model)
+        problem, clean = self._problem(victim, eps, gallery, gallery_labels)
+        points, embedded = problem.raw.copy(), clean.copy()
+        value, zero = np.zeros(len(points)), np.zeros(len(points), dtype=bool)
+        size = 2 * self.batch_size if self.in_pairs else self.batch_size
+        for start in range(0, len(points), size):
+            # filled up, so that rounding does not depend on the rows that come along
+            rows = np.arange(start, min(start + size, len(points)))
+            batch, n = problem.take(rows).filled(size), len(rows)
+            targets = self._select_targets(batch)
+            at = clean[batch.rows]  # (size, n_components), like all of the batch
+            if eps > 0:
+                moved, at, blind = self._best(batch, targets)
+                points[rows], zero[rows] = moved[:n], blind[:n]
+            embedded[rows] = at[:n]
+            reported = self._report(self._normalize(torch.from_numpy(at)), targets)
+            value[rows] = reported.numpy()[:n]
+            problem.counts.add(batch.counts)
+        if (share := float(zero.mean())) > _MANY and (problem.budget.scale > 0).any():
+            warnings.warn(
+                f"the first gradient is 0 for {share:.1%} of the points, and the attack is blind "
+                "there: look for rounding, saturation or a step that is not differentiable, and "
+                "do not take what it finds for robustness. gradient='nes' does without gradients.",
+                BlindAttackWarning,
+                stacklevel=4,
+            )
+        return EmbeddingAttackResult(
+            X_adv=verified(table, problem.budget, points, eps),
+            embedding=clean,
+            embedding_adv=embedded,
+            value=value,
+            perturbation_norm=problem.budget.size(points - problem.raw),
+            n_queries=problem.counts.n_queries,
+            n_gradient_calls=problem.counts.n_gradient_calls,
+            diagnostics={"zero_gradient": zero},
+        )
 
-        Returns
-        -------
-        BaseEmbeddingAttack
-            Itself, fitted.
+    def _attack_groups(
+        self,
+        estimator: Any,
+        X: Any,
+        groups: np.ndarray,
+        model: ThreatModel,
+        gallery: np.ndarray | None,
+        gallery_groups: np.ndarray | None,
+    ) -> EmbeddingAttackResult:
+        """Attack points that belong to groups, as a ClusteringAttack does."""
+        return self._attack(estimator, X, groups, model, gallery, gallery_groups)
+
+    def _problem(
+        self,
+        victim: EmbeddingVictim,
+        eps: float,
+        gallery: np.ndarray | None,
+        gallery_labels: np.ndarray | None,
+    ) -> tuple[EmbeddingProblem, np.ndarray]:
+        """Return the problem of all rows, and their clean embeddings, shape (n, n_components)."""
+        budget, raw = resolve_budget(victim.threat_model, victim.table), victim.table.clean
+        if self.uses_gradients and self.gradient == "exact":
+            _ = victim.embed  # an error comes before any work
+        budget.check_inside(raw)
+        rows = np.arange(len(raw))
+        clean = victim.transform(raw, rows)
+        compared = self._normalize(torch.from_numpy(clean))
+        items = compared if gallery is None else self._normalize(torch.from_numpy(gallery))
+        problem = EmbeddingProblem(
+            victim=victim,
+            budget=budget,
+            rows=rows,
+            n_rows=len(rows),
+            eps=np.full(len(rows), eps),
+            noise=self._row_noise(raw),
+            counts=Counts(n_queries=len(rows)),
+            clean=compared,
+            gallery=items,
+            gallery_labels=gallery_labels,
+            in_gallery=gallery is None,
+        )
+        return problem, clean
+
+    def _best(
+        self, problem: EmbeddingProblem, targets: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return perturbed rows, their embeddings, and where the first gradient was 0.
+
+        The better ones of those with whole numbers and categories held and those with all that
+        may move.
         """
-        victim = PCA() if self.estimator is None else self.estimator
-        frozen = isinstance(victim, FrozenEstimator)
-        if frozen:
-            check_is_fitted(victim)
-        table = read_table(X, victim if frozen else None)
-        validate_data(self, X, reset=True, skip_check_array=True)
-        self.threat_model_ = training_model(self.threat_model, X, table)
-        self.estimator_ = victim if frozen else clone(victim).fit(X, y)
+        tries = []
+        for searched in budgets_in_turn(problem.budget):
+            narrowed = replace(problem, budget=searched)
+            points = problem.project(self._perturb(narrowed, targets), float(problem.eps[0]))
+            at = problem.transform(points)
+            value = self._value(self._normalize(torch.from_numpy(at)), targets).numpy()
+            tries.append((points, at, value))
+        points, at, value = tries[-1]  # the whole budget's, unless the other is better
+        held = (tries[0][2] > value)[:, None]
+        zero = narrowed.notes.get("zero_gradient", np.zeros(len(points), dtype=bool))
+        return np.where(held, tries[0][0], points), np.where(held, tries[0][1], at), zero
+
+    def _perturb(self, problem: EmbeddingProblem, targets: Any) -> np.ndarray:
+        """Return perturbed rows, shape (n, n_features)."""
+        rows, eps = problem.scaled, float(problem.eps[0])
+        # at the clean point the gradient of a shift is undefined
+        start = torch.from_numpy(problem.noise.in_ball(rows.raw.shape[1], rows.norm, 1))
+        start = rows.project(torch.where(rows.scale > 0, _START * eps * start, 0))
+        best = BestIterate(start)
+
+        def slope(eta: torch.Tensor, t: int) -> torch.Tensor:
+            value, gradient = self._slope(problem, targets, eta, t)
+            problem.count_gradients()
+            best.update(eta, value)
+            if t == 0:
+                # a row that cannot move, or has nothing to gain, is not a blind one
+                meant = (eta != 0).any(1) & (value < self.ceiling)
+                problem.notes["zero_gradient"] = (meant & (gradient == 0).all(1)).numpy()
+            return gradient
+
+        sizes = (self.step_size * eps * (1 - t / self.max_iter) for t in range(self.max_iter))
+        last = ascend(rows, start, slope, sizes)
+        with torch.no_grad():
+            best.update(last, self._value_at(problem, targets, last))
+        return problem.points(best.eta)
+
+    def _value_at(self, problem: EmbeddingProblem, targets: Any, eta: torch.Tensor) -> torch.Tensor:
+        """Return what is raised, shape (n,), at perturbed rows."""
+        x = problem.scaled.points(eta)
+        if self.gradient == "exact":
+            z = problem.victim.embed(x)
+        else:
+            z = torch.from_numpy(problem.transform(x.numpy()))
+        return self._value(self._normalize(z), targets)
+
+    def _slope(
+        self, problem: EmbeddingProblem, targets: Any, eta: torch.Tensor, t: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Return the value, shape (n,), and its gradient, of the shape of η.
+
+        Without torch's it is the estimate of natural evolution strategies from antithetic pairs
+        of points (Ilyas, Engstrom, Athalye and Lin, ICML 2018),
+
+            g = 1/(2 σ P) Σ_p [ v(x + σ s ∘ u_p) − v(x − σ s ∘ u_p) ] u_p.
+        """
+        if self.gradient == "exact":
+            eta = eta.detach().requires_grad_()
+            value = self._value_at(problem, targets, eta)
+            (gradient,) = torch.autograd.grad(value.sum(), eta)
+            return value.detach(), torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
+        width, gradient = _WIDTH * float(problem.eps[0]), torch.zeros_like(eta)
+        for p in range(self.n_evaluations):
+            stream = 10_000 + t * self.n_evaluations + p
+            u = torch.from_numpy(problem.noise.normal(eta.shape[1], stream))
+            u = torch.where(problem.scaled.scale > 0, u, 0)
+            up, down = (
+                self._value_at(problem, targets, eta + sign * width * u) for sign in (1, -1)
+            )
+            gradient += (up - down)[:, None] * u
+        return self._value_at(problem, targets, eta), gradient / (2 * width * self.n_evaluations)
+
+
+class BaseEmbeddingAttack(EmbeddingAttack, AttackTransformer):
+    """Base of the attacks on embeddings.
+
+    A subclass writes :meth:`_select_targets` (what a row is moved toward or away from) and
+    :meth:`_value` (what is raised).
+    """
+
+    transforms_own_labels = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **EmbeddingAttack._parameter_constraints,
+        "estimator": [HasMethods(["fit", "transform"]), None],
+    }
+
+    def _default_victim(self) -> Any:
+        return PCA()
+
+    def _check_victim(self, estimator: Any) -> None:
+        self._check_transformer(estimator)
+
+    def _fit_more(self, X: Any, y: Any) -> None:
         self.gallery_ = np.asarray(self.estimator_.transform(X), dtype=np.float64)
         self.gallery_labels_ = None if y is None else column_or_1d(y)
-        self.n_iter_ = self.max_iter
-        return self
 
-    def fit_transform(self, X: Any, y: Any = None, labels: Any = None) -> Any:
-        """Fit to data, then perturb them; their labels are `y` unless others are given.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,), default=None
-            As of :meth:`fit`.
-        labels : array-like of shape (n_samples,), default=None
-            As of :meth:`transform`.
-
-        Returns
-        -------
-        array or data frame of shape (n_samples, n_features)
-        """
-        return self.fit(X, y).transform(X, y if labels is None else labels)
-
-    def transform(self, X: Any, labels: Any = None) -> Any:
-        """Perturb points against the fitted transformer and its training points.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-        labels : array-like of shape (n_samples,), default=None
-            For the attacks that choose by them; in a Pipeline they come by metadata routing.
-
-        Returns
-        -------
-        array or data frame of shape (n_samples, n_features)
-            In the container of `X`.
-        """
-        check_is_fitted(self)
-        read_table(X, self.estimator_)
-        validate_data(self, X, reset=False, skip_check_array=True)
-        found = self._attack(
-            self.estimator_,
-            X,
-            None if labels is None else column_or_1d(labels),
-            self.threat_model_,
-            self.gallery_,
-            self.gallery_labels_,
-        )
-        return found.X_adv
+    def _attack_fitted(self, X: Any, labels: Any) -> EmbeddingAttackResult:
+        labels = None if labels is None else column_or_1d(labels)
+        model, gallery = self.threat_model_, self.gallery_
+        return self._attack(self.estimator_, X, labels, model, gallery, self.gallery_labels_)
 
     def run(self, estimator: Any, X: Any, y: Any = None) -> EmbeddingAttackResult:
         """Attack a fitted transformer; the clean points are the gallery.
@@ -265,108 +397,10 @@ class BaseEmbeddingAttack(
         ValueError
             If a parameter or the data are not supported; the message names it.
         """
-        refuse_model_as_estimator(self)
-        self._validate_params()
-        check_transformer(estimator)
+        self._check_run(estimator)
         labels = None if y is None else column_or_1d(y)
-        model = model_or_default(self.threat_model)
-        return self._attack(estimator, X, labels, model, None, labels)
-
-    @names_missed_once()
-    def _attack(
-        self,
-        estimator: Any,
-        X: Any,
-        y: np.ndarray | None,
-        model: ThreatModel,
-        gallery: np.ndarray | None,
-        gallery_labels: np.ndarray | None,
-    ) -> EmbeddingAttackResult:
-        table = read_table(X, estimator)
-        eps = needed_eps(model)
-        if y is not None and len(y) != len(table):
-            raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
-        budget = resolve_budget(model, table, estimator)
-        view = EmbeddingView(self, estimator, table, budget, eps)
-        raw = view.raw
-        budget.check_inside(raw)
-        clean = view.transform(raw, np.arange(len(raw)))
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        noise = self._noise(seed, raw)
-        points = raw.copy()
-        value = np.zeros(len(raw))
-        zero = np.zeros(len(raw), dtype=bool)
-        embedded = clean.copy()
-        items = self._normalize(torch.from_numpy(clean if gallery is None else gallery))
-        for start in range(0, len(raw), self.batch_size):
-            some = np.arange(start, min(start + self.batch_size, len(raw)))
-            # filled up, so that rounding does not depend on the rows that come along
-            filled = np.resize(some, self.batch_size) if len(some) < self.batch_size else some
-            rows = EmbeddingRows(
-                clean=self._normalize(torch.from_numpy(clean[filled])),
-                gallery=items,
-                own=filled if gallery is None else np.full(len(filled), -1),
-                labels=None if y is None else y[filled],
-                gallery_labels=gallery_labels,
-                noise=noise.take(filled),
-            )
-            chosen = self._select_targets(rows)
-            at, none = clean[filled], zero[filled]
-            if eps > 0:
-                moved, at, none = self._best(view, filled, chosen, rows.noise, len(some))
-                points[some] = moved[: len(some)]
-            zero[some], embedded[some] = none[: len(some)], at[: len(some)]
-            reported = self._report(self._normalize(torch.from_numpy(at)), chosen)
-            value[some] = reported.numpy()[: len(some)]
-        if (blind := float(zero.mean())) > _MANY and (budget.scale > 0).any():
-            warnings.warn(
-                f"{BLIND} for {blind:.1%} of the points, and the attack is blind there: "
-                "look for rounding, saturation or a step that is not differentiable, and do not "
-                "take what it finds for robustness. gradient='nes' does without gradients.",
-                UserWarning,
-                stacklevel=4,
-            )
-        return EmbeddingAttackResult(
-            X_adv=verified(table, budget, points, eps),
-            embedding=clean,
-            embedding_adv=embedded,
-            value=value,
-            perturbation_norm=budget.size(points - raw),
-            n_queries=view.n_queries,
-            n_gradient_calls=view.n_gradient_calls,
-            diagnostics={"zero_gradient": zero},
-        )
-
-    def _best(
-        self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return perturbed rows, their embeddings, and where the first gradient was 0.
-
-        Of what was found with whole numbers and categories held and with all that may move.
-        """
-        raw, single = view.raw[rows], view.table.single
-        found = []
-        for searched in budgets_in_turn(view.budget):
-            view.searched = searched
-            moved, zero = self._move(view, rows, chosen, noise, n_meant)
-            points = view.budget.project(raw, moved, view.eps, single)
-            at = view.transform(points, rows)
-            value = self._value(self._normalize(torch.from_numpy(at)), chosen).numpy()
-            found.append((points, at, value))
-        points, at, value = found[-1]  # the whole budget's, unless the other is better
-        held = (found[0][2] > value)[:, None]
-        return np.where(held, found[0][0], points), np.where(held, found[0][1], at), zero
-
-    def _normalize(self, z: torch.Tensor) -> torch.Tensor:
-        """Return embeddings as the attack compares them."""
-        return unit(z) if self.normalizes else z
-
-
-def check_transformer(estimator: Any) -> None:
-    """Raise where an object has no `transform`, or is not fitted."""
-    if not hasattr(estimator, "transform"):
-        raise TypeError(f"estimator must have a method transform; got {type(estimator).__name__}.")
-    check_fitted(estimator)
+        model = threat_model_or_default(self.threat_model)
+        return self._attack(estimator, X, labels, model, gallery_labels=labels)
 
 
 def unit(z: torch.Tensor) -> torch.Tensor:

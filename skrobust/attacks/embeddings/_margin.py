@@ -13,13 +13,12 @@ learning*, CVPR 2020, with means in the place of proxies, which new classes do n
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils import Tags
 
-from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingRows, unit
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingProblem, unit
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
@@ -103,7 +102,6 @@ class EmbeddingMargin(BaseEmbeddingAttack):
     normalizes: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseEmbeddingAttack._parameter_constraints,
         "objective": [StrOptions({"margin", "proxy_anchor"})],
         "toward": [StrOptions({"random", "nearest"})],
         "alpha": [Interval(Real, 0, None, closed="neither")],
@@ -139,67 +137,45 @@ class EmbeddingMargin(BaseEmbeddingAttack):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit a clone of the transformer, unless it is frozen, and keep the groups' means.
+    def _requires_y(self) -> bool:
+        return True
 
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-            Training points.
-        y : array-like of shape (n_samples,)
-            Their groups. :meth:`transform` takes the group with the nearest mean for a row
-            without a label.
-
-        Returns
-        -------
-        EmbeddingMargin
-            Itself, fitted.
-        """
-        if y is None:
-            raise ValueError("EmbeddingMargin requires y to be passed, but the target y is None.")
-        return super().fit(X, y)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
-
-    def _select_targets(self, rows: EmbeddingRows) -> _Means:
-        if rows.gallery_labels is None:
+    def _select_targets(self, problem: EmbeddingProblem) -> _Means:
+        if problem.gallery_labels is None:
             raise ValueError("y must be given for EmbeddingMargin; got None.")
-        groups, codes = np.unique(rows.gallery_labels, return_inverse=True)
+        groups, codes = np.unique(problem.gallery_labels, return_inverse=True)
         if len(groups) < 2:
             raise ValueError(f"y must hold at least two groups; got 1: {groups.tolist()[0]!r}.")
-        sums = rows.gallery.new_zeros(len(groups), rows.gallery.shape[1])
-        sums.index_add_(0, torch.from_numpy(codes), rows.gallery)
+        sums = problem.gallery.new_zeros(len(groups), problem.gallery.shape[1])
+        sums.index_add_(0, torch.from_numpy(codes), problem.gallery)
         means = sums / torch.from_numpy(np.bincount(codes)).to(sums)[:, None]
-        if rows.labels is None:  # of the nearest mean
-            own = torch.cdist(rows.clean, means).argmin(1)
+        if problem.labels is None:  # of the nearest mean
+            own = torch.cdist(problem.clean, means).argmin(1)
         else:
-            known = np.searchsorted(groups, rows.labels).clip(max=len(groups) - 1)
-            if (groups[known] != rows.labels).any():
-                new = rows.labels[groups[known] != rows.labels].tolist()[0]
+            known = np.searchsorted(groups, problem.labels).clip(max=len(groups) - 1)
+            if (groups[known] != problem.labels).any():
+                new = problem.labels[groups[known] != problem.labels].tolist()[0]
                 raise ValueError(f"labels must be of the groups {groups.tolist()}; got {new!r}.")
             own = torch.from_numpy(known)
         if self.toward == "random":
-            step = 1 + (rows.noise.uniform(1, 7)[:, 0] * (len(groups) - 1)).astype(int)
+            step = 1 + (problem.noise.uniform(1, 7)[:, 0] * (len(groups) - 1)).astype(int)
             target = (own + torch.from_numpy(step)) % len(groups)
         else:
-            apart = torch.cdist(rows.clean, means).scatter(1, own[:, None], torch.inf)
-            target = apart.argmin(1)
+            distance = torch.cdist(problem.clean, means).scatter(1, own[:, None], torch.inf)
+            target = distance.argmin(1)
         return _Means(means, own, target)
 
-    def _value(self, z: torch.Tensor, chosen: _Means) -> torch.Tensor:
-        own = chosen.own[:, None]
+    def _value(self, z: torch.Tensor, targets: _Means) -> torch.Tensor:
+        own = targets.own[:, None]
         if self.objective == "proxy_anchor":
-            s = unit(z) @ unit(chosen.means).T
+            s = unit(z) @ unit(targets.means).T
             pushed = torch.nn.functional.softplus(self.alpha * (s + self.delta))
             positive = torch.nn.functional.softplus(-self.alpha * (s.gather(1, own) - self.delta))
             return positive[:, 0] + pushed.sum(1) - pushed.gather(1, own)[:, 0]
-        apart = torch.cdist(z, chosen.means)
-        return (apart.gather(1, own) - apart.gather(1, chosen.target[:, None]))[:, 0]
+        distance = torch.cdist(z, targets.means)  # (n, n_groups)
+        return (distance.gather(1, own) - distance.gather(1, targets.target[:, None]))[:, 0]
 
-    def _report(self, z: torch.Tensor, chosen: _Means) -> torch.Tensor:
-        apart = torch.cdist(z, chosen.means)
-        own = apart.gather(1, chosen.own[:, None])
-        return own[:, 0] - apart.scatter(1, chosen.own[:, None], torch.inf).amin(1)
+    def _report(self, z: torch.Tensor, targets: _Means) -> torch.Tensor:
+        distance = torch.cdist(z, targets.means)  # (n, n_groups)
+        own = distance.gather(1, targets.own[:, None])
+        return own[:, 0] - distance.scatter(1, targets.own[:, None], torch.inf).amin(1)

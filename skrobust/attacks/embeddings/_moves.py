@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingRows, unit
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingProblem, unit
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import Interval, StrOptions
@@ -70,10 +70,7 @@ class EmbeddingShift(BaseEmbeddingAttack):
 
     normalizes = False
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseEmbeddingAttack._parameter_constraints,
-        "normalize": ["boolean"],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"normalize": ["boolean"]}
 
     def __init__(
         self,
@@ -101,11 +98,11 @@ class EmbeddingShift(BaseEmbeddingAttack):
     def _normalize(self, z: torch.Tensor) -> torch.Tensor:
         return unit(z) if self.normalize else z
 
-    def _select_targets(self, rows: EmbeddingRows) -> torch.Tensor:
-        return rows.clean
+    def _select_targets(self, problem: EmbeddingProblem) -> torch.Tensor:
+        return problem.clean
 
-    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.vector_norm(z - chosen, dim=1)
+    def _value(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vector_norm(z - targets, dim=1)
 
 
 class EmbeddingTargets(BaseEmbeddingAttack):
@@ -173,7 +170,6 @@ class EmbeddingTargets(BaseEmbeddingAttack):
     ceiling = 0.0  # at the targets
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseEmbeddingAttack._parameter_constraints,
         "n_targets": [Interval(Integral, 1, None, closed="left")],
         "targets": [StrOptions({"any", "other_class"})],
         "aim": [StrOptions({"median", "centroid"})],
@@ -206,35 +202,36 @@ class EmbeddingTargets(BaseEmbeddingAttack):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def _select_targets(self, rows: EmbeddingRows) -> torch.Tensor:
-        allowed = others(rows)
+    def _select_targets(self, problem: EmbeddingProblem) -> torch.Tensor:
+        allowed = others(problem)
         if self.targets == "other_class":
-            allowed &= ~same_class(rows, "targets='other_class'")
-        return rows.gallery[draw(allowed, self.n_targets, rows.noise)]
+            allowed &= ~same_class(problem, "targets='other_class'")
+        return problem.gallery[draw(allowed, self.n_targets, problem.noise)]
 
-    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        apart = (z[:, None] - chosen).square().sum(2)
+    def _value(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        distance = (z[:, None] - targets).square().sum(2)  # (n, n_targets)
         if self.aim == "median":
-            apart = apart.clamp_min(1e-24).sqrt()
-        return -apart.mean(1)
+            distance = distance.clamp_min(1e-24).sqrt()
+        return -distance.mean(1)
 
-    def _report(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        return (z[:, None] * chosen).sum(2).mean(1)
+    def _report(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (z[:, None] * targets).sum(2).mean(1)
 
 
-def others(rows: EmbeddingRows) -> np.ndarray:
+def others(problem: EmbeddingProblem) -> np.ndarray:
     """Return the mask, of shape (n, n_gallery), of the items that are not the row itself."""
-    allowed = np.ones((len(rows.own), len(rows.gallery)), dtype=bool)
-    inside = np.flatnonzero(rows.own >= 0)
-    allowed[inside, rows.own[inside]] = False
+    own = problem.own
+    allowed = np.ones((len(own), len(problem.gallery)), dtype=bool)
+    inside = np.flatnonzero(own >= 0)
+    allowed[inside, own[inside]] = False
     return allowed
 
 
-def same_class(rows: EmbeddingRows, what: str) -> np.ndarray:
+def same_class(problem: EmbeddingProblem, what: str) -> np.ndarray:
     """Return the mask of the items of each row's class; errors name what needs labels."""
-    if rows.labels is None or rows.gallery_labels is None:
+    if problem.labels is None or problem.gallery_labels is None:
         raise ValueError(f"y must be given for {what}; got None.")
-    return rows.labels[:, None] == rows.gallery_labels
+    return problem.labels[:, None] == problem.gallery_labels
 
 
 def draw(allowed: np.ndarray, n: int, noise: RowNoise) -> np.ndarray:

@@ -5,10 +5,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingRows
-from skrobust.attacks.embeddings._view import EmbeddingView
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingProblem
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import StrOptions
 
 __all__ = ["EmbeddingNoise"]
@@ -61,19 +59,11 @@ class EmbeddingNoise(BaseEmbeddingAttack):
     array([[0.5, 0.5]])
     """
 
-    normalizes: ClassVar[bool] = False
+    normalizes = uses_gradients = False
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{
-            name: BaseEmbeddingAttack._parameter_constraints[name]
-            for name in ("estimator", "threat_model", "batch_size", "random_state")
-        },
-        "distribution": [StrOptions({"surface", "uniform"})],
+        "distribution": [StrOptions({"surface", "uniform"})]
     }
-
-    # it makes no steps, and asks for no gradients
-    max_iter = 1
-    gradient = "nes"
 
     def __init__(
         self,
@@ -90,26 +80,11 @@ class EmbeddingNoise(BaseEmbeddingAttack):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def _select_targets(self, rows: EmbeddingRows) -> torch.Tensor:
-        return rows.clean
+    def _select_targets(self, problem: EmbeddingProblem) -> torch.Tensor:
+        return problem.clean
 
-    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.vector_norm(z - chosen, dim=1)
+    def _value(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vector_norm(z - targets, dim=1)
 
-    def _move(
-        self, view: EmbeddingView, rows: np.ndarray, chosen: Any, noise: RowNoise, n_meant: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        budget, raw = view.searched, view.raw[rows]
-        movable = budget.scale > 0
-        d = int(movable.sum())
-        if self.distribution == "uniform":
-            eta = noise.in_ball(d, budget.norm, 1)
-        elif budget.norm == np.inf:
-            eta = np.where(noise.uniform(d, 1) < 0.5, -1.0, 1.0)
-        else:
-            eta = noise.normal(d, 1)
-            size = np.linalg.norm(eta, ord=budget.norm, axis=1, keepdims=True)
-            eta /= np.maximum(size, 1e-300)
-        moved = raw.copy()
-        moved[:, movable] += view.eps * budget.scale[movable] * eta
-        return moved, np.zeros(len(rows), dtype=bool)
+    def _perturb(self, problem: EmbeddingProblem, targets: torch.Tensor) -> np.ndarray:
+        return problem.random_points(self.distribution, 1)

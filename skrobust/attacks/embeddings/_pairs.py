@@ -8,25 +8,19 @@ Where an embedding is used through templates (a face and the one on file), one s
 clustering both may change.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import model_or_default, read_table
-from skrobust.attacks._hints import HintsAtThreatModel
-from skrobust.attacks.embeddings._base import (
-    BaseEmbeddingAttack,
-    EmbeddingAttackResult,
-    EmbeddingRows,
-    check_transformer,
-)
+from skrobust.attacks._base import check_fitted, threat_model_or_default
+from skrobust.attacks._result import EmbeddingAttackResult
+from skrobust.attacks.embeddings._base import EmbeddingAttack, EmbeddingProblem
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._frames import Table, names_missed_once
-from skrobust.utils._row_noise import RowNoise
+from skrobust.utils._fitted_table import read_table
+from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import safe_indexing
 
 __all__ = ["PairAttack", "PairAttackResult"]
@@ -52,7 +46,7 @@ class PairAttackResult:
     perturbation_norm: np.ndarray
 
 
-class PairAttack(HintsAtThreatModel, BaseEstimator):
+class PairAttack(EmbeddingAttack):
     """Attack the distances of pairs, from both sides.
 
     Parameters
@@ -90,18 +84,7 @@ class PairAttack(HintsAtThreatModel, BaseEstimator):
     array([2., 2.])
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        name: BaseEmbeddingAttack._parameter_constraints[name]
-        for name in (
-            "threat_model",
-            "max_iter",
-            "step_size",
-            "gradient",
-            "n_evaluations",
-            "batch_size",
-            "random_state",
-        )
-    }
+    normalizes, in_pairs = False, True
 
     def __init__(
         self,
@@ -144,8 +127,9 @@ class PairAttack(HintsAtThreatModel, BaseEstimator):
         ValueError
             If a parameter or the data are not supported; the message names it.
         """
-        self._validate_params()
-        check_transformer(estimator)
+        self._check_parameters()
+        self._check_transformer(estimator)
+        check_fitted(estimator)
         together = column_or_1d(together)
         if not np.isin(together, (0, 1)).all():
             raise ValueError(f"together must be True or False for each pair; got {together!r}.")
@@ -157,38 +141,29 @@ class PairAttack(HintsAtThreatModel, BaseEstimator):
                 f"{n} values."
             )
         signs = np.repeat(np.where(together.astype(bool), 1, -1), 2)
-        found = self._moves(estimator, both, signs)
-        even, odd = np.arange(0, 2 * n, 2), np.arange(1, 2 * n, 2)
-        apart = [
+        moved = self._attack(estimator, both, signs, threat_model_or_default(self.threat_model))
+        clean, adversarial = (
             np.linalg.norm(z[0::2] - z[1::2], axis=1)
-            for z in (found.embedding, found.embedding_adv)
-        ]
+            for z in (moved.embedding, moved.embedding_adv)
+        )
         return PairAttackResult(
-            safe_indexing(found.X_adv, even),
-            safe_indexing(found.X_adv, odd),
-            apart[0],
-            apart[1],
-            found.perturbation_norm.reshape(n, 2),
+            first_adv=safe_indexing(moved.X_adv, np.arange(0, 2 * n, 2)),
+            second_adv=safe_indexing(moved.X_adv, np.arange(1, 2 * n, 2)),
+            distance=clean,
+            distance_adv=adversarial,
+            perturbation_norm=moved.perturbation_norm.reshape(n, 2),
         )
 
-    def _moves(self, estimator: Any, X: Any, signs: np.ndarray) -> EmbeddingAttackResult:
-        """Attack rows that come in pairs, one after the other."""
-        given = self.get_params(deep=False)
-        given["batch_size"] *= 2
-        model = model_or_default(self.threat_model)
-        return _PairMoves(**given)._attack(estimator, X, signs, model, None, None)
-
-    @names_missed_once()
-    def _attack(
+    def _attack_groups(
         self,
         estimator: Any,
         X: Any,
         groups: np.ndarray,
         model: ThreatModel,
-        gallery: Any,
-        gallery_groups: Any,
+        gallery: np.ndarray | None,
+        gallery_groups: np.ndarray | None,
     ) -> EmbeddingAttackResult:
-        """Pair rows at random, and attack the pairs: what a ClusteringAttack asks for."""
+        """Pair points at random, and attack the pairs."""
         table = Table.of(X)
         n = len(table)
         if n < 2:
@@ -197,20 +172,31 @@ class PairAttack(HintsAtThreatModel, BaseEstimator):
         if n % 2:  # the last one is paired with a point that has a partner already
             order = np.append(order, order[0])
         signs = np.repeat(np.where(groups[order[0::2]] == groups[order[1::2]], 1, -1), 2)
-        found = self._moves(estimator, table.rebuild(table.values[order], order), signs)
+        paired = table.rebuild(table.values[order], order)
+        moved = self._attack(estimator, paired, signs, model)
         place = np.empty(n, dtype=int)
         place[order[:n]] = np.arange(n)
-        points = Table.of(found.X_adv).values[place]
-        return EmbeddingAttackResult(
+        points = Table.of(moved.X_adv).values[place]
+        return replace(
+            moved,
             X_adv=table.rebuild(points, np.arange(n)),
-            embedding=found.embedding[place],
-            embedding_adv=found.embedding_adv[place],
-            value=found.value[place],
-            perturbation_norm=found.perturbation_norm[place],
-            n_queries=found.n_queries,
-            n_gradient_calls=found.n_gradient_calls,
-            diagnostics={"zero_gradient": found.diagnostics["zero_gradient"][place]},
+            embedding=moved.embedding[place],
+            embedding_adv=moved.embedding_adv[place],
+            value=moved.value[place],
+            perturbation_norm=moved.perturbation_norm[place],
+            diagnostics={"zero_gradient": moved.diagnostics["zero_gradient"][place]},
         )
+
+    def _select_targets(self, problem: EmbeddingProblem) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(problem.labels, dtype=np.float64))  # signs
+
+    def _value(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return targets * self._report(z, targets)
+
+    def _report(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        # the small number gives points that are equal a direction
+        difference = z[0::2] - z[1::2] + 1e-12
+        return torch.linalg.vector_norm(difference, dim=1).repeat_interleave(2)
 
 
 def _interleaved(first: Any, second: Any) -> Any:
@@ -235,27 +221,3 @@ def _interleaved(first: Any, second: Any) -> Any:
 
         return pd.concat([first, pd.DataFrame(second, columns=list(first.columns))]).iloc[order]
     return np.concatenate([np.asarray(one.given), np.asarray(two.given)])[order]
-
-
-class _PairMoves(BaseEmbeddingAttack):
-    """The attack on rows, of which each two make a pair; labels are signs of the distance."""
-
-    normalizes: ClassVar[bool] = False
-
-    def __init__(self, **params: Any):
-        self.__dict__.update(params)
-
-    def _noise(self, seed: int, raw: np.ndarray) -> RowNoise:
-        # the two points of a pair may be equal, and must not move alike
-        return RowNoise(seed, np.c_[raw, np.arange(len(raw)) % 2])
-
-    def _select_targets(self, rows: EmbeddingRows) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(rows.labels, dtype=np.float64))
-
-    def _value(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        return chosen * self._report(z, chosen)
-
-    def _report(self, z: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        # the small number gives points that are equal a direction
-        apart = z[0::2] - z[1::2] + 1e-12
-        return torch.linalg.vector_norm(apart, dim=1).repeat_interleave(2)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingRows
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingProblem
 from skrobust.attacks.embeddings._moves import draw, others, same_class
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
@@ -32,7 +32,7 @@ KINDS = ("CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT", "order")
 _TOP = 0.01  # items that are pushed down come from the first per cent
 
 
-class _Chosen(NamedTuple):
+class _Targets(NamedTuple):
     """What the rows of a batch refer to."""
 
     gallery: torch.Tensor
@@ -105,7 +105,6 @@ class RankingAttack(BaseEmbeddingAttack):
     ceiling = 0.0  # all losses are at least 0
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseEmbeddingAttack._parameter_constraints,
         "kind": [StrOptions(set(KINDS))],
         "n_items": [Interval(Integral, 1, None, closed="left")],
     }
@@ -135,88 +134,90 @@ class RankingAttack(BaseEmbeddingAttack):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def _select_targets(self, rows: EmbeddingRows) -> _Chosen:
-        allowed, same = others(rows), None
+    def _select_targets(self, problem: EmbeddingProblem) -> _Targets:
+        allowed, same = others(problem), None
         if self.kind in ("LTM", "GTM"):
-            same = same_class(rows, f"kind={self.kind!r}")
-        D = torch.cdist(rows.clean, rows.gallery).masked_fill(~torch.from_numpy(allowed), torch.inf)
+            same = same_class(problem, f"kind={self.kind!r}")
+        D = torch.cdist(problem.clean, problem.gallery).masked_fill(
+            ~torch.from_numpy(allowed), torch.inf
+        )
         order = D.argsort(dim=1, stable=True).numpy()
         n_others = int(allowed.sum(axis=1).min())
         if self.kind in ("CA+", "QA+"):
-            items = draw(allowed, self.n_items, rows.noise)
+            items = draw(allowed, self.n_items, problem.noise)
         elif self.kind in ("CA-", "QA-"):
             top = max(self.n_items, round(_TOP * n_others))
             near = np.zeros_like(allowed)
             np.put_along_axis(near, order[:, :top], True, axis=1)
-            items = draw(near & allowed, self.n_items, rows.noise)
+            items = draw(near & allowed, self.n_items, problem.noise)
         elif self.kind == "order":
             m = max(self.n_items, 2)
             if n_others < m:
                 raise ValueError(f"X must hold more than {m} points for kind='order'.")
-            shuffled = rows.noise.uniform(m, 9).argsort(axis=1)
+            shuffled = problem.noise.uniform(m, 9).argsort(axis=1)
             items = np.take_along_axis(order[:, :m], shuffled, 1)
         else:
             items = order[:, :1]
-        return _Chosen(
-            rows.gallery,
+        return _Targets(
+            problem.gallery,
             torch.from_numpy(allowed),
             torch.from_numpy(np.ascontiguousarray(items)),
             None if same is None else torch.from_numpy(same),
         )
 
-    def _value(self, z: torch.Tensor, chosen: _Chosen) -> torch.Tensor:
-        D = _distances(z, chosen.gallery)
+    def _value(self, z: torch.Tensor, targets: _Targets) -> torch.Tensor:
+        D = _distances(z, targets.gallery)
         sign = -1.0 if self.kind in ("CA-", "QA-", "GTT") else 1.0
         if self.kind.startswith("CA"):
-            mine = D.gather(1, chosen.items)  # d(q, x')
-            query = chosen.gallery[chosen.items]  # (n, m, k)
-            theirs = _distances(query.flatten(0, 1), chosen.gallery).view(*mine.shape, -1)
+            mine = D.gather(1, targets.items)  # d(q, x')
+            query = targets.gallery[targets.items]  # (n, m, k)
+            theirs = _distances(query.flatten(0, 1), targets.gallery).view(*mine.shape, -1)
             return -(sign * (mine[..., None] - theirs)).clamp_min(0).mean((1, 2))
         if self.kind.startswith("QA") or self.kind == "GTT":
-            mine = D.gather(1, chosen.items)
+            mine = D.gather(1, targets.items)
             return -(sign * (mine[..., None] - D[:, None])).clamp_min(0).mean((1, 2))
         if self.kind == "order":
-            mine = D.gather(1, chosen.items)
+            mine = D.gather(1, targets.items)
             i, j = torch.triu_indices(mine.shape[1], mine.shape[1], 1)
             return -(mine[:, i] - mine[:, j]).clamp_min(0).sum(1)
-        own = _mask(chosen)
-        other = chosen.allowed & ~own
+        own = _mask(targets)
+        other = targets.allowed & ~own
         if self.kind == "GTM":
             return -D.masked_fill(~other, torch.inf).amin(1).clamp_max(2.0)
         far = D.masked_fill(~other, -torch.inf).amax(1).clamp_min(0.0)
         near = D.masked_fill(~own, torch.inf).amin(1).clamp_max(2.0)
         return -(far - near).clamp_min(0)
 
-    def _report(self, z: torch.Tensor, chosen: _Chosen) -> torch.Tensor:
-        D = _distances(z, chosen.gallery).masked_fill(~chosen.allowed, torch.inf)
-        n = chosen.allowed.sum(1, keepdim=True) - 1
+    def _report(self, z: torch.Tensor, targets: _Targets) -> torch.Tensor:
+        D = _distances(z, targets.gallery).masked_fill(~targets.allowed, torch.inf)
+        n = targets.allowed.sum(1, keepdim=True) - 1
         if self.kind.startswith("CA"):
-            mine = D.gather(1, chosen.items)
-            query = chosen.gallery[chosen.items]
-            theirs = _distances(query.flatten(0, 1), chosen.gallery).view(*mine.shape, -1)
-            item = torch.arange(len(chosen.gallery))
-            compared = chosen.allowed[:, None] & (item != chosen.items[..., None])
+            mine = D.gather(1, targets.items)
+            query = targets.gallery[targets.items]
+            theirs = _distances(query.flatten(0, 1), targets.gallery).view(*mine.shape, -1)
+            item = torch.arange(len(targets.gallery))
+            compared = targets.allowed[:, None] & (item != targets.items[..., None])
             nearer = ((theirs < mine[..., None]) & compared).sum(2)
             return 100 * (nearer / n.clamp_min(1)).double().mean(1)
         if self.kind.startswith("QA"):
-            mine = D.gather(1, chosen.items)
+            mine = D.gather(1, targets.items)
             nearer = (D[:, None] < mine[..., None]).sum(2)
             return 100 * (nearer / n.clamp_min(1)).double().mean(1)
         if self.kind == "GTT":
-            mine = D.gather(1, chosen.items)
+            mine = D.gather(1, targets.items)
             return ((mine > D).sum(1) < 4).double()
         if self.kind == "order":
-            found = D.gather(1, chosen.items).numpy()
+            found = D.gather(1, targets.items).numpy()
             wanted = np.arange(found.shape[1])
             tau = [float(kendalltau(row, wanted)[0]) for row in found]
             return torch.tensor(tau).nan_to_num(0.0)  # equal distances have no order
         first = D.argmin(1, keepdim=True)
-        return _mask(chosen).gather(1, first)[:, 0].double()
+        return _mask(targets).gather(1, first)[:, 0].double()
 
 
-def _mask(chosen: _Chosen) -> torch.Tensor:
+def _mask(targets: _Targets) -> torch.Tensor:
     """Return the mask of other items of the row's class."""
-    return chosen.allowed if chosen.same is None else chosen.allowed & chosen.same
+    return targets.allowed if targets.same is None else targets.allowed & targets.same
 
 
 def _distances(z: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:

@@ -13,13 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skrobust.adapters import NearestNeighborRule, as_nearest_neighbor_rule
+from skrobust.adapters import NearestNeighborRule
 from skrobust.attacks._base import BaseAttack
-from skrobust.attacks._problem import AttackProblem
+from skrobust.attacks._problem import AttackProblem, Victim
 from skrobust.certificates import exact_nearest_neighbor_radius
 from skrobust.numerics import least_norm
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._frames import Table
 from skrobust.utils._sklearn import Interval
 
 __all__ = ["ExactNeighborAttack", "GreedyNeighborAttack", "NeighborDirectionAttack"]
@@ -74,13 +73,9 @@ class ExactNeighborAttack(BaseAttack):
     array([ True])
     """
 
-    minimum_norm = True
+    minimum_norm = uses_training_points = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{
-            name: BaseAttack._parameter_constraints[name]
-            for name in ("estimator", "threat_model", "batch_size", "device", "n_jobs", "verbose")
-        },
         "rtol": [Interval(Real, 0, None, closed="left")],
         "max_nodes": [Interval(Integral, 0, None, closed="left")],
     }
@@ -106,8 +101,8 @@ class ExactNeighborAttack(BaseAttack):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def _prepare(self, estimator: Any, table: Table) -> None:
-        _check_neighbors(estimator, table)
+    def _prepare(self, victim: Victim) -> None:
+        _check_columns(victim)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         victim = problem.victim
@@ -125,7 +120,37 @@ class ExactNeighborAttack(BaseAttack):
         return problem.raw + found.perturbation
 
 
-class GreedyNeighborAttack(BaseAttack):
+class _CandidateAttack(BaseAttack):
+    """Attacks that try a few training points of other classes."""
+
+    minimum_norm = uses_training_points = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_candidates": [Interval(Integral, 1, None, closed="left")]
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        threat_model: ThreatModel | None = None,
+        n_candidates: int = 10,
+        batch_size: int = 128,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ):
+        self.estimator = estimator
+        self.threat_model = threat_model
+        self.n_candidates = n_candidates
+        self.batch_size = batch_size
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def _prepare(self, victim: Victim) -> None:
+        _check_columns(victim)
+
+
+class GreedyNeighborAttack(_CandidateAttack):
     """The smallest perturbation toward each of a few candidate neighbours, for k-NN.
 
     For one of the nearest points j of another class, the K // 2 + 1 points of its class nearest
@@ -171,36 +196,6 @@ class GreedyNeighborAttack(BaseAttack):
     array([0.9])
     """
 
-    minimum_norm = True
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{
-            name: BaseAttack._parameter_constraints[name]
-            for name in ("estimator", "threat_model", "batch_size", "n_jobs", "verbose")
-        },
-        "n_candidates": [Interval(Integral, 1, None, closed="left")],
-    }
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        threat_model: ThreatModel | None = None,
-        n_candidates: int = 10,
-        batch_size: int = 128,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-    ):
-        self.estimator = estimator
-        self.threat_model = threat_model
-        self.n_candidates = n_candidates
-        self.batch_size = batch_size
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-
-    def _prepare(self, estimator: Any, table: Table) -> None:
-        _check_neighbors(estimator, table)
-
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         view = _View(problem)
         candidates = np.repeat(problem.raw[None], self.n_candidates, axis=0)
@@ -216,7 +211,7 @@ class GreedyNeighborAttack(BaseAttack):
         return candidates
 
 
-class NeighborDirectionAttack(BaseAttack):
+class NeighborDirectionAttack(_CandidateAttack):
     """Straight toward the nearest training points of other classes, as far as is needed.
 
     The simplest attack that knows the training points; in ℓ₂, for 1-NN, at most twice as far as
@@ -259,32 +254,6 @@ class NeighborDirectionAttack(BaseAttack):
     array([0.5])
     """
 
-    minimum_norm = True
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = (
-        GreedyNeighborAttack._parameter_constraints
-    )
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        threat_model: ThreatModel | None = None,
-        n_candidates: int = 10,
-        batch_size: int = 128,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-    ):
-        self.estimator = estimator
-        self.threat_model = threat_model
-        self.n_candidates = n_candidates
-        self.batch_size = batch_size
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-
-    def _prepare(self, estimator: Any, table: Table) -> None:
-        _check_neighbors(estimator, table)
-
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         view = _View(problem)
         back = np.linalg.pinv(view.rows)
@@ -296,10 +265,10 @@ class NeighborDirectionAttack(BaseAttack):
         return candidates
 
 
-def _check_neighbors(estimator: Any, table: Table) -> None:
-    """Raise where an estimator is no nearest-neighbour rule, or a column holds no numbers."""
-    rule = as_nearest_neighbor_rule(estimator)
-    if (~table.numeric & ~rule.ignored).any():
+def _check_columns(victim: Victim) -> None:
+    """Raise where a victim is no nearest-neighbour rule, or a column holds no numbers."""
+    table = victim.table
+    if (~table.numeric & ~victim.rule.ignored).any():
         raise TypeError(
             "X must hold numbers in every column that the estimator does not drop; got others in "
             f"{table.fixed_columns}."
@@ -310,7 +279,7 @@ class _View:
     """A nearest-neighbour rule, seen from some rows."""
 
     def __init__(self, problem: AttackProblem):
-        rule: NearestNeighborRule = as_nearest_neighbor_rule(problem.victim.estimator)
+        rule: NearestNeighborRule = problem.victim.rule
         self.problem, self.rule, self.scale = problem, rule, problem.budget.scale
         matrix = np.eye(rule.n_features_in) if rule.matrix is None else rule.matrix
         self.rows = matrix * self.scale  # A diag(s)
