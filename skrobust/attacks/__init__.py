@@ -8,29 +8,23 @@ from skrobust.attacks._ascent import ascend, steepest
 from skrobust.attacks._base import BaseAttack, check_same_threat_model, threat_model_or_default
 from skrobust.attacks._problem import AttackProblem, ScaledRows, checked_scores, resolve_budget
 from skrobust.attacks._result import AttackResult, EmbeddingAttackResult
-from skrobust.attacks.classifiers import (
-    APGD,
-    FGSM,
-    PGD,
-    HopSkipJump,
-    MinimumNormAttack,
-    NoiseAttack,
-    TransferAttack,
-    WorstCase,
-)
-from skrobust.attacks.clusters import ClusteringAttack, ClusteringAttackResult, ClusterPoisoning
-from skrobust.attacks.embeddings import (
-    BaseEmbeddingAttack,
-    BlindAttackWarning,
-    EmbeddingMargin,
-    EmbeddingNoise,
-    EmbeddingShift,
-    EmbeddingTargets,
-    PairAttack,
-    PairAttackResult,
-    RankingAttack,
-)
-from skrobust.attacks.neighbors import (
+from skrobust.attacks.classifiers._apgd import APGD
+from skrobust.attacks.classifiers._hop_skip_jump import HopSkipJump
+from skrobust.attacks.classifiers._minimum_norm import MinimumNormAttack
+from skrobust.attacks.classifiers._noise import NoiseAttack
+from skrobust.attacks.classifiers._pgd import FGSM, PGD
+from skrobust.attacks.classifiers._transfer import TransferAttack
+from skrobust.attacks.classifiers._worst_case import WorstCase
+from skrobust.attacks.clusters._clustering import ClusteringAttack
+from skrobust.attacks.clusters._parts import ClusteringAttackResult
+from skrobust.attacks.clusters._poisoning import ClusterPoisoning
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, BlindAttackWarning
+from skrobust.attacks.embeddings._margin import EmbeddingMargin
+from skrobust.attacks.embeddings._moves import EmbeddingShift, EmbeddingTargets
+from skrobust.attacks.embeddings._noise import EmbeddingNoise
+from skrobust.attacks.embeddings._pairs import PairAttack, PairAttackResult
+from skrobust.attacks.embeddings._ranking import RankingAttack
+from skrobust.attacks.neighbors._nearest_neighbor import (
     ExactNeighborAttack,
     GreedyNeighborAttack,
     NeighborDirectionAttack,

@@ -41,7 +41,9 @@ class Packaged:
         public = list(takewhile(lambda part: part[0] != "_", own.__module__.split(".")))
         if not home or public[:1] != ["skrobust"]:
             return ""
-        return f"{home.rstrip('/')}/reference/generated/{'.'.join(public)}.{own.__name__}.html"
+        # a page is at the package, wherever in it the class is
+        page = ".".join([*public[:2], own.__name__])
+        return f"{home.rstrip('/')}/reference/generated/{page}.html"
 
 
 class BaseEstimator(Packaged, SklearnEstimator):

@@ -165,23 +165,30 @@ class RankingAttack(BaseEmbeddingAttack):
             None if same is None else torch.from_numpy(same),
         )
 
+    def _compared(self, D: torch.Tensor, targets: _Targets) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return distances to the items, shape (n, m, 1), and what they are compared with.
+
+        The latter, of shape (n, m or 1, n_gallery), are the items' own distances where the row is
+        their candidate, else the distances of the row, `D`, of shape (n, n_gallery).
+        """
+        mine = D.gather(1, targets.items)[..., None]
+        if not self.kind.startswith("CA"):
+            return mine, D[:, None]
+        queries = targets.gallery[targets.items].flatten(0, 1)  # (n · m, n_components)
+        return mine, _distances(queries, targets.gallery).view(*mine.shape[:2], -1)
+
     def _value(self, z: torch.Tensor, targets: _Targets) -> torch.Tensor:
-        D = _distances(z, targets.gallery)
-        sign = -1.0 if self.kind in ("CA-", "QA-", "GTT") else 1.0
-        if self.kind.startswith("CA"):
-            mine = D.gather(1, targets.items)  # d(q, x')
-            query = targets.gallery[targets.items]  # (n, m, k)
-            theirs = _distances(query.flatten(0, 1), targets.gallery).view(*mine.shape, -1)
-            return -(sign * (mine[..., None] - theirs)).clamp_min(0).mean((1, 2))
-        if self.kind.startswith("QA") or self.kind == "GTT":
-            mine = D.gather(1, targets.items)
-            return -(sign * (mine[..., None] - D[:, None])).clamp_min(0).mean((1, 2))
+        D = _distances(z, targets.gallery)  # (n, n_gallery)
         if self.kind == "order":
             mine = D.gather(1, targets.items)
             i, j = torch.triu_indices(mine.shape[1], mine.shape[1], 1)
             return -(mine[:, i] - mine[:, j]).clamp_min(0).sum(1)
-        own = _mask(targets)
-        other = targets.allowed & ~own
+        if targets.same is None:
+            mine, theirs = self._compared(D, targets)
+            sign = 1.0 if self.kind.endswith("+") else -1.0
+            return -(sign * (mine - theirs)).clamp_min(0).mean((1, 2))
+        own = targets.allowed & targets.same
+        other = targets.allowed & ~targets.same
         if self.kind == "GTM":
             return -D.masked_fill(~other, torch.inf).amin(1).clamp_max(2.0)
         far = D.masked_fill(~other, -torch.inf).amax(1).clamp_min(0.0)
@@ -190,34 +197,23 @@ class RankingAttack(BaseEmbeddingAttack):
 
     def _report(self, z: torch.Tensor, targets: _Targets) -> torch.Tensor:
         D = _distances(z, targets.gallery).masked_fill(~targets.allowed, torch.inf)
-        n = targets.allowed.sum(1, keepdim=True) - 1
-        if self.kind.startswith("CA"):
-            mine = D.gather(1, targets.items)
-            query = targets.gallery[targets.items]
-            theirs = _distances(query.flatten(0, 1), targets.gallery).view(*mine.shape, -1)
-            item = torch.arange(len(targets.gallery))
-            compared = targets.allowed[:, None] & (item != targets.items[..., None])
-            nearer = ((theirs < mine[..., None]) & compared).sum(2)
-            return 100 * (nearer / n.clamp_min(1)).double().mean(1)
-        if self.kind.startswith("QA"):
-            mine = D.gather(1, targets.items)
-            nearer = (D[:, None] < mine[..., None]).sum(2)
-            return 100 * (nearer / n.clamp_min(1)).double().mean(1)
-        if self.kind == "GTT":
-            mine = D.gather(1, targets.items)
-            return ((mine > D).sum(1) < 4).double()
         if self.kind == "order":
-            found = D.gather(1, targets.items).numpy()
-            wanted = np.arange(found.shape[1])
-            tau = [float(kendalltau(row, wanted)[0]) for row in found]
+            reached = D.gather(1, targets.items).numpy()
+            wanted = np.arange(reached.shape[1])
+            tau = [float(kendalltau(row, wanted)[0]) for row in reached]
             return torch.tensor(tau).nan_to_num(0.0)  # equal distances have no order
-        first = D.argmin(1, keepdim=True)
-        return _mask(targets).gather(1, first)[:, 0].double()
-
-
-def _mask(targets: _Targets) -> torch.Tensor:
-    """Return the mask of other items of the row's class."""
-    return targets.allowed if targets.same is None else targets.allowed & targets.same
+        if targets.same is not None:
+            first = D.argmin(1, keepdim=True)
+            return (targets.allowed & targets.same).gather(1, first)[:, 0].double()
+        mine, theirs = self._compared(D, targets)
+        nearer = theirs < mine  # (n, m, n_gallery)
+        if self.kind == "GTT":
+            return (nearer.sum(2)[:, 0] < 4).double()
+        if self.kind.startswith("CA"):
+            item = torch.arange(len(targets.gallery))
+            nearer &= targets.allowed[:, None] & (item != targets.items[..., None])
+        n = targets.allowed.sum(1, keepdim=True) - 1
+        return 100 * (nearer.sum(2) / n.clamp_min(1)).double().mean(1)
 
 
 def _distances(z: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,1 @@
-"""Attacks on nearest-neighbour classifiers."""
-
-from skrobust.attacks.neighbors._nearest_neighbor import (
-    ExactNeighborAttack,
-    GreedyNeighborAttack,
-    NeighborDirectionAttack,
-)
-
-__all__ = [
-    "ExactNeighborAttack",
-    "GreedyNeighborAttack",
-    "NeighborDirectionAttack",
-]
+"""Attacks on nearest-neighbour classifiers that use their training points."""
