@@ -7,7 +7,8 @@ import pandas as pd
 import polars
 import pytest
 from oracles import KINDS, problems
-from sklearn.datasets import load_breast_cancer, load_digits
+from shared_data import load_digits
+from sklearn.datasets import load_breast_cancer
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier

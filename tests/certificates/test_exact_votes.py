@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from oracles import KINDS, oracle_exact_votes, problems
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from shared_data import load_digits
 from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline

@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from attempts import flips
-from sklearn.datasets import load_breast_cancer, load_digits
+from shared_data import load_digits
+from sklearn.datasets import load_breast_cancer
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler

@@ -4,7 +4,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 from sklearn.utils import Bunch
 
 from skrobust.datasets import (

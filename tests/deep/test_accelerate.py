@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 
 from skrobust import AdversarialDeepMetric
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.samplers import MPerClassSampler
+from shared_data import load_digits
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -17,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, LRScheduler, ProgressBar, TensorBoard
 from torch import nn
+from training import digits_metric as metric
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.attacks import EmbeddingShift
@@ -34,11 +36,6 @@ from skrobust.scorers import robust_recall_scorer
 X, y = load_digits(n_class=5, return_X_y=True)
 X_train, y_train, X_test, y_test = X[::2], y[::2], X[1::2], y[1::2]
 EPS = ThreatModel(np.inf, 1.0, bounds=(0.0, 16.0))
-
-
-def metric(**params):
-    given = {"image_shape": (8, 8), "max_iter": 2, "random_state": 0, "device": "cpu"}
-    return AdversarialDeepMetric(**given | params)
 
 
 @pytest.fixture(scope="module")

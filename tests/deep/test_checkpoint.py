@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import losses
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 from skorch.callbacks import Callback, LRScheduler
+from training import digits_metric as metric
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import AdversarialTraining, HardnessManipulation, MDProp
@@ -89,11 +90,6 @@ def test_killed_and_resumed_is_the_same_to_the_bit(case, tmp_path):
     for key, value in whole.module_.state_dict().items():
         assert torch.equal(value, resumed.module_.state_dict()[key]), key
     np.testing.assert_array_equal(resumed.transform(X), whole.transform(X))
-
-
-def metric(**params):
-    given = {"image_shape": (8, 8), "max_iter": 2, "random_state": 0, "device": "cpu"}
-    return AdversarialDeepMetric(**given | params)
 
 
 def test_without_a_file_yet_it_starts(tmp_path):

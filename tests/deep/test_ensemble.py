@@ -5,61 +5,20 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from torch import nn
+from shared_data import load_digits
+from training import EPS, LinearRecorder, make_step
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.attacks import EmbeddingShift
-from skrobust.deep import EnsembleAdversarialTraining, TrainingStep
-from skrobust.deep._adversary import training_adversary
-from skrobust.deep._data import InputLayout, compute_moments
-from skrobust.deep._losses import make_criterion
+from skrobust.deep import EnsembleAdversarialTraining
 
-EPS = ThreatModel(np.inf, 0.1)
 X, y = load_digits(n_class=5, return_X_y=True)
 X_train, y_train, X_test, y_test = X[::2], y[::2], X[1::2], y[1::2]
 WIDE = ThreatModel(np.inf, 2.0, bounds=(0.0, 16.0))
 
 
-class Seen(nn.Module):
-    """A small network that keeps what it was given in training mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers, self.trained = nn.Linear(5, 3), []
-
-    def forward(self, x):
-        if self.training:
-            self.trained.append(x.detach().clone())
-        return nn.functional.normalize(self.layers(x), dim=1)
-
-
-def make_step(strategy, n=24):
-    torch.manual_seed(0)
-    data = np.random.default_rng(0).random((n, 5)).astype(np.float32)
-    layout = InputLayout.of((5,))
-    adversary = training_adversary(
-        EPS,
-        layout,
-        compute_moments(data, layout),
-        None,
-        torch.device("cpu"),
-        torch.Generator().manual_seed(0),
-        data,
-    )
-    module = strategy.build(Seen).train()
-    criterion = strategy.build_criterion(lambda: make_criterion("proxy_anchor", None, 4, 3, {}, {}))
-    labels = np.arange(n) % 4
-    parts = strategy.assign(labels, np.random.RandomState(0))
-    return TrainingStep(
-        module,
-        module,
-        criterion,
-        torch.from_numpy(data),
-        torch.from_numpy(labels),
-        adversary,
-        torch.from_numpy(parts),
-    )
+def ensemble_step(strategy, n=24):
+    return make_step(strategy, "proxy_anchor", n, LinearRecorder)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +26,14 @@ def make_step(strategy, n=24):
 )
 def test_members_train_on_the_examples_they_are_given(transfer, n_examples):
     strategy = EnsembleAdversarialTraining(EPS, transfer=transfer, max_iter=3)
-    step = make_step(strategy)
+    step = ensemble_step(strategy)
     value, z = strategy.loss(step)
     assert z.shape == (24, 9)
     torch.testing.assert_close(z.norm(dim=1), torch.ones(24))
     value.backward()
     for m, member in enumerate(step.module.members):
         rows = step.parts != m
-        (trained,) = member.trained  # one forward in training mode
+        (trained,) = member.seen(training=True)  # one forward in training mode
         assert len(trained) == n_examples * int(rows.sum())
         moved = trained.chunk(n_examples)
         for part in moved:
@@ -83,7 +42,7 @@ def test_members_train_on_the_examples_they_are_given(transfer, n_examples):
             assert apart.max() > 0.05
         assert member.layers.weight.grad.abs().sum() > 0
         assert step.criterion.losses[m].loss.proxies.grad.abs().sum() > 0
-    first, second = (member.trained[0] for member in step.module.members[:2])
+    first, second = (member.seen(training=True)[0] for member in step.module.members[:2])
     both = (step.parts != 0) & (step.parts != 1)
     alike = [
         torch.equal(
@@ -98,12 +57,12 @@ def test_members_train_on_the_examples_they_are_given(transfer, n_examples):
 
 def test_the_loss_is_the_mean_over_members_and_examples():
     strategy = EnsembleAdversarialTraining(EPS, max_iter=2)
-    step = make_step(strategy)
+    step = ensemble_step(strategy)
     value, _ = strategy.loss(step)
     expected = []
     for m, member in enumerate(step.module.members):
         rows = step.parts != m
-        for part in member.trained[0].chunk(3):
+        for part in member.seen(training=True)[0].chunk(3):
             loss = step.criterion.losses[m]
             expected.append(loss(member.layers(part), step.y[rows]))
     torch.testing.assert_close(value, torch.stack(expected).mean())
@@ -193,10 +152,10 @@ def test_bad_parameters(params, match):
 
 def test_members_without_rows_of_their_own_take_the_batch():
     strategy = EnsembleAdversarialTraining(EPS, split="disjoint", max_iter=1)
-    step = make_step(strategy)
+    step = ensemble_step(strategy)
     step.parts = torch.zeros_like(step.parts)
     strategy.loss(step)
-    assert [len(member.trained[0]) for member in step.module.members] == [72, 72, 72]
+    assert [len(member.seen(training=True)[0]) for member in step.module.members] == [72, 72, 72]
 
 
 @pytest.mark.parametrize("transfer", ["T1", "T2"])
@@ -207,7 +166,7 @@ def test_examples_may_be_those_that_move_embeddings(transfer):
         strategy = EnsembleAdversarialTraining(
             EPS, craft=craft, transfer=transfer, max_iter=10, split="none"
         )
-        step = make_step(strategy, n=240)
+        step = ensemble_step(strategy, n=240)
         member = step.module if transfer == "T2" else step.module.members[0]
         clean = step.embed_eval(step.x) if transfer == "T2" else member(step.x)
         x = strategy._examples(step, strategy.pairs(step.module, step.criterion))[0]

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from torch import nn
+from shared_data import load_digits
+from training import LinearRecorder, make_step
 
 from skrobust import AdversarialDeepMetric
-from skrobust.deep import GradientDiversity, TrainingStep
-from skrobust.deep._losses import make_criterion
+from skrobust.deep import GradientDiversity
 from skrobust.deep.strategies._gradient_diversity import alignment
 
 X, y = load_digits(n_class=5, return_X_y=True)
@@ -30,20 +29,8 @@ def test_the_gradient_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda a, b: alignment([a, b]), (g, h))
 
 
-def make_step(strategy):
-    torch.manual_seed(0)
-    x, labels = torch.randn(20, 5), torch.arange(20) % 4
-
-    def make():
-        return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
-
-    module = strategy.build(make).train()
-    criterion = strategy.build_criterion(lambda: make_criterion("proxy_anchor", None, 4, 3, {}, {}))
-    return TrainingStep(module, module, criterion, x, labels, None)
-
-
 def test_the_loss_is_the_mean_and_the_alignment():
-    step = make_step(GradientDiversity())
+    step = make_step(GradientDiversity(), "proxy_anchor", n=20, make=LinearRecorder)
     plain, z = GradientDiversity(weight=0).loss(step)
     assert z.shape == (20, 9)
     expected, slopes = [], []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 
 from skrobust import AdversarialDeepMetric
 from skrobust.deep._data import InputLayout

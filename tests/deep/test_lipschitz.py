@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from shared_data import load_digits
 from sklearn.base import clone
-from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline

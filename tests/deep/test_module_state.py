@@ -1,5 +1,6 @@
 """What modules hold beside their code: it is saved, resumed, and left alone by those who look."""
 
+import functools
 import warnings
 from functools import partial
 
@@ -9,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_metric_learning import losses, miners
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 from torch import nn
+from training import digits_metric
 
 from examples import examples
 from skrobust import AdversarialDeepMetric, ThreatModel
@@ -30,9 +32,7 @@ X, y = X[:160], y[:160]
 EPS = ThreatModel(np.inf, 1.0)
 
 
-def metric(**params):
-    fixed = {"image_shape": (8, 8), "max_iter": 2, "batch_size": 40, "random_state": 0}
-    return AdversarialDeepMetric(**fixed | {"device": "cpu"} | params)
+metric = functools.partial(digits_metric, batch_size=40)
 
 
 class Odd(nn.Module):

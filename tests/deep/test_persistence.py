@@ -1,5 +1,6 @@
 """Saving and loading without pickle."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 from pytorch_metric_learning import losses
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 from torch import nn
+from training import digits_metric
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import (
@@ -28,9 +30,7 @@ from skrobust.deep._io import (
 X, y = load_digits(n_class=4, return_X_y=True)
 
 
-def metric(**params):
-    given = {"image_shape": (8, 8), "max_iter": 1, "random_state": 0, "device": "cpu"}
-    return AdversarialDeepMetric(**given | params)
+metric = functools.partial(digits_metric, max_iter=1)
 
 
 CASES = {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training import EPS, Recorder, make_step
 
 from skrobust import ThreatModel
 from skrobust.deep import (
@@ -15,15 +16,10 @@ from skrobust.deep import (
     HardnessManipulation,
     MDProp,
     StandardTraining,
-    TrainingStep,
     branches_of,
 )
-from skrobust.deep._adversary import training_adversary
-from skrobust.deep._data import InputLayout, compute_moments
-from skrobust.deep._losses import make_criterion
 from skrobust.deep.strategies._triplets import triplets
 
-EPS = ThreatModel(np.inf, 0.1)
 ALL = [
     StandardTraining(),
     AdversarialTraining(EPS, max_iter=3),
@@ -43,34 +39,6 @@ ALL = [
     MDProp(EPS, shared_batch_norm=True),
     MDProp(EPS, perturbation="noise"),
 ]
-
-
-class Seen(nn.Module):
-    """A small network that keeps what it was given, and in which mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-        self.calls = []
-
-    def forward(self, x):
-        self.calls.append((x.detach().clone(), self.training))
-        return nn.functional.normalize(self.layers(x), dim=1)
-
-
-def make_step(strategy, loss="multi_similarity", n=16):
-    torch.manual_seed(0)
-    X = np.random.default_rng(0).random((n, 5)).astype(np.float32)
-    layout = InputLayout.of((5,))
-    generator = torch.Generator().manual_seed(0)
-    threat = getattr(strategy, "threat_model", None)
-    adversary = training_adversary(
-        threat, layout, compute_moments(X, layout), None, torch.device("cpu"), generator, X
-    )
-    module = strategy.prepare(Seen()).train()
-    criterion = make_criterion(loss, "auto", 4, 3, {}, {})
-    y = torch.arange(n) % 4
-    return TrainingStep(module, module, criterion, torch.from_numpy(X), y, adversary)
 
 
 @pytest.mark.parametrize("strategy", ALL, ids=repr)
@@ -93,7 +61,7 @@ def test_attacks_leave_statistics_and_gradients_alone(strategy):
     before = copy.deepcopy(step.module)
     value, _ = strategy.loss(step)
     assert all(p.grad is None for p in step.module.parameters())
-    trained = [x for x, training in step.module.calls if training]
+    trained = step.module.seen(training=True)
     assert len(trained) == 1  # a single forward in training mode, so a single update
     tracked = step.module.layers[1].num_batches_tracked
     assert tracked - before.layers[1].num_batches_tracked == 1
@@ -104,7 +72,7 @@ def test_attacks_leave_statistics_and_gradients_alone(strategy):
 def test_rows_that_are_trained_on_are_inside_the_budget(strategy):
     step = make_step(strategy)
     strategy.loss(step)
-    (trained,) = [x for x, training in step.module.calls if training]
+    (trained,) = step.module.seen(training=True)
     nearest = (trained[:, None] - step.x).abs().amax(2).amin(1)
     assert (nearest <= 0.1 + 1e-6).all()
     if not isinstance(strategy, HardnessManipulation):  # that stops where it is hard enough
@@ -122,7 +90,7 @@ def test_adversarial_training_raises_the_loss():
     step = make_step(strategy, "contrastive")
     before = copy.deepcopy(step.module).eval()
     strategy.loss(step)
-    (moved,) = [x for x, training in step.module.calls if training]
+    (moved,) = step.module.seen(training=True)
     noise = step.adversary.noise(step.x)
     clean, adversarial, random = (
         step.criterion(before(rows), step.y).item() for rows in (step.x, moved, noise)
@@ -141,7 +109,7 @@ def test_embedding_shift_moves_farther_than_noise():
     strategy = EmbeddingShiftTraining(EPS)
     step = make_step(strategy)
     strategy.loss(step)
-    (moved,) = [x for x, training in step.module.calls if training]
+    (moved,) = step.module.seen(training=True)
     clean = step.embed_eval(step.x)
     far = (step.embed_eval(moved) - clean).norm(dim=1)
     noise = (step.embed_eval(step.adversary.noise(step.x)) - clean).norm(dim=1)
@@ -152,7 +120,7 @@ def test_act_draws_positives_and_negatives_together():
     strategy = AntiCollapseTriplet(EPS, max_iter=10)
     step = make_step(strategy)
     strategy.loss(step)
-    (trained,) = [x for x, training in step.module.calls if training]
+    (trained,) = step.module.seen(training=True)
     anchor, positive, negative = trained.chunk(3)
     clean = torch.cdist(anchor, step.x).amin(1)
     assert (clean == 0).all()  # anchors are clean
@@ -173,7 +141,7 @@ def test_hardness_is_driven_to_its_destination_and_no_further(goal):
     step = make_step(strategy)
     before = copy.deepcopy(step.module)
     strategy.loss(step)
-    (trained,) = [x for x, training in step.module.calls if training]
+    (trained,) = step.module.seen(training=True)
 
     def hardness(rows):
         a, p, n = before.eval()(rows).detach().chunk(3)
@@ -204,18 +172,18 @@ def test_mdprop_keeps_clean_rows_first_and_pulls_the_others():
     strategy = MDProp(EPS, max_iter=10, step_size=0.2)
     step = make_step(strategy)
     strategy.loss(step)
-    (trained,) = [x for x, training in step.module.calls if training]
+    (trained,) = step.module.seen(training=True)
     assert torch.equal(trained[:16], step.x)
     assert branches_of(step.module) == ("single", "multi")
     # the attack sees the two halves in the branches of their own
-    attacked = [x for x, training in step.module.calls if not training]
+    attacked = step.module.seen(training=False)
     assert len(attacked) == 10
 
 
 @pytest.mark.parametrize(("variant", "names"), [("AP'", ("single",)), ("MP'", ("multi",))])
 def test_variants_have_their_branches(variant, names):
-    assert branches_of(MDProp(variant=variant).prepare(Seen())) == names
-    assert branches_of(MDProp(variant=variant, shared_batch_norm=True).prepare(Seen())) == ()
+    assert branches_of(MDProp(variant=variant).prepare(Recorder())) == names
+    assert branches_of(MDProp(variant=variant, shared_batch_norm=True).prepare(Recorder())) == ()
 
 
 def test_mdprop_pulls_toward_its_targets():
@@ -230,7 +198,7 @@ def test_mdprop_pulls_toward_its_targets():
 
     strategy._targets = targets
     strategy.loss(step)
-    (trained,) = [x for x, training in step.module.calls if training]
+    (trained,) = step.module.seen(training=True)
     before = (z - drawn["t"][:, 0]).norm(dim=1)
     after = (step.embed_eval(trained[16:]) - drawn["t"][:, 0]).norm(dim=1)
     assert (after < before).double().mean() > 0.8

@@ -1,5 +1,6 @@
 """Losses of the library, numbers that break down, loaders, precisions, threads and memory."""
 
+import functools
 import inspect
 import random
 import tracemalloc
@@ -9,7 +10,7 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 from pytorch_metric_learning import losses, miners
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.utils.data import (
@@ -19,6 +20,7 @@ from torch.utils.data import (
     TensorDataset,
     WeightedRandomSampler,
 )
+from training import digits_metric
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, MDProp
@@ -30,9 +32,7 @@ X, y = X[:200], y[:200]
 EPS = ThreatModel(np.inf, 1.0)
 
 
-def metric(**params):
-    fixed = {"image_shape": (8, 8), "max_iter": 1, "batch_size": 40, "random_state": 0}
-    return AdversarialDeepMetric(**fixed | {"device": "cpu"} | params)
+metric = functools.partial(digits_metric, max_iter=1, batch_size=40)
 
 
 def classes_of(package):

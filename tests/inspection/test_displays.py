@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from pictures import cut_off
-from sklearn.datasets import load_digits, load_iris
+from shared_data import load_digits
+from sklearn.datasets import load_iris
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 

@@ -1,7 +1,7 @@
 """Pairs under attack: an impostor moves his item toward the other one's."""
 
 import numpy as np
-from sklearn.datasets import load_digits
+from shared_data import load_digits
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.attacks import EmbeddingTargets

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from scipy.optimize import LinearConstraint, milp
 from scipy.spatial.distance import cdist
+from shared_data import load_digits
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier

@@ -3,8 +3,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from shared_data import load_digits
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score, zero_one_loss
 from sklearn.model_selection import GridSearchCV, cross_validate
