@@ -1,8 +1,5 @@
 """The UCI data set *Spambase*, for the examples on spam."""
 
-from pathlib import Path
-
-import numpy as np
 import pandas as pd
 
 from skrobust.datasets import fetch_spambase
@@ -19,13 +16,7 @@ NAMES = [*WORDS.split(" "), *(f"sign {sign}" for sign in ";([!$#"), *CAPITALS]
 
 def load():
     """Return the table without its duplicate rows, and whether each mail is spam."""
-    path = Path(__file__).resolve().parents[2] / "shared" / "data" / "spambase.npz"
-    if path.exists():
-        with np.load(path) as data:
-            X, spam = data["X"].astype(float), data["y"] == 1
-    else:
-        data = fetch_spambase()
-        X, spam = data.data, data.target == data.target_names.index("spam")
-    frame = pd.DataFrame(X, columns=NAMES)
+    data = fetch_spambase()
+    frame = pd.DataFrame(data.data, columns=NAMES)
     kept = ~frame.duplicated().to_numpy()
-    return frame[kept], spam[kept]
+    return frame[kept], data.target[kept] == 1

@@ -1,4 +1,4 @@
-"""Data for the tests: real files where they lie beside the project, scikit-learn's own always."""
+"""Data for the tests: real files in the folder SKROBUST_DATA, scikit-learn's own always."""
 
 import functools
 import os
@@ -7,16 +7,15 @@ import os
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import warnings
-from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from examples import register_profiles
+from skrobust.datasets import fetch_table
 
 matplotlib.use("Agg")
 register_profiles()
@@ -26,16 +25,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
     threadpool_limits(1)
 
-DATA = Path(
-    os.environ.get("SKROBUST_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")
-)
-
 
 @functools.lru_cache(maxsize=4)
-def _read(path):
-    with np.load(path) as data:
-        X, y, train = data["X"], data["y"], data["is_train"]
-    return X.reshape(len(X), -1), y, train
+def _read(name):
+    return fetch_table(name, download_if_missing=False)
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +36,11 @@ def load_shared():
     """Return a loader of (X_train, X_test, y_train, y_test); skips where the data are absent."""
 
     def load(name):
-        path = DATA / f"{name}.npz"
-        if not path.exists():
-            pytest.skip(f"{path} is not there")
-        X, y, train = _read(path)
-        X = X.astype(float)
+        try:
+            data = _read(name)
+        except OSError as error:
+            pytest.skip(str(error).partition("\n")[0])
+        X, y, train = data.data.astype(float), data.target, data.is_train
         return X[train], X[~train], y[train], y[~train]
 
     return load

@@ -6,19 +6,16 @@
 import os
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skrobust.datasets import fetch_table
 from skrobust.numerics import nearest_by_class
 from skrobust.objectives import CertificateObjective, TargetRadiusProgram
 
 SMOKE = os.environ.get("SKROBUST_BENCH") == "smoke"
-DATA = Path(
-    os.environ.get("SKROBUST_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")
-)
 
 warnings.simplefilter("ignore", ConvergenceWarning)
 
@@ -34,12 +31,11 @@ def blobs(n_samples, n_features, dtype=np.float32, n_classes=10, seed=0):
 
 def fashion_mnist():
     """All of Fashion-MNIST in [0, 1], float32; NotImplementedError skips where it is absent."""
-    path = DATA / "fashion_mnist.npz"
-    if not path.exists():
-        raise NotImplementedError(f"{path} is not there")
-    with np.load(path) as data:
-        X, y, train = data["X"], data["y"], data["is_train"]
-    X = X.reshape(len(X), -1).astype(np.float32) / 255
+    try:
+        data = fetch_table("fashion_mnist", download_if_missing=False)
+    except OSError as error:
+        raise NotImplementedError(str(error)) from error
+    X, y, train = data.data.astype(np.float32) / 255, data.target, data.is_train
     if SMOKE:
         kept = np.r_[0:600, 60000:60040]
         X, y, train = X[kept][:, ::16], y[kept], train[kept]

@@ -16,13 +16,14 @@ from functools import partial
 
 import numpy as np
 import torch
-from benchmarks.common import DATA, SMOKE
+from benchmarks.common import SMOKE
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from skrobust import ThreatModel
 from skrobust.adapters import TorchClassifier
 from skrobust.attacks import PGD, HopSkipJump
+from skrobust.datasets import fetch_mnist, fetch_pendigits
 
 EPS, STEPS = 0.1, 40
 REPEATS = 1 if SMOKE else 5
@@ -30,10 +31,9 @@ REPEATS = 1 if SMOKE else 5
 
 def network():
     """Train a small network for an epoch or two, and return it with test images."""
-    with np.load(DATA / "mnist.npz") as data:
-        X, y, train = data["X"], data["y"], data["is_train"].astype(bool)
-    X = torch.as_tensor(X.reshape(-1, 1, 28, 28) / 255, dtype=torch.float32)
-    y = torch.as_tensor(y.astype(np.int64))
+    data = fetch_mnist()
+    X = torch.as_tensor(data.images[:, None] / 255, dtype=torch.float32)
+    y, train = torch.as_tensor(data.target), data.is_train
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -127,9 +127,8 @@ def decisions(n_rows):
     from art.attacks.evasion import HopSkipJump as Peer
     from art.estimators.classification import BlackBoxClassifier
 
-    with np.load(DATA / "pendigits.npz") as data:
-        X, y, train = data["X"].astype(np.float32), data["y"], data["is_train"].astype(bool)
-    X = X / 100
+    data = fetch_pendigits()
+    X, y, train = data.data.astype(np.float32) / 100, data.target, data.is_train
     X_train, y_train, X, y = (
         X[train][:3000],
         y[train][:3000],

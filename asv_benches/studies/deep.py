@@ -15,12 +15,13 @@ import time
 
 import numpy as np
 import torch
-from benchmarks.common import DATA, SMOKE
+from benchmarks.common import SMOKE
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
 from skrobust import AdversarialDeepMetric, ThreatModel
 from skrobust.attacks import EmbeddingShift, EmbeddingTargets, RankingAttack
+from skrobust.datasets import fetch_table
 from skrobust.deep import (
     AdversarialTraining,
     AntiCollapseTriplet,
@@ -107,9 +108,8 @@ METHODS = {
 
 def load(name):
     """Return X_train, y_train, X_test, y_test; images in [0, 1], flat."""
-    file = {"omniglot": "omniglot_small", "fashion": "fashion_mnist"}[name]
-    with np.load(DATA / f"{file}.npz") as data:
-        X, y, train = data["X"], data["y"], data["is_train"]
+    data = fetch_table({"omniglot": "omniglot_small", "fashion": "fashion_mnist"}[name])
+    X, y, train = data.images, data.target, data.is_train
     if name == "omniglot":
         images = torch.from_numpy(X).float()[:, None] / 255
         X = torch.nn.functional.interpolate(images, size=(28, 28), mode="area").numpy()

@@ -9,11 +9,11 @@ test points. Prints a row for each data set and K; times are of one thread.
 import time
 
 import numpy as np
-from benchmarks.common import DATA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MinMaxScaler
 
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
+from skrobust.datasets import fetch_table
 
 MAX_NODES = 1000
 
@@ -22,9 +22,8 @@ def compare(n_points, names, neighbors):
     """Print the table."""
     print("| data | K | bound | proved | attack | bound/attack | gap | exact | s a point |")
     for name in names:
-        with np.load(DATA / f"{name}.npz") as data:
-            X, y, train = data["X"], data["y"], data["is_train"]
-        X = X.reshape(len(X), -1).astype(float)
+        data = fetch_table(name)
+        X, y, train = data.data.astype(float), data.target, data.is_train
         scaler = MinMaxScaler().fit(X[train])
         X_train, X_test = scaler.transform(X[train]), scaler.transform(X[~train])[:n_points]
         for K in neighbors:

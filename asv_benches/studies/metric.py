@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from benchmarks.common import DATA, SMOKE
+from benchmarks.common import SMOKE
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
@@ -25,6 +25,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from skrobust import RobustMahalanobis
 from skrobust.certificates import nearest_neighbor_lower_bound
+from skrobust.datasets import fetch_table
 from skrobust.metric_learning import AdamSolver
 from skrobust.neighbors import AdversarialPruning, WilsonEditing
 from studies._cells import FOLDER, spread
@@ -56,10 +57,8 @@ DATA_SETS, SEEDS = tuple(RADII), (0, 1, 2)
 
 def load(name):
     """Return X_train, y_train, X_test, y_test."""
-    with np.load(DATA / f"{name}.npz") as data:
-        X, y = data["X"], data["y"]
-        train = data["is_train"].astype(bool) if "is_train" in data else None
-    X = X.reshape(len(X), -1).astype(np.float64)
+    data = fetch_table(name)
+    X, y, train = data.data.astype(np.float64), data.target, data.get("is_train")
     if train is None:
         chosen, _ = train_test_split(np.arange(len(y)), test_size=0.3, stratify=y, random_state=0)
         train = np.isin(np.arange(len(y)), chosen)

@@ -16,10 +16,11 @@ from sklearn.neighbors import KNeighborsClassifier
 sys.path[:0] = [str(Path(__file__).parents[2] / "tests" / "helpers")]
 
 from attempts import flips
-from benchmarks.common import DATA, SMOKE
+from benchmarks.common import SMOKE
 
 from skrobust import ThreatModel
 from skrobust.certificates import exact_nearest_neighbor_radius
+from skrobust.datasets import fetch_table
 
 NAMES = ("pendigits", "usps", "satimage", "optdigits", "spambase")
 N_POINTS = 5 if SMOKE else 60
@@ -28,9 +29,9 @@ SETTINGS = ((1, 2), (3, 2), (1, np.inf), (11, 2))
 
 def load(name):
     """Return (X_train, y_train, X, y), scaled on the training part."""
-    with np.load(DATA / f"{name}.npz") as data:
-        X, y = data["X"].reshape(len(data["X"]), -1).astype(float), data["y"]
-        train = data["is_train"] if "is_train" in data else np.arange(len(X)) % 4 > 0
+    data = fetch_table(name)
+    X, y = data.data.astype(float), data.target
+    train = data.get("is_train", np.arange(len(X)) % 4 > 0)
     if name == "spambase":
         X = np.log1p(X)
     low, span = X[train].min(0), np.ptp(X[train], axis=0)

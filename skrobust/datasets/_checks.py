@@ -11,7 +11,6 @@ __all__ = [
     "SUBSETS",
     "check_choice",
     "check_image_size",
-    "check_integer",
     "check_non_negative",
     "inside",
 ]
@@ -23,13 +22,6 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Raise ValueError unless the value is one of the allowed strings."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
-
-
-def check_integer(name: str, value: Any, least: int) -> int:
-    """Return an integer; raise ValueError unless it is one and not below `least`."""
-    if not _is_integer(value) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}; got {value!r}.")
-    return int(value)
 
 
 def check_non_negative(name: str, value: Any) -> float:
@@ -48,7 +40,8 @@ def check_image_size(value: Any, name: str = "image_size") -> tuple[int, int]:
         If the value is something else.
     """
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    if len(pair) != 2 or not all(_is_integer(v) and v > 0 for v in pair):
+    whole = all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in pair)
+    if len(pair) != 2 or not whole:
         raise ValueError(f"{name} must be a positive integer or a pair (h, w); got {value!r}.")
     return int(pair[0]), int(pair[1])
 
@@ -65,7 +58,3 @@ def inside(name: str, source: Any) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
         raise ValueError(f"{source} names the file {name!r}, which lies outside its folder.")
     return path
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skrobust.datasets._bunch import rows_of
 from skrobust.datasets._checks import SUBSETS, check_choice, check_non_negative
+from skrobust.datasets._content import rows_of
 from skrobust.datasets._layouts import READERS, ImageList, detect_layout
 from skrobust.datasets._lazy_images import LazyImages
 

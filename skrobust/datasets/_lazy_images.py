@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.datasets._checks import check_choice, check_image_size, check_integer
+from skrobust.datasets._checks import check_choice, check_image_size
+from skrobust.utils._validation import check_count
 
 __all__ = ["LazyImages", "pillow"]
 
@@ -59,7 +60,7 @@ class LazyImages:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If a parameter is not as described; when indexed, if a file cannot be read, or
         holds numbers whose range is not known (32 bits, or floats), or `image_size` is None and it
         has another size than the first. The message names the file.
@@ -89,7 +90,7 @@ class LazyImages:
         if isinstance(resize, str):
             check_choice("resize", resize, ("stretch",))
         elif resize is not None:
-            check_integer("resize", resize, 1)
+            check_count(resize, 1, name="resize")
         if image_size is None and resize is not None:
             raise ValueError(f"image_size must be given with resize={resize!r}; got None.")
         if image_size is None and not self.filenames:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skrobust.datasets._checks import check_integer, check_non_negative
+from skrobust.datasets._checks import check_non_negative
+from skrobust.utils._validation import check_count
 
 __all__ = ["make_margin_blobs"]
 
@@ -44,7 +45,7 @@ def make_margin_blobs(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If a parameter is not as described.
 
     Examples
@@ -54,8 +55,8 @@ def make_margin_blobs(
     >>> float(distance.min()), float(X[y == 1, 0].min() - X[y == 0, 0].max())
     (1.5, 3.0)
     """
-    n_samples = check_integer("n_samples", n_samples, 2)
-    n_features = check_integer("n_features", n_features, 1)
+    n_samples = check_count(n_samples, 2, name="n_samples")
+    n_features = check_count(n_features, 1, name="n_features")
     if check_non_negative("margin", margin) == 0:
         raise ValueError(f"margin must be > 0; got {margin!r}.")
     rng = check_random_state(random_state)

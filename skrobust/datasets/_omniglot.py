@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.datasets._bunch import make_bunch, pixel_names
-from skrobust.datasets._checks import check_choice, check_integer, inside
-from skrobust.datasets._download import RemoteFile
-from skrobust.datasets._home import DataHome
+from skrobust.datasets._checks import check_choice, inside
+from skrobust.datasets._content import Content, make_bunch
+from skrobust.datasets._download import DataHome, RemoteFile
 from skrobust.datasets._lazy_images import pillow
+from skrobust.utils._validation import check_count
 
 __all__ = ["fetch_omniglot"]
 
@@ -20,12 +20,12 @@ _SPLITS = {
     "background": RemoteFile(
         "images_background.zip",
         (_URL + "images_background.zip",),
-        "md5:68d2efa1b9178cc56df9314c21c6e718",
+        "68d2efa1b9178cc56df9314c21c6e718",
     ),
     "evaluation": RemoteFile(
         "images_evaluation.zip",
         (_URL + "images_evaluation.zip",),
-        "md5:6b91aef0f799c5bb55b94e3f2daec811",
+        "6b91aef0f799c5bb55b94e3f2daec811",
     ),
 }
 _SIDE = 105  # pixels in the archives
@@ -81,7 +81,7 @@ def fetch_omniglot(
     ------
     OSError
         If an archive is missing and cannot be downloaded, or has a wrong checksum.
-    ValueError
+    TypeError, ValueError
         If a parameter is not as described.
     ImportError
         If Pillow is not installed.
@@ -93,7 +93,7 @@ def fetch_omniglot(
     (13180, 28, 28)
     """
     check_choice("subset", subset, (*_SPLITS, "all"))
-    side = _SIDE if image_size is None else check_integer("image_size", image_size, 1)
+    side = _SIDE if image_size is None else check_count(image_size, 1, name="image_size")
     home = DataHome(data_home, download_if_missing, n_retries, delay)
     pillow()  # before a download
     images: list[np.ndarray] = []
@@ -106,17 +106,9 @@ def fetch_omniglot(
             is_train.append(part == "background")
     target_names = list(dict.fromkeys(names))
     position = {name: i for i, name in enumerate(target_names)}
-    return make_bunch(
-        np.stack(images).reshape(len(images), -1),
-        np.array([position[name] for name in names], dtype=np.int64),
-        target_names=target_names,
-        feature_names=pixel_names((side, side)),
-        descr=_DESCR,
-        is_train=np.array(is_train),
-        image_shape=(side, side),
-        return_X_y=return_X_y,
-        as_frame=as_frame,
-    )
+    target = np.array([position[name] for name in names], dtype=np.int64)
+    content = Content(np.stack(images), target, target_names, None, np.array(is_train))
+    return make_bunch(content, _DESCR, return_X_y=return_X_y, as_frame=as_frame)
 
 
 def _drawings(path: Path) -> list[tuple[str, bytes]]:

@@ -1,50 +1,44 @@
-"""Satimage, Splice and Spambase: tables without a split, from OpenML."""
+"""Data sets by name: one fetcher, and a name for each set."""
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
-import numpy as np
+from skrobust.datasets._catalogue import SOURCES
+from skrobust.datasets._checks import SUBSETS, check_choice
+from skrobust.datasets._content import Content, make_bunch, read_npz, rows_of
+from skrobust.datasets._download import DataHome
 
-from skrobust.datasets._home import DataHome
-from skrobust.datasets._openml import UCI, OpenMLTable, TableContent, read_table, table_bunch
-
-__all__ = ["fetch_satimage", "fetch_spambase", "fetch_splice"]
-
-_SATIMAGE = OpenMLTable(
-    "satimage",
-    182,
-    36,
-    "Satimage: neighbourhoods of 3 x 3 pixels in four bands of Landsat, 0 to 255.\n\n"
-    + UCI.format("Statlog (Landsat Satellite)", 182),
-    labels={
-        "1": "red soil",
-        "2": "cotton crop",
-        "3": "grey soil",
-        "4": "damp grey soil",
-        "5": "vegetation stubble",
-        "7": "very damp grey soil",
-    },
-)
-_SPLICE = OpenMLTable(
-    "splice",
-    46,
-    60,
-    "Splice: splice junctions, 60 nucleotides each: A = 1, C = 2, G = 3, T = 4.\n\n"
-    + UCI.format("Molecular Biology (Splice-junction Gene Sequences)", 46),
-    codes={"A": 1, "C": 2, "G": 3, "T": 4},
-    ignored=("Instance_name",),
-)
-_SPAMBASE = OpenMLTable(
-    "spambase",
-    44,
-    57,
-    "Spambase: 4601 mails: percentages of words and characters, lengths of runs of capitals.\n\n"
-    + UCI.format("Spambase", 44),
-    labels={"0": "ham", "1": "spam"},
-)
+__all__ = [
+    "fetch_dna",
+    "fetch_fashion_mnist",
+    "fetch_mnist",
+    "fetch_optdigits",
+    "fetch_pendigits",
+    "fetch_satimage",
+    "fetch_spambase",
+    "fetch_splice",
+    "fetch_table",
+    "fetch_usps",
+]
 
 
-def fetch_satimage(
+class FetchOptions(TypedDict, total=False):
+    """What :func:`fetch_table` takes besides the name."""
+
+    subset: str
+    data_home: Any
+    download_if_missing: bool
+    return_X_y: bool
+    as_frame: bool
+    n_retries: int
+    delay: float
+
+
+def fetch_table(
+    name: str,
     *,
+    subset: str = "all",
     data_home: Any = None,
     download_if_missing: bool = True,
     return_X_y: bool = False,
@@ -52,16 +46,18 @@ def fetch_satimage(
     n_retries: int = 3,
     delay: float = 1.0,
 ) -> Any:
-    """Load Satimage: neighbourhoods of 3 x 3 Landsat pixels in 4 bands, 6 kinds of ground.
-
-    The official split (4435 and 2000 rows) is not offered: OpenML's file does not say it, and is
-    not known to hold all rows in their order.
+    """Load a data set by its name, and download it where it is missing.
 
     Parameters
     ----------
+    name : str
+        What follows ``fetch_`` in the names of the other fetchers, such as "pendigits"; or that of
+        a file ``NAME.npz`` in the folder that the environment variable ``SKROBUST_DATA`` names.
+    subset : {"train", "test", "all"}, default="all"
+        The official parts; "all" has the training part first.
     data_home : str or path-like, default=None
-        The file lies in its subfolder ``skrobust/satimage``; None is scikit-learn's
-        ``get_data_home()``.
+        The files lie in its subfolder ``skrobust/NAME``. None looks for ``NAME.npz`` in the folder
+        ``SKROBUST_DATA``, if that is set, and then in scikit-learn's ``get_data_home()``.
     download_if_missing : bool, default=True
         False raises an error instead of downloading.
     return_X_y, as_frame : bool, default=False
@@ -72,13 +68,232 @@ def fetch_satimage(
     Returns
     -------
     Bunch, or tuple (data, target)
-        ``data`` float64 of shape (n_samples, 36), 0 to 255, and what :func:`fetch_pendigits`
-        returns, without ``is_train``.
+        ``data`` of shape (n_samples, n_features), uint8 or float64; ``target`` int64 of shape
+        (n_samples,), positions in ``target_names``; ``is_train`` bool of shape (n_samples,), left
+        out where there is no official split; ``images`` of shape (n_samples, H, W) where rows are
+        images; ``feature_names``, ``frame`` and ``DESCR`` (source and licence).
 
     Raises
     ------
-    OSError, ValueError
-        As :func:`fetch_pendigits` raises.
+    OSError
+        If the data are missing and cannot be downloaded, or a download has a wrong checksum.
+    TypeError, ValueError
+        If a parameter is not as described, a file cannot be read, or a part is asked for where
+        there is no official split.
+
+    Examples
+    --------
+    >>> from skrobust.datasets import fetch_table
+    >>> fetch_table("pendigits", subset="train").data.shape  # doctest: +SKIP
+    (7494, 16)
+    """
+    check_choice("subset", subset, SUBSETS)
+    home = DataHome(data_home, download_if_missing, n_retries, delay)
+    path = _own_file(name) if data_home is None else None
+    if path is not None:
+        content, descr = read_npz(path), f"{name}, from {path}"
+    elif name in SOURCES:
+        content, descr = SOURCES[name].read(name, subset, home), SOURCES[name].descr
+    else:
+        raise ValueError(
+            f"name must be one of {sorted(SOURCES)}, or that of a file NAME.npz in the folder "
+            f"SKROBUST_DATA, {os.environ.get('SKROBUST_DATA')!r}; got {name!r}."
+        )
+    content = _part(content, name, subset)
+    return make_bunch(content, descr, return_X_y=return_X_y, as_frame=as_frame)
+
+
+def _own_file(name: str) -> Path | None:
+    """Return ``NAME.npz`` in the folder of SKROBUST_DATA, or None where it is not there."""
+    folder = os.environ.get("SKROBUST_DATA")
+    path = Path(folder or ".") / f"{name}.npz"
+    return path if folder and path.exists() else None
+
+
+def _part(content: Content, name: str, subset: str) -> Content:
+    """Return the rows of a subset."""
+    if subset == "all":
+        return content
+    if content.is_train is None:
+        raise ValueError(
+            f"subset must be 'all', because the rows of {name} do not have the official split; "
+            f"got {subset!r}."
+        )
+    rows = rows_of(subset, content.is_train)
+    return Content(
+        content.X[rows],
+        content.y[rows],
+        content.classes,
+        content.feature_names,
+        content.is_train[rows],
+    )
+
+
+def fetch_mnist(**options: Unpack[FetchOptions]) -> Any:
+    """Load MNIST: 10 digits, 60000 training and 10000 test images of 28 x 28 pixels.
+
+    12 MB; ``data`` is uint8, 0 to 255.
+
+    Parameters
+    ----------
+    **options
+        Those of :func:`fetch_table`.
+
+    Returns
+    -------
+    Bunch, or tuple (data, target)
+        As :func:`fetch_table` returns.
+
+    Examples
+    --------
+    >>> from skrobust.datasets import fetch_mnist
+    >>> fetch_mnist(subset="test").images.shape  # doctest: +SKIP
+    (10000, 28, 28)
+    """
+    return fetch_table("mnist", **options)
+
+
+def fetch_fashion_mnist(**options: Unpack[FetchOptions]) -> Any:
+    """Load Fashion-MNIST: 10 kinds of clothes, 60000 training and 10000 test images.
+
+    31 MB; ``data`` is uint8, 0 to 255. The files of Debian's package ``dataset-fashion-mnist`` are
+    used where it is installed.
+
+    Parameters
+    ----------
+    **options
+        Those of :func:`fetch_table`.
+
+    Returns
+    -------
+    Bunch, or tuple (data, target)
+        As :func:`fetch_table` returns.
+
+    Examples
+    --------
+    >>> from skrobust.datasets import fetch_fashion_mnist
+    >>> X, y = fetch_fashion_mnist(subset="train", return_X_y=True)  # doctest: +SKIP
+    >>> X.shape  # doctest: +SKIP
+    (60000, 784)
+    """
+    return fetch_table("fashion_mnist", **options)
+
+
+def fetch_usps(**options: Unpack[FetchOptions]) -> Any:
+    """Load USPS: 10 digits, 7291 training and 2007 test images of 16 x 16 pixels.
+
+    8 MB. The values are kept as distributed, -1 to 1 in steps of 0.001: bytes would lose digits.
+
+    Parameters
+    ----------
+    **options
+        Those of :func:`fetch_table`.
+
+    Returns
+    -------
+    Bunch, or tuple (data, target)
+        As :func:`fetch_table` returns.
+
+    Examples
+    --------
+    >>> from skrobust.datasets import fetch_usps
+    >>> fetch_usps(subset="test").images.shape  # doctest: +SKIP
+    (2007, 16, 16)
+    """
+    return fetch_table("usps", **options)
+
+
+def fetch_pendigits(**options: Unpack[FetchOptions]) -> Any:
+    """Load Pendigits: 10992 pen traces of 10 digits, 16 coordinates from 0 to 100.
+
+    OpenML gives no split: the first 7494 rows of its file are taken for the training part if
+    they, and the 3498 others, have the official numbers of rows of each class.
+
+    Parameters
+    ----------
+    **options
+        Those of :func:`fetch_table`.
+
+    Returns
+    -------
+    Bunch, or tuple (data, target)
+        As :func:`fetch_table` returns.
+
+    Examples
+    --------
+    >>> from skrobust.datasets import fetch_pendigits
+    >>> fetch_pendigits(subset="train").data.shape  # doctest: +SKIP
+    (7494, 16)
+    """
+    return fetch_table("pendigits", **options)
+
+
+def fetch_optdigits(**options: Unpack[FetchOptions]) -> Any:
+    """Load Optdigits: 5620 images of 10 digits, 8 x 8 cells from 0 to 16.
+
+    OpenML gives no split: the first 3823 rows of its file are taken for the training part if
+    they, and the 1797 others, have the official numbers of rows of each class. The test part is
+    scikit-learn's ``load_digits``.
+
+    Parameters
+    ----------
+    **options
+        Those of :func:`fetch_table`.
+
+    Returns
+    -------
+    Bunch, or tuple (data, target)
+        As :func:`fetch_table` returns.
+
+    Examples
+    --------
+    >>> from skrobust.datasets import fetch_optdigits
+    >>> fetch_optdigits(subset="test").images.shape  # doctest: +SKIP
+    (1797, 8, 8)
+    """
+    return fetch_table("optdigits", **options)
+
+
+def fetch_dna(**options: Unpack[FetchOptions]) -> Any:
+    """Load DNA: 3186 splice junctions in 3 classes, 60 nucleotides as 180 indicators.
+
+    OpenML gives no split: the first 2000 rows of its file are taken for the training part if
+    they, and the 1186 others, have the official numbers of rows of each class.
+
+    Parameters
+    ----------
+    **options
+        Those of :func:`fetch_table`.
+
+    Returns
+    -------
+    Bunch, or tuple (data, target)
+        As :func:`fetch_table` returns.
+
+    Examples
+    --------
+    >>> from skrobust.datasets import fetch_dna
+    >>> fetch_dna(subset="train").data.shape  # doctest: +SKIP
+    (2000, 180)
+    """
+    return fetch_table("dna", **options)
+
+
+def fetch_satimage(**options: Unpack[FetchOptions]) -> Any:
+    """Load Satimage: neighbourhoods of 3 x 3 Landsat pixels in 4 bands, 6 kinds of ground.
+
+    The official split (4435 and 2000 rows) is not offered: OpenML's file does not say it, and is
+    not known to hold all rows in their order.
+
+    Parameters
+    ----------
+    **options
+        Those of :func:`fetch_table`.
+
+    Returns
+    -------
+    Bunch, or tuple (data, target)
+        As :func:`fetch_table` returns.
 
     Examples
     --------
@@ -86,20 +301,10 @@ def fetch_satimage(
     >>> fetch_satimage().data.shape[1]  # doctest: +SKIP
     36
     """
-    home = DataHome(data_home, download_if_missing, n_retries, delay)
-    return table_bunch(_SATIMAGE, read_table(_SATIMAGE, home), return_X_y, as_frame)
+    return fetch_table("satimage", **options)
 
 
-def fetch_splice(
-    *,
-    binary: bool = True,
-    data_home: Any = None,
-    download_if_missing: bool = True,
-    return_X_y: bool = False,
-    as_frame: bool = False,
-    n_retries: int = 3,
-    delay: float = 1.0,
-) -> Any:
+def fetch_splice(*, binary: bool = True, **options: Unpack[FetchOptions]) -> Any:
     """Load Splice: 3175 splice junctions, 60 nucleotides as numbers: A = 1, C = 2, G = 3, T = 4.
 
     The 15 rows of UCI's file in which a nucleotide is uncertain (N, D, S or R) are left out, as in
@@ -111,26 +316,13 @@ def fetch_splice(
     binary : bool, default=True
         Make one class of the two kinds of junctions: "N" (no junction) and "junction". False
         keeps "EI", "IE" and "N".
-    data_home : str or path-like, default=None
-        The file lies in its subfolder ``skrobust/splice``; None is scikit-learn's
-        ``get_data_home()``.
-    download_if_missing : bool, default=True
-        False raises an error instead of downloading.
-    return_X_y, as_frame : bool, default=False
-        Return (data, target) alone; pandas objects instead of arrays.
-    n_retries, delay : int and float, default=3 and 1.0
-        How often a failed download is tried again, and the seconds before.
+    **options
+        Those of :func:`fetch_table`.
 
     Returns
     -------
     Bunch, or tuple (data, target)
-        ``data`` float64 of shape (n_samples, 60), and what :func:`fetch_pendigits` returns,
-        without ``is_train``.
-
-    Raises
-    ------
-    OSError, ValueError
-        As :func:`fetch_pendigits` raises.
+        As :func:`fetch_table` returns.
 
     Examples
     --------
@@ -138,52 +330,23 @@ def fetch_splice(
     >>> fetch_splice().target_names  # doctest: +SKIP
     ['N', 'junction']
     """
-    home = DataHome(data_home, download_if_missing, n_retries, delay)
-    content = read_table(_SPLICE, home)
-    certain = (content.X > 0).all(axis=1)
-    X, y, classes = content.X[certain], content.y[certain], content.classes
-    if binary:
-        y = np.asarray([name != "N" for name in classes])[y].astype(np.int64)
-        classes = ["N", "junction"]
-    content = TableContent(X, y, classes, content.feature_names)
-    return table_bunch(_SPLICE, content, return_X_y, as_frame)
+    return fetch_table("splice" if binary else "splice_3_classes", **options)
 
 
-def fetch_spambase(
-    *,
-    data_home: Any = None,
-    download_if_missing: bool = True,
-    return_X_y: bool = False,
-    as_frame: bool = False,
-    n_retries: int = 3,
-    delay: float = 1.0,
-) -> Any:
+def fetch_spambase(**options: Unpack[FetchOptions]) -> Any:
     """Load Spambase: 4601 mails, ham or spam, 57 frequencies and lengths.
 
     There is no official split, and some rows are there twice: keep copies on one side of yours.
 
     Parameters
     ----------
-    data_home : str or path-like, default=None
-        The file lies in its subfolder ``skrobust/spambase``; None is scikit-learn's
-        ``get_data_home()``.
-    download_if_missing : bool, default=True
-        False raises an error instead of downloading.
-    return_X_y, as_frame : bool, default=False
-        Return (data, target) alone; pandas objects instead of arrays.
-    n_retries, delay : int and float, default=3 and 1.0
-        How often a failed download is tried again, and the seconds before.
+    **options
+        Those of :func:`fetch_table`.
 
     Returns
     -------
     Bunch, or tuple (data, target)
-        ``data`` float64 of shape (n_samples, 57), and what :func:`fetch_pendigits` returns,
-        without ``is_train``.
-
-    Raises
-    ------
-    OSError, ValueError
-        As :func:`fetch_pendigits` raises.
+        As :func:`fetch_table` returns.
 
     Examples
     --------
@@ -191,5 +354,4 @@ def fetch_spambase(
     >>> fetch_spambase().data.shape  # doctest: +SKIP
     (4601, 57)
     """
-    home = DataHome(data_home, download_if_missing, n_retries, delay)
-    return table_bunch(_SPAMBASE, read_table(_SPAMBASE, home), return_X_y, as_frame)
+    return fetch_table("spambase", **options)

@@ -13,10 +13,9 @@ class Server:
 
     url: str = ""
     files: dict = field(default_factory=dict)
-    ranges: bool = True
     cuts: list = field(default_factory=list)  # bytes after which the next answers are cut
     status: dict = field(default_factory=dict)  # path to an HTTP error
-    requests: list = field(default_factory=list)  # (path, Range)
+    requests: list = field(default_factory=list)
 
 
 def handler(server):
@@ -25,22 +24,11 @@ def handler(server):
             pass
 
         def do_GET(self):
-            asked = self.headers.get("Range")
-            server.requests.append((self.path, asked))
+            server.requests.append(self.path)
             if self.path in server.status:
                 return self.send_error(server.status[self.path])
-            content, start = server.files[self.path], 0
-            if asked and server.ranges:
-                start = int(asked.removeprefix("bytes=").removesuffix("-"))
-                if start >= len(content):
-                    return self.send_error(416)
-                self.send_response(206)
-                self.send_header(
-                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
-                )
-            else:
-                self.send_response(200)
-            body = content[start:]
+            body = server.files[self.path]
+            self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if server.cuts:

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 from skrobust.datasets import (
-    _mnist,
     _omniglot,
-    _usps,
     fetch_fashion_mnist,
     fetch_mnist,
     fetch_omniglot,
+    fetch_table,
     fetch_usps,
 )
+from skrobust.datasets._catalogue import SOURCES
 from skrobust.datasets._download import RemoteFile
-from skrobust.datasets._idx import read_idx
+from skrobust.datasets._image_files import read_idx
 
+FILES = [file.name for part in SOURCES["mnist"].files.values() for file in part]
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -42,9 +43,9 @@ def test_idx(tmp_path):
     found = read_idx(path, (2, 3, 4))
     np.testing.assert_array_equal(found, array)
     assert found.flags.writeable
-    with pytest.raises(ValueError, match=r"a\.gz cannot be read as idx: shape"):
+    with pytest.raises(ValueError, match=r"a\.gz cannot be read as idx: .* shape"):
         read_idx(path, (2, 4, 3))
-    with pytest.raises(ValueError, match="no idx file"):
+    with pytest.raises(ValueError, match="bytes of shape"):
         read_idx(path, (24,))
 
 
@@ -74,16 +75,12 @@ def mnist(server, monkeypatch):
     images = rng.integers(0, 256, (9, 28, 28), dtype=np.uint8)
     target = np.arange(9, dtype=np.uint8)
     parts = [idx(images[:6]), idx(target[:6]), idx(images[6:]), idx(target[6:])]
-    server.files.update({f"/{n}": c for n, c in zip(_mnist._FILES, parts, strict=True)})
-    for name in ("_MNIST", "_FASHION"):
-        small = replace(
-            getattr(_mnist, name),
-            mirrors=(f"{server.url}/",),
-            md5=tuple(map(md5, parts)),
-            sizes=(6, 3),
-            local=(),
-        )
-        monkeypatch.setattr(_mnist, name, small)
+    server.files.update({f"/{n}": c for n, c in zip(FILES, parts, strict=True)})
+    remote = [RemoteFile(n, (f"{server.url}/{n}",), md5(server.files[f"/{n}"])) for n in FILES]
+    files = {"train": tuple(remote[:2]), "test": tuple(remote[2:])}
+    for name in ("mnist", "fashion_mnist"):
+        small = replace(SOURCES[name], files=files, sizes={"train": 6, "test": 3}, local=())
+        monkeypatch.setitem(SOURCES, name, small)
     return images, target
 
 
@@ -123,24 +120,50 @@ def test_pairs_and_frames(mnist, tmp_path):
 
 
 def test_the_default_home(mnist, tmp_path, monkeypatch):
+    monkeypatch.delenv("SKROBUST_DATA", raising=False)
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
     fetch_mnist(subset="test")
-    assert (tmp_path / "skrobust" / "mnist" / _mnist._FILES[2]).exists()
+    assert (tmp_path / "skrobust" / "mnist" / FILES[2]).exists()
 
 
 def test_a_local_copy_is_found(mnist, server, tmp_path, monkeypatch):
     local = tmp_path / "debian"
     local.mkdir()
-    for name in _mnist._FILES:
+    for name in FILES:
         (local / name).write_bytes(server.files[f"/{name}"])
-    monkeypatch.setattr(_mnist, "_FASHION", replace(_mnist._FASHION, local=(local,)))
+    here = replace(SOURCES["fashion_mnist"], local=(local,))
+    monkeypatch.setitem(SOURCES, "fashion_mnist", here)
     bunch = fetch_fashion_mnist(data_home=tmp_path, download_if_missing=False)
     np.testing.assert_array_equal(bunch.images, mnist[0])
     assert server.requests == []
 
 
+def test_own_files(mnist, server, tmp_path, monkeypatch):
+    """A file in SKROBUST_DATA comes first, but not where a data home is given."""
+    X, y, train = np.arange(24.0, dtype=np.float32).reshape(4, 2, 3), [0, 1, 1, 0], [1, 1, 0, 1]
+    np.savez(tmp_path / "mine.npz", X=X, y=y, classes=["a", "b"], is_train=train)
+    np.savez(tmp_path / "mnist.npz", X=X.reshape(4, 6), y=y, classes=["a", "b"])
+    monkeypatch.setenv("SKROBUST_DATA", str(tmp_path))
+    mine = fetch_table("mine", download_if_missing=False)
+    np.testing.assert_array_equal(mine.data, X.reshape(4, 6))
+    assert (mine.data.dtype, mine.images.shape) == (np.float64, (4, 2, 3))
+    assert mine.feature_names[:2] == ["pixel_0_0", "pixel_0_1"]
+    assert str(tmp_path) in mine.DESCR
+    test = fetch_table("mine", subset="test")
+    np.testing.assert_array_equal(test.target, [1])
+    own = fetch_mnist()
+    assert "images" not in own
+    assert own.feature_names == ["x0", "x1", "x2", "x3", "x4", "x5"]
+    with pytest.raises(ValueError, match="subset must be 'all', because the rows of mnist"):
+        fetch_mnist(subset="train")
+    assert server.requests == []
+    assert fetch_mnist(data_home=tmp_path).data.shape == (9, 784)
+    with pytest.raises(ValueError, match=r"name must be one of .*SKROBUST_DATA.*; got 'other'"):
+        fetch_table("other")
+
+
 def test_missing(mnist, tmp_path):
-    with pytest.raises(OSError, match=r"train-images-idx3-ubyte\.gz is not in") as caught:
+    with pytest.raises(OSError, match=r"train-images-idx3-ubyte\.gz is missing") as caught:
         fetch_mnist(data_home=tmp_path, download_if_missing=False)
     assert str(tmp_path / "skrobust" / "mnist") in str(caught.value)
 
@@ -160,14 +183,14 @@ def test_missing(mnist, tmp_path):
 @pytest.mark.parametrize("fetch", [fetch_mnist, fetch_usps], ids=["mnist", "usps"])
 def test_bad_parameters(fetch, given, tmp_path):
     (name, value), *_ = given.items()
-    with pytest.raises(ValueError, match=rf"^{name} must be .*; got {value!r}\.$"):
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must be .*; got {value!r}\.$"):
         fetch(data_home=tmp_path, **given)
 
 
-def test_debian(load_shared):
+def test_debian(load_shared, tmp_path):
     if not DEBIAN.exists():
         pytest.skip("dataset-fashion-mnist is not installed")
-    bunch = fetch_fashion_mnist(download_if_missing=False)
+    bunch = fetch_fashion_mnist(data_home=tmp_path, download_if_missing=False)
     assert bunch.images.shape == (70000, 28, 28)
     assert bunch.is_train.sum() == 60000
     assert (np.bincount(bunch.target[:60000]) == 6000).all()
@@ -188,10 +211,10 @@ def test_usps(server, tmp_path, monkeypatch):
             for x, d in zip(X[rows], digits[rows], strict=True)
         ]
         content = bz2.compress("\n".join(lines).encode())
-        file = _usps._PARTS[name].name
+        file = SOURCES["usps"].files[name][0].name
         server.files[f"/{file}"] = content
-        parts[name] = RemoteFile(file, (f"{server.url}/{file}",), f"md5:{md5(content)}")
-    monkeypatch.setattr(_usps, "_PARTS", parts)
+        parts[name] = (RemoteFile(file, (f"{server.url}/{file}",), md5(content)),)
+    monkeypatch.setitem(SOURCES, "usps", replace(SOURCES["usps"], files=parts))
     bunch = fetch_usps(data_home=tmp_path)
     np.testing.assert_array_equal(bunch.data, X)
     np.testing.assert_array_equal(bunch.images, X.reshape(5, 16, 16))
@@ -221,7 +244,7 @@ def omniglot(tmp_path, monkeypatch):
                 archive.writestr(name, content)
         path = folder / f"images_{split}.zip"
         path.write_bytes(file.getvalue())
-        remote = RemoteFile(path.name, (), f"md5:{md5(file.getvalue())}")
+        remote = RemoteFile(path.name, (), md5(file.getvalue()))
         monkeypatch.setitem(_omniglot._SPLITS, split, remote)
 
     top = "images_background"
@@ -274,5 +297,5 @@ def test_odd_archives(omniglot, tmp_path, members, message):
     "given", [{"subset": "train"}, {"image_size": 0}, {"image_size": (28, 28)}]
 )
 def test_omniglot_parameters(given, tmp_path):
-    with pytest.raises(ValueError, match=f"^{next(iter(given))} must be"):
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(given))} must be"):
         fetch_omniglot(data_home=tmp_path, **given)

@@ -221,7 +221,7 @@ class TestLazyImages:
             ({"image_size": 0}, "image_size must be a positive integer or a pair"),
             ({"image_size": (2, 3, 4)}, "image_size must be"),
             ({"image_size": "224"}, "image_size must be"),
-            ({"image_size": 4, "resize": 0}, "resize must be an integer >= 1; got 0"),
+            ({"image_size": 4, "resize": 0}, "resize must be >= 1; got 0"),
             ({"image_size": 4, "resize": "crop"}, "resize must be one of 'stretch'; got 'crop'"),
             ({"resize": 4}, "image_size must be given with resize=4"),
         ],

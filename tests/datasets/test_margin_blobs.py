@@ -31,5 +31,5 @@ def test_no_hyperplane_has_a_wider_margin():
     ids=str,
 )
 def test_bad_parameters(given):
-    with pytest.raises(ValueError, match=f"^{next(iter(given))} must be"):
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(given))} must be"):
         make_margin_blobs(**given)

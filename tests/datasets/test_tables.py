@@ -9,7 +9,6 @@ from sklearn.utils import Bunch
 
 from skrobust.datasets import (
     _openml,
-    _split_tables,
     fetch_dna,
     fetch_optdigits,
     fetch_pendigits,
@@ -17,11 +16,12 @@ from skrobust.datasets import (
     fetch_spambase,
     fetch_splice,
 )
+from skrobust.datasets._catalogue import SOURCES
 
 SPLIT = {
-    "pendigits": (fetch_pendigits, 32, _split_tables._PENDIGITS_PARTS, "0123456789", 16),
-    "optdigits": (fetch_optdigits, 28, _split_tables._OPTDIGITS_PARTS, "0123456789", 64),
-    "dna": (fetch_dna, 40670, _split_tables._DNA_PARTS, "123", 180),
+    "pendigits": (fetch_pendigits, 32, SOURCES["pendigits"].counts, "0123456789", 16),
+    "optdigits": (fetch_optdigits, 28, SOURCES["optdigits"].counts, "0123456789", 64),
+    "dna": (fetch_dna, 40670, SOURCES["dna"].counts, "123", 180),
 }
 
 
@@ -142,7 +142,7 @@ def test_offline(openml, tmp_path):
 
 def test_a_changed_table_is_refused(openml, tmp_path):
     openml(table(58, ["0", "1"]))
-    with pytest.raises(ValueError, match="data set 44 must hold 57 features"):
+    with pytest.raises(ValueError, match="data set 44 must hold rows of 57 features"):
         fetch_spambase(data_home=tmp_path)
     assert not (tmp_path / "skrobust" / "spambase").exists()
 
@@ -157,12 +157,14 @@ def test_damaged_files(tmp_path):
         lambda: path.write_bytes(b""),
         lambda: np.savez(path, X=np.zeros((2, 57))),
         lambda: np.savez(path, **pickled),
+        lambda: np.savez(path, X=np.zeros((2, 57)), y=[0, 5], classes=["0", "1"]),
+        lambda: np.savez(path, X=np.zeros((2, 57)), y=[0], classes=["0", "1"]),
     ):
         write()
         with pytest.raises(ValueError, match=r"spambase\.npz cannot be read"):
             fetch_spambase(data_home=tmp_path)
-    np.savez(path, X=np.zeros((2, 57)), y=[0, 5], classes=["0", "1"])
-    with pytest.raises(ValueError, match="must hold 57 features and one of its classes"):
+    np.savez(path, X=np.zeros((2, 58)), y=[0, 1], classes=["0", "1"])
+    with pytest.raises(ValueError, match="must hold rows of 57 features"):
         fetch_spambase(data_home=tmp_path)
 
 
@@ -181,6 +183,4 @@ def test_the_counts_are_those_of_real_data(load_shared, name):
 
 
 def test_optdigits_end_in_load_digits():
-    np.testing.assert_array_equal(
-        np.bincount(load_digits().target), _split_tables._OPTDIGITS_PARTS[1]
-    )
+    np.testing.assert_array_equal(np.bincount(load_digits().target), SOURCES["optdigits"].counts[1])
