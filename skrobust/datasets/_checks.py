@@ -40,8 +40,7 @@ def check_image_size(value: Any, name: str = "image_size") -> tuple[int, int]:
         If the value is something else.
     """
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    whole = all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in pair)
-    if len(pair) != 2 or not whole:
+    if len(pair) != 2 or not all(_is_integer(v) and v > 0 for v in pair):
         raise ValueError(f"{name} must be a positive integer or a pair (h, w); got {value!r}.")
     return int(pair[0]), int(pair[1])
 
@@ -58,3 +57,7 @@ def inside(name: str, source: Any) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
         raise ValueError(f"{source} names the file {name!r}, which lies outside its folder.")
     return path
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -100,8 +100,8 @@ def fetch_omniglot(
     names: list[str] = []
     is_train: list[bool] = []
     for part in _SPLITS if subset == "all" else (subset,):
-        for name, content in _drawings(home.fetch(_SPLITS[part], "omniglot")):
-            images.append(_decode(content, side))
+        for name, drawing in _drawings(home.fetch(_SPLITS[part], "omniglot")):
+            images.append(_decode(drawing, side))
             names.append(name)
             is_train.append(part == "background")
     target_names = list(dict.fromkeys(names))

@@ -96,12 +96,12 @@ class OpenMLTable:
         names = [str(bunch.feature_names[i]) for i in columns]
         X = np.array(bunch.data, dtype=np.float64)[:, columns]
         self._check(X, f"openml.org's data set {self.data_id}")
-        target, known = np.asarray(bunch.target), np.ones(len(X), dtype=bool)
+        target, known = np.asarray(bunch.target), np.full(len(X), True)
         if self.codes:
             for column, name in enumerate(names):
                 values = [self.codes.get(str(v).strip(), np.nan) for v in bunch.categories[name]]
                 X[:, column] = np.array(values)[X[:, column].astype(int)]
-            known = ~np.isnan(X).any(axis=1)
+            known &= ~np.isnan(X).any(axis=1)
         found, code = np.unique([_label(value) for value in target[known]], return_inverse=True)
         order = dict.fromkeys([*(key for key in self.labels if key in found), *found.tolist()])
         classes = list(dict.fromkeys(self.labels.get(key, key) for key in order))
