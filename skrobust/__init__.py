@@ -14,8 +14,8 @@ _PUBLIC = {
     "AdversarialDeepMetric": "skrobust.deep",
     "RobustMahalanobis": "skrobust.metric_learning",
     "ThreatModel": "skrobust.threat_model",
-    "certify": "skrobust._certify",
-    "certify_batches": "skrobust._certify",
+    "certify": "skrobust.certificates",
+    "certify_batches": "skrobust.certificates",
     "robustness_report": "skrobust.inspection",
 }
 _SUBMODULES = (

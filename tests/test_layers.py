@@ -34,7 +34,6 @@ KNOWN = {
     ("inspection", "attacks"),
     ("neighbors", "metric_learning"),
     ("scorers", "certificates"),
-    ("_certify.py", "certificates"),
 }
 
 

@@ -11,14 +11,11 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.adapters import LipschitzVictim, as_lipschitz_victim, as_nearest_neighbor_rule
-from skrobust.certificates._problem import Region, model_or_l2, refuse_difference
+from skrobust.certificates._problem import Region, refuse_difference
 from skrobust.certificates._result import Certificate
-from skrobust.certificates.nearest_neighbor._api import (
-    certify_nearest_neighbors,
-    exact_nearest_neighbor_radius,
-)
+from skrobust.certificates.nearest_neighbor._api import certify_rule
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
-from skrobust.threat_model import ThreatModel
+from skrobust.threat_model import ThreatModel, model_or_l2
 from skrobust.utils._frames import names_missed_once
 
 __all__ = ["certify_lipschitz", "certify_through_network"]
@@ -71,28 +68,35 @@ def certify_lipschitz(
             f"{type(estimator).__name__} has no step with a Lipschitz bound; use "
             "AdversarialDeepMetric(lipschitz='orthogonal')."
         )
-    return certify_through_network(victim, X, y, threat_model, exact, options)
+    method = "auto" if exact else "bound"
+    return certify_through_network(
+        victim, X, y, threat_model=threat_model, method=method, **options
+    )
 
 
 def certify_through_network(
     victim: LipschitzVictim,
     X: Any,
     y: Any,
+    *,
     threat_model: ThreatModel | None,
-    exact: bool,
-    options: dict[str, Any],
+    method: str,
+    **options: Any,
 ) -> Certificate:
-    """Certify a pipeline that was taken apart; see :func:`certify_lipschitz`."""
-    y = column_or_1d(y)
+    """Certify a pipeline that was split at a network; see :func:`certify_lipschitz`."""
+    if method == "exact":
+        raise ValueError(
+            "method='exact' does not apply behind a network, whose bound may be larger than "
+            "what it does near a point; use 'auto', 'fast' or 'bound'."
+        )
+    y, rule = column_or_1d(y), as_nearest_neighbor_rule(victim.tail)
     front = victim.front
     table = front.read(X)
     budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)
-    exact = exact and as_nearest_neighbor_rule(victim.tail).n_neighbors == 1
-    prove = exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
-    inner = prove(victim.tail, Z, y, **options)
+    inner = certify_rule(rule, victim.tail, Z, y, method=method, **options)
     radius = _pulled_back(victim, inner, queries, budget)
     _confirm(victim, Region(front, table, budget), y, inner.target, radius)
     status = inner.status.copy()

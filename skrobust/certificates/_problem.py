@@ -19,7 +19,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.adapters import EmbeddedQueries, NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.certificates._result import Certificate
-from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.threat_model import FeatureBudget, ThreatModel, model_or_l2
 from skrobust.utils._floating_point import round_inside
 from skrobust.utils._frames import Table
 from skrobust.utils._guard import is_exactly_known
@@ -31,7 +31,6 @@ __all__ = [
     "AttackOutcome",
     "CertificationProblem",
     "Region",
-    "model_or_l2",
     "refuse_difference",
 ]
 
@@ -517,13 +516,6 @@ def _in_units(radius: np.ndarray, exponent: int, toward: float) -> np.ndarray:
     if toward == 0:  # a finite radius stays one
         scaled = np.where(np.isinf(scaled) & np.isfinite(radius), np.finfo(float).max, scaled)
     return np.where(exact | np.isinf(radius), scaled, np.nextafter(scaled, toward))
-
-
-def model_or_l2(model: Any) -> ThreatModel:
-    """Return the threat model of a certificate; None is ℓ₂ on all features."""
-    if model is not None and not isinstance(model, ThreatModel):
-        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
-    return ThreatModel() if model is None else model
 
 
 def _class_index(target: Any, classes: np.ndarray) -> int:

@@ -31,13 +31,12 @@ from skrobust.adapters import (
     as_nearest_neighbor_rule,
     as_pipeline,
 )
-from skrobust.certificates._problem import Region, model_or_l2
+from skrobust.certificates._problem import Region
 from skrobust.certificates._result import Certificate
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
-from skrobust.certificates.smoothing._embedding import CenterSmoothing
-from skrobust.threat_model import ThreatModel
+from skrobust.threat_model import ThreatModel, model_or_l2
 from skrobust.utils._frames import names_missed_once
-from skrobust.utils._guard import refuse_overrides
+from skrobust.utils._guard import protocol_method
 from skrobust.utils._validation import check_one_eps
 
 __all__ = ["certify_retrieval"]
@@ -109,8 +108,7 @@ def certify_retrieval(
             "no query has an item of its class."
         )
     inside = as_pipeline(metric)
-    if isinstance(inside, CenterSmoothing):
-        refuse_overrides(inside, CenterSmoothing, ("transform",), "certify its parent")
+    if _bounds_movement(inside):
         return _smoothed(inside, X, y, threat_model, gallery_eps)
     victim = _victim(metric, X, y)
     front = victim.front
@@ -184,11 +182,13 @@ class _Identity:
 
 def _victim(metric: Any, X: Any, y: np.ndarray) -> LipschitzVictim:
     steps = metric.steps if isinstance(metric, Pipeline) else [("metric", metric)]
-    if any(isinstance(as_pipeline(step), CenterSmoothing) for _, step in steps):
-        raise ValueError(
-            "CenterSmoothing has its noise behind other steps; put it around them: "
-            "CenterSmoothing(make_pipeline(…))."
-        )
+    for _, step in steps:
+        if _bounds_movement(as_pipeline(step)):
+            named = type(as_pipeline(step)).__name__
+            raise ValueError(
+                f"{named} has its noise behind other steps; put it around them: "
+                f"{named}(make_pipeline(…))."
+            )
     tail = KNeighborsClassifier(1)
     network = as_lipschitz_victim(Pipeline([*steps, ("nearest", tail)]))
     if network is not None:
@@ -202,19 +202,23 @@ def _victim(metric: Any, X: Any, y: np.ndarray) -> LipschitzVictim:
     return LipschitzVictim(rule, _Identity(), LipschitzMap(1.0), tail)
 
 
+def _bounds_movement(step: Any) -> bool:
+    return protocol_method(step, "_certify_movement", "transform") is not None
+
+
 def _smoothed(
-    step: CenterSmoothing, X: Any, y: np.ndarray, threat_model: Any, gallery_eps: float
+    step: Any, X: Any, y: np.ndarray, threat_model: Any, gallery_eps: float
 ) -> Certificate:
     if threat_model is not None or gallery_eps:
         raise ValueError(
             "threat_model must be None and gallery_eps 0 for a smoothed metric; got "
             f"{threat_model!r} and {gallery_eps}."
         )
-    Z = step._centres(X)
+    Z = np.asarray(step.transform(X), dtype=np.float64)
     check_consistent_length(Z, y)
     reach, right = _bounds(Z, y, np.zeros(len(Z)), _Images(Z, 2.0, 0.0, 1.0))
     status = np.where(right, "certified", "misclassified")
-    return step._certificate(X, Z, np.where(right, reach, 0.0), status)
+    return step._certify_movement(X, Z, np.where(right, reach, 0.0), status)
 
 
 def _bounds(

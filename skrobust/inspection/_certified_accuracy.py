@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skrobust._certify import certify
+from skrobust.certificates import certify
 from skrobust.inspection._pyplot import axes_or_new, norm_sign
 from skrobust.metrics import certified_accuracy_score
 from skrobust.threat_model import ThreatModel

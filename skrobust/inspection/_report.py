@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import column_or_1d
 
-from skrobust._certify import certify
 from skrobust.adapters import (
     NotDifferentiableError,
     as_nearest_neighbor_rule,
@@ -33,6 +32,7 @@ from skrobust.certificates import (
     Certificate,
     RandomizedSmoothingClassifier,
     SoundnessError,
+    certify,
 )
 from skrobust.inspection._health import HealthFinding, evaluation_health
 from skrobust.inspection._report_html import report_html

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils import column_or_1d
 
-from skrobust._certify import certify, check_method
-from skrobust.certificates import Certificate, certify_retrieval
-from skrobust.certificates._problem import model_or_l2
+from skrobust.certificates import METHODS, Certificate, certify, certify_retrieval
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
 from skrobust.scorers._base import RobustnessScorer, by_class, point_weight, shares_by_eps
-from skrobust.threat_model import ThreatModel
-from skrobust.utils._validation import check_eps, check_one_eps
+from skrobust.threat_model import ThreatModel, model_or_l2
+from skrobust.utils._validation import check_choice, check_eps, check_one_eps
 from skrobust.utils._weights import check_weight, weighted_mean
 
 __all__ = [
@@ -82,7 +80,7 @@ def certified_accuracy(
 def _check(threat_model: Any, method: str = "fast") -> None:
     """Raise before anything is fitted: inside a search, an error would be a score of NaN."""
     model_or_l2(threat_model)
-    check_method(method)
+    check_choice(method, METHODS, name="method")
 
 
 def _score(certificate: Certificate, eps: Any, weight: np.ndarray | None) -> Any:

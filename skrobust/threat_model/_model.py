@@ -22,7 +22,7 @@ from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
 from skrobust.utils._validation import check_norm, check_one_eps
 
-__all__ = ["ThreatModel"]
+__all__ = ["ThreatModel", "model_or_l2"]
 
 
 class ThreatModel(BaseEstimator):
@@ -419,3 +419,20 @@ def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
     if vector.shape != (n_features,):
         raise ValueError(f"{name} must have shape ({n_features},); got {vector.shape}.")
     return vector
+
+
+def model_or_l2(model: ThreatModel | None) -> ThreatModel:
+    """Return the threat model of a certificate, which needs no budget; None is ℓ₂ on all features.
+
+    Parameters
+    ----------
+    model : ThreatModel or None
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if model is not None and not isinstance(model, ThreatModel):
+        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
+    return ThreatModel() if model is None else model

@@ -1,7 +1,7 @@
 """Checks of what a user hands in, with messages that name parameter, value and what is allowed."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 __all__ = [
     "check_abstain_label",
+    "check_choice",
     "check_count",
     "check_eps",
     "check_kind_of_labels",
@@ -88,6 +89,12 @@ def check_abstain_label(label: Any, classes: np.ndarray) -> None:
         raise ValueError(
             f"abstain_label={label!r} must not be one of the classes {classes.tolist()}."
         )
+
+
+def check_choice(value: Any, allowed: Collection[Any], *, name: str) -> None:
+    """Raise a ValueError unless a parameter is one of the values that it may have."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {list(allowed)}; got {value!r}.")
 
 
 def check_count(value: Any, least: int, *, name: str) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from skrobust.adapters import AffineMap, as_nearest_neighbor_rule
+from skrobust.adapters import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.certificates._problem import CertificationProblem
 from skrobust.certificates._result import Certificate
 from skrobust.certificates._run import run_job
@@ -40,12 +40,15 @@ from skrobust.utils._validation import check_one_eps
 
 __all__ = [
     "certify_nearest_neighbors",
+    "certify_rule",
     "exact_nearest_neighbor_radius",
     "nearest_neighbor_lower_bound",
     "prove_exact_radius",
     "prove_lower_bound",
 ]
 
+# options of every proof, and of the exact one alone
+_RUN_OPTIONS, _SEARCH_OPTIONS = ("n_jobs", "verbose"), ("rtol", "max_nodes")
 _TOGETHER = 64  # points whose adversarial examples are checked by one prediction
 
 
@@ -287,6 +290,53 @@ def _checked_components(components: Any, n_features: int) -> np.ndarray | None:
             f"{n_features}; got {components.shape}."
         )
     return components
+
+
+def certify_rule(
+    rule: NearestNeighborRule,
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    threat_model: ThreatModel | None = None,
+    method: str = "auto",
+    **options: Any,
+) -> Certificate:
+    """Certify what an estimator predicts, whose rule is known; see :func:`skrobust.certify`.
+
+    Parameters
+    ----------
+    rule : NearestNeighborRule
+        Of the estimator.
+    estimator : fitted classifier
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or None
+    threat_model : ThreatModel, default=None
+    method : {"auto", "fast", "exact", "bound"}, default="auto"
+        "auto" is the exact radius for one neighbour, unless whole numbers or categories change,
+        and the lower bound otherwise; "fast" is the lower bound.
+    **options : dict
+        Of the proof.
+    """
+    problem_options = {k: options.pop(k) for k in ("device", "target") if k in options}
+    unknown = sorted(options.keys() - {*_RUN_OPTIONS, *_SEARCH_OPTIONS})
+    _refuse_options(unknown, [*_RUN_OPTIONS, *_SEARCH_OPTIONS])
+    problem = CertificationProblem.of(estimator, X, y, threat_model, rule=rule, **problem_options)
+    searched = rule.n_neighbors == 1 and not problem.budget.discrete.any()
+    if method == "exact" or (method == "auto" and searched):
+        return prove_exact_radius(problem, **options)
+    _refuse_options(sorted(options.keys() & {*_SEARCH_OPTIONS}), list(_RUN_OPTIONS))
+    return prove_lower_bound(problem, **options)
+
+
+def _refuse_options(unknown: list[str], known: list[str]) -> None:
+    if "eps" in unknown:
+        raise TypeError(
+            "a certificate has no budget: ask its result, certify(estimator, X, y).certified(eps)."
+        )
+    if unknown:
+        known = ["threat_model", "method", "target", "device", *known]
+        raise TypeError(f"certify has no option {unknown[0]!r} here; it has {known}.")
 
 
 def prove_lower_bound(

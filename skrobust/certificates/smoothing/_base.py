@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from skrobust.certificates._problem import model_or_l2
+from skrobust.threat_model import model_or_l2
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 

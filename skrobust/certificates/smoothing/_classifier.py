@@ -292,6 +292,24 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
             feature_names=getattr(self, "feature_names_in_", None),
         )
 
+    def _certify(
+        self, X: Any, y: Any, *, threat_model: ThreatModel | None, method: str, **options: Any
+    ) -> Certificate:
+        """Certify for `skrobust.certify`, whose parameters are those of other proofs."""
+        if method in ("exact", "bound"):
+            raise ValueError(
+                f"method={method!r} is for nearest-neighbour rules; a smoothed classifier has "
+                "method='smoothing'."
+            )
+        if threat_model is not None:
+            raise ValueError(
+                "threat_model must be None here: that of RandomizedSmoothingClassifier decided "
+                "about its noise."
+            )
+        if options:
+            raise TypeError(f"smoothing has no options; got {sorted(options)}.")
+        return self.certify(X, y)
+
     def predict_or_abstain(self, X: Any, *, abstain_label: Any) -> np.ndarray:
         """Predict where the class of the smoothed classifier is known with probability 1 − α.
 

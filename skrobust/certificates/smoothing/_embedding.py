@@ -178,9 +178,6 @@ class CenterSmoothing(
         -------
         ndarray of shape (n_samples, n_outputs), float64
         """
-        return self._centres(X)
-
-    def _centres(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         points = self._read(X)
         progress = Progress(len(points), self.verbose, "smoothed")
@@ -219,7 +216,11 @@ class CenterSmoothing(
                 stacklevel=2,
             )
             return np.full(len(X), np.inf)
-        return 3 * _SLACK * np.sort(self._distances(X, self._centres(X)), axis=1)[:, k - 1]
+        return (
+            3
+            * _SLACK
+            * np.sort(self._distances(X, np.asarray(self.transform(X))), axis=1)[:, k - 1]
+        )
 
     def certified_radius(self, X: Any, reach: Any) -> np.ndarray:
         """Bound below the perturbations that move an output farther than it may.
@@ -244,7 +245,7 @@ class CenterSmoothing(
             ) from error
         if not (reach >= 0).all():
             raise ValueError(f"reach must be >= 0; got {reach[~(reach >= 0)][0]}.")
-        return self._radius(X, self._centres(X), reach)
+        return self._radius(X, np.asarray(self.transform(X)), reach)
 
     def _radius(self, X: Any, centres: np.ndarray, reach: np.ndarray) -> np.ndarray:
         q, m = self.needed_share_, self.n_certify
@@ -261,7 +262,7 @@ class CenterSmoothing(
         found = self.sigma * (stats.norm.ppf(p) - stats.norm.ppf(q)) * (1 - 1e-9)
         return np.where(np.isinf(reach), np.inf, np.where(p > q, found, 0.0))
 
-    def _certificate(
+    def _certify_movement(
         self, X: Any, centres: np.ndarray, reach: np.ndarray, status: np.ndarray, target: Any = None
     ) -> Certificate:
         """Return radii of inputs for how far the centres may move, 0 where nothing is proved.

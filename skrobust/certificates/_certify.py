@@ -1,6 +1,5 @@
 """One face of all certificates: what is guaranteed of a fitted estimator."""
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Integral
@@ -12,28 +11,22 @@ from sklearn.base import is_clusterer
 from sklearn.pipeline import Pipeline
 
 from skrobust.adapters import (
-    NearestNeighborRule,
     as_lipschitz_victim,
     as_nearest_neighbor_rule,
     as_pipeline,
     split_pipeline,
     unwrap,
 )
-from skrobust.certificates import (
-    CenterSmoothing,
-    Certificate,
-    RandomizedSmoothingClassifier,
-    certify_nearest_neighbors,
-    exact_nearest_neighbor_radius,
-)
 from skrobust.certificates._lipschitz import certify_through_network
+from skrobust.certificates._result import Certificate
+from skrobust.certificates.nearest_neighbor._api import certify_rule
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
-from skrobust.utils._guard import refuse_overrides
+from skrobust.utils._guard import protocol_method
+from skrobust.utils._validation import check_choice
 
-__all__ = ["certify", "certify_batches"]
+__all__ = ["METHODS", "certify", "certify_batches"]
 
-_USE_PARENT = "certify one that has the methods of its parent"
 METHODS = ("auto", "fast", "exact", "bound", "smoothing")
 
 
@@ -97,11 +90,36 @@ def certify(
     exact 1-NN radius interval
     nearest-neighbor lower bound lower
     """
-    check_method(method)
-    named = type(estimator).__name__
+    check_choice(method, METHODS, name="method")
+    _check_predicts(estimator, y)
+    given: dict[str, Any] = {"threat_model": threat_model, "method": method, **options}
+    whole = as_pipeline(estimator)
+    own = protocol_method(whole, "_certify", "predict")
+    if own is not None:
+        return own(X, y, **given)
+    smoothed = split_pipeline(whole, _bounds_movement)
+    if smoothed is not None:
+        labels = estimator.predict(X) if y is None else y
+        return _behind_smoothing(smoothed, X, labels, **given)
+    _refuse_smoothing(whole, method, estimator)
+    network = as_lipschitz_victim(estimator)
+    if network is not None:
+        labels = estimator.predict(X) if y is None else y
+        return certify_through_network(network, X, labels, **given)
+    try:
+        rule = as_nearest_neighbor_rule(estimator)
+    except TypeError as error:
+        raise TypeError(
+            f"no certificate applies to {type(estimator).__name__}: {error} Any classifier can be "
+            "smoothed (RandomizedSmoothingClassifier), and then certified."
+        ) from error
+    return certify_rule(rule, estimator, X, y, **given)
+
+
+def _check_predicts(estimator: Any, y: Any) -> None:
+    """Raise where an object has no predictions to certify, or labels that are no clusters."""
     inside = unwrap(estimator)
-    last = inside.steps[-1][1] if isinstance(inside, Pipeline) else inside
-    last = unwrap(last)
+    last = unwrap(inside.steps[-1][1] if isinstance(inside, Pipeline) else inside)
     clusters = hasattr(last, "__sklearn_tags__") and is_clusterer(last)
     if clusters and y is not None:
         raise ValueError("y must be None for a clusterer, whose clusters are no classes.")
@@ -112,88 +130,53 @@ def certify(
         )
     if not hasattr(inside, "predict"):
         raise TypeError(
-            f"estimator must be a fitted classifier or clusterer, with predict; got {named}. "
-            "Retrieval by a metric is certified by skrobust.certificates.certify_retrieval."
+            "estimator must be a fitted classifier or clusterer, with predict; got "
+            f"{type(estimator).__name__}. Retrieval by a metric is certified by "
+            "skrobust.certificates.certify_retrieval."
         )
-    opened = as_pipeline(inside)
-    if isinstance(opened, RandomizedSmoothingClassifier):
-        refuse_overrides(opened, RandomizedSmoothingClassifier, ("predict",), _USE_PARENT)
-        return _smoothing(opened, X, y, threat_model, method, options)
-    parts = split_pipeline(opened, lambda step: isinstance(step, CenterSmoothing))
-    if parts is not None:
-        refuse_overrides(parts[1], CenterSmoothing, ("transform",), _USE_PARENT)
-        labels = inside.predict(X) if y is None else y
-        return _center_smoothing(parts, X, labels, threat_model, method, options)
-    if isinstance(opened, Pipeline) and isinstance(
-        opened.steps[-1][1], RandomizedSmoothingClassifier
-    ):
+
+
+def _bounds_movement(step: Any) -> bool:
+    return protocol_method(step, "_certify_movement", "transform") is not None
+
+
+def _behind_smoothing(
+    parts: Any, X: Any, y: Any, *, threat_model: Any, method: str, **options: Any
+) -> Certificate:
+    """Certify a rule behind an embedding whose movement is bounded for noise in its inputs."""
+    before, step, tail = parts
+    named = type(step).__name__
+    if before:
         raise ValueError(
-            "a Pipeline that ends with RandomizedSmoothingClassifier has its noise, and its radii, "
+            f"{named} has its noise behind the steps {[name for name, _ in before]}; put it "
+            f"around them: {named}(make_pipeline(…))."
+        )
+    if method in ("exact", "bound"):
+        raise ValueError(f"method={method!r} is not for smoothed embeddings; use 'smoothing'.")
+    if threat_model is not None:
+        raise ValueError(
+            f"threat_model must be None here: that of {named} decided about its noise."
+        )
+    rule, Z = as_nearest_neighbor_rule(tail), step.transform(X)
+    inner = certify_rule(
+        rule, tail, Z, y, method="bound" if method == "fast" else "auto", **options
+    )
+    return step._certify_movement(X, np.asarray(Z), inner.radius, inner.status, inner.target)
+
+
+def _refuse_smoothing(whole: Any, method: str, estimator: Any) -> None:
+    """Raise where smoothing is wanted of what is not smoothed, or is behind other steps."""
+    last = whole.steps[-1][1] if isinstance(whole, Pipeline) else None
+    if protocol_method(last, "_certify", "predict") is not None:
+        raise ValueError(
+            f"a Pipeline that ends with {type(last).__name__} has its noise, and its radii, "
             "behind the other steps; put the smoothing around the Pipeline instead."
         )
     if method == "smoothing":
         raise ValueError(
             "method='smoothing' needs a RandomizedSmoothingClassifier around the classifier; got "
-            f"{named}."
+            f"{type(estimator).__name__}."
         )
-    network = as_lipschitz_victim(estimator)
-    if network is not None:
-        if method == "exact":
-            raise ValueError(
-                "method='exact' does not apply behind a network, whose bound may be larger than "
-                "what it does near a point; use 'auto', 'fast' or 'bound'."
-            )
-        labels = inside.predict(X) if y is None else y
-        exact = method == "auto"
-        one = as_nearest_neighbor_rule(network.tail).n_neighbors == 1
-        _check_options(_prover(exact and one), options)
-        return certify_through_network(network, X, labels, threat_model, exact, options)
-    try:
-        rule = as_nearest_neighbor_rule(estimator)
-    except TypeError as error:
-        raise TypeError(
-            f"no certificate applies to {named}: {error} Any classifier can be "
-            "smoothed (RandomizedSmoothingClassifier), and then certified."
-        ) from error
-    searched = rule.n_neighbors == 1 and not _discrete(threat_model, rule, X)
-    exact = method == "exact" or (method == "auto" and searched)
-    prove = _prover(exact)
-    _check_options(prove, options)
-    return prove(estimator, X, y, threat_model=threat_model, **options)
-
-
-def check_method(method: Any) -> None:
-    """Raise a ValueError where a proof is none that `certify` knows.
-
-    Parameters
-    ----------
-    method : object
-    """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {list(METHODS)}; got {method!r}.")
-
-
-def _discrete(model: Any, rule: NearestNeighborRule, X: Any) -> bool:
-    """Return whether whole numbers or categories are asked for, which no exact search has."""
-    if not isinstance(model, ThreatModel):
-        return False
-    return bool(model.resolve_for(rule.read(X)).discrete.any())
-
-
-def _prover(exact: bool) -> Any:
-    return exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
-
-
-def _check_options(prove: Any, options: dict[str, Any]) -> None:
-    known = list(inspect.signature(prove).parameters)[3:]
-    unknown = sorted(set(options) - set(known))
-    if "eps" in unknown:
-        raise TypeError(
-            "a certificate has no budget: ask its result, certify(estimator, X, y).certified(eps)."
-        )
-    if unknown:
-        known = ["threat_model", "method", *(name for name in known if name != "threat_model")]
-        raise TypeError(f"certify has no option {unknown[0]!r} here; it has {known}.")
 
 
 def certify_batches(
@@ -278,54 +261,3 @@ def _batches(X: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
         raise ValueError("y must be None where X is an iterable of batches: let it yield pairs.")
     for batch in X:
         yield batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
-
-
-def _smoothing(
-    estimator: RandomizedSmoothingClassifier,
-    X: Any,
-    y: Any,
-    threat_model: ThreatModel | None,
-    method: str,
-    options: dict[str, Any],
-) -> Certificate:
-    if method in ("exact", "bound"):
-        raise ValueError(
-            f"method={method!r} is for nearest-neighbour rules; a smoothed classifier has "
-            "method='smoothing'."
-        )
-    if threat_model is not None:
-        raise ValueError(
-            "threat_model must be None here: that of RandomizedSmoothingClassifier decided about "
-            "its noise."
-        )
-    if options:
-        raise TypeError(f"smoothing has no options; got {sorted(options)}.")
-    return estimator.certify(X, y)
-
-
-def _center_smoothing(
-    parts: Any,
-    X: Any,
-    y: Any,
-    threat_model: ThreatModel | None,
-    method: str,
-    options: dict[str, Any],
-) -> Certificate:
-    before, step, tail = parts
-    if before:
-        raise ValueError(
-            f"CenterSmoothing has its noise behind the steps {[name for name, _ in before]}; put "
-            "it around them: CenterSmoothing(make_pipeline(…))."
-        )
-    if method in ("exact", "bound"):
-        raise ValueError(f"method={method!r} is not for smoothed embeddings; use 'smoothing'.")
-    if threat_model is not None:
-        raise ValueError(
-            "threat_model must be None here: that of CenterSmoothing decided about its noise."
-        )
-    exact = method != "fast" and as_nearest_neighbor_rule(tail).n_neighbors == 1
-    prove = _prover(exact)
-    _check_options(prove, options)
-    Z = step.transform(X)
-    inner = prove(tail, Z, y, **options)
-    return step._certificate(X, np.asarray(Z), inner.radius, inner.status, inner.target)
