@@ -32,6 +32,7 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 
 from skrobust import RobustMahalanobis
 from skrobust.adapters import AffineFunction, NotAffineError, affine_map, as_nearest_neighbor_rule
+from skrobust.metric_learning import AdamSolver
 
 X, Y = load_wine(return_X_y=True)
 
@@ -79,7 +80,7 @@ STEPS = {
         PCA(4, whiten=True), FastICA(whiten=False, random_state=0)
     ),
     "RobustMahalanobis": RobustMahalanobis(
-        4, init="pca", tol=0.1, n_iter_no_change=2, random_state=0
+        4, init="pca", solver=AdamSolver(tol=0.1, n_iter_no_change=2), random_state=0
     ),
 }
 
