@@ -6,6 +6,7 @@ from skrobust.certificates._result import Certificate, SoundnessError
 from skrobust.certificates._retrieval import certify_retrieval
 from skrobust.certificates.nearest_neighbor._api import (
     certify_nearest_neighbors,
+    certify_rule,
     exact_nearest_neighbor_radius,
     nearest_neighbor_lower_bound,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "certify_lipschitz",
     "certify_nearest_neighbors",
     "certify_retrieval",
+    "certify_rule",
     "exact_nearest_neighbor_radius",
     "nearest_neighbor_lower_bound",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 from skrobust.adapters import NearestNeighborRule
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem, Victim
-from skrobust.certificates import exact_nearest_neighbor_radius
+from skrobust.certificates import certify_rule
 from skrobust.numerics import least_norm
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval
@@ -106,11 +106,13 @@ class ExactNeighborAttack(BaseAttack):
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         victim = problem.victim
-        found = exact_nearest_neighbor_radius(
+        found = certify_rule(
+            victim.rule,
             victim.estimator,
             victim.table.rebuild(problem.raw, problem.rows),
             problem.y,
             threat_model=victim.threat_model,
+            method="exact",
             rtol=self.rtol,
             max_nodes=self.max_nodes,
             device=self.device,

@@ -316,7 +316,11 @@ def certify_rule(
         "auto" is the exact radius for one neighbour, unless whole numbers or categories change,
         and the lower bound otherwise; "fast" is the lower bound.
     **options : dict
-        Of the proof.
+        Of the proof, as for :func:`exact_nearest_neighbor_radius`.
+
+    Returns
+    -------
+    Certificate
     """
     problem_options = {k: options.pop(k) for k in ("device", "target") if k in options}
     unknown = sorted(options.keys() - {*_RUN_OPTIONS, *_SEARCH_OPTIONS})
