@@ -1,7 +1,6 @@
 """Training strategies, one a file."""
 
 from skrobust.deep.strategies._adversarial import AdversarialTraining
-from skrobust.deep.strategies._anti_collapse_triplet import AntiCollapseTriplet
 from skrobust.deep.strategies._base import (
     AdversarialStrategy,
     StandardTraining,
@@ -13,6 +12,7 @@ from skrobust.deep.strategies._ensemble_adversarial import EnsembleAdversarialTr
 from skrobust.deep.strategies._gradient_diversity import GradientDiversity
 from skrobust.deep.strategies._hardness_manipulation import HardnessManipulation
 from skrobust.deep.strategies._mdprop import MDProp
+from skrobust.deep.strategies._triplets import AntiCollapseTriplet
 
 __all__ = [
     "AdversarialStrategy",

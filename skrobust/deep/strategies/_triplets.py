@@ -1,4 +1,14 @@
-"""One triplet for each row of a batch, and the strategies that train on them."""
+r"""Training on triplets: one for each row of a batch, and anti-collapse triplets (ACT).
+
+For a triplet (a, p, n) the adversary of ACT draws the positive and the negative together,
+
+    (p*, n*) = argmin ‖f(p') − f(n')‖,
+
+and the loss is that of the triplet (a, p*, n*) with its clean anchor: to pull p* and push n* apart
+again the embedding has to spread, where a min–max over all three points can be met by
+collapsing it (Zhou, Wang, Niu, Zhang, Xu, Zheng and Hua, *Practical relative order attack …*
+and *Adversarial attack and defense in deep ranking*, arXiv:2106.03614).
+"""
 
 from collections.abc import Callable
 from numbers import Real
@@ -6,11 +16,18 @@ from typing import Any, ClassVar
 
 import torch
 
-from skrobust.deep.strategies._base import AdversarialStrategy, TrainingStep
+from skrobust.deep.strategies._base import AdversarialStrategy, TrainingStep, distances
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
-__all__ = ["SOURCES", "Triplet", "TripletStrategy", "triplet_loss", "triplets"]
+__all__ = [
+    "SOURCES",
+    "AntiCollapseTriplet",
+    "Triplet",
+    "TripletStrategy",
+    "triplet_loss",
+    "triplets",
+]
 
 Triplet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 SOURCES = ("random", "semihard", "softhard", "hard")
@@ -81,6 +98,43 @@ class TripletStrategy(AdversarialStrategy):
     def _draw(self, step: TrainingStep, clean: torch.Tensor, source: str) -> Triplet:
         generator = step.require_adversary().generator
         return triplets(clean, step.y, source, generator, self.margin)
+
+
+class AntiCollapseTriplet(TripletStrategy):
+    """Train on triplets whose positive and negative are drawn together by the adversary.
+
+    The loss of the estimator is taken on these triplets; its miner is not used. The paper uses
+    ``loss="triplet"``.
+
+    Parameters
+    ----------
+    threat_model : ThreatModel, default=None
+        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
+        of the standard deviation of the training values (of each feature for tables).
+    source : {"random", "semihard", "softhard", "hard"}, default="random"
+        Which triplets are taken, one for each row of a batch.
+    margin : float, default=0.2
+        For ``source="semihard"``.
+    max_iter : int, default=7
+        Steps of the adversary.
+    step_size : float, default=None
+        Of one step, as a share of the budget; None is 2.5 / max_iter, at most 1.
+    start : float, default=1.0
+        Radius of the random start, as a share of the budget.
+
+    Examples
+    --------
+    >>> from skrobust.deep import AntiCollapseTriplet
+    >>> AntiCollapseTriplet(source="softhard")
+    AntiCollapseTriplet(source='softhard')
+    """
+
+    def _loss(self, step: TrainingStep, clean: torch.Tensor, chosen: Triplet) -> torch.Tensor:
+        a, p, n = chosen
+        pair = torch.cat([step.x[p], step.x[n]])
+        moved = step.attack(pair, lambda z: -distances(*z.chunk(2)), self)
+        z = step.embed(torch.cat([step.x[a], moved]))
+        return triplet_loss(step.criterion, z, step.y, chosen)
 
 
 def triplets(
