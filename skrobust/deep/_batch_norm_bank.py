@@ -32,14 +32,14 @@ class _Bank:
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.split is None:
-            return self._of(self.branch, x)
+            return self._normalize(self.branch, x)
         sizes = [size for _, size in self.split]
         if sum(sizes) != len(x):
             raise ValueError(f"a batch of {len(x)} rows was routed by the sizes {sizes}.")
         parts = zip(self.split, x.split(sizes), strict=True)
-        return torch.cat([self._of(name, part) for (name, _), part in parts if len(part)])
+        return torch.cat([self._normalize(name, part) for (name, _), part in parts if len(part)])
 
-    def _of(self, name: str, x: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, name: str, x: torch.Tensor) -> torch.Tensor:
         if name == CLEAN:
             return super().forward(x)  # type: ignore[misc]
         return self.aux[name](x)
@@ -82,7 +82,7 @@ def add_branches(module: nn.Module, names: Sequence[str]) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        The module; another object where it is a batch norm itself.
+        The module.
 
     Raises
     ------
@@ -104,28 +104,27 @@ def add_branches(module: nn.Module, names: Sequence[str]) -> nn.Module:
         raise ValueError(f"names must be different, and none of them 'clean'; got {names}.")
     if any(isinstance(part, _Bank) for part in module.modules()):
         raise ValueError("module has branches of its batch norms already.")
-    norms = [
-        (name, part)
-        for name, part in module.named_modules(remove_duplicate=False)
-        if _is_batch_norm(part)
-    ]
+    # by their first names: one that is used in several places stays one
+    norms = {
+        name: part
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm)
+    }
     if not norms:
         raise ValueError(
             f"module must have batch norms to add branches to; {type(module).__name__} has none."
         )
-    banks: dict[int, Any] = {}  # one that is used in several places stays one
-    for name, part in norms:
+    for name, part in norms.items():
         if type(part) not in _BANKED:
             raise ValueError(
                 f"the batch norm {name!r} is a {type(part).__name__}; branches are known for "
                 f"{', '.join(kind.__name__ for kind in _BANKED)}."
             )
-        banks.setdefault(id(part), _bank(part, names))
-    for name, part in norms:
-        if not name:
-            return banks[id(part)]
-        parent, _, own = name.rpartition(".")
-        setattr(module.get_submodule(parent), own, banks[id(part)])
+    for part in norms.values():
+        aux = nn.ModuleDict({name: copy.deepcopy(part) for name in names})
+        bank: Any = part
+        bank.__class__ = _BANKED[type(part)]
+        bank.aux, bank.branch, bank.split = aux, CLEAN, None
     return module
 
 
@@ -174,17 +173,5 @@ def route(module: nn.Module, branches: str | Sequence[tuple[str, int]]) -> Itera
             bank.branch, bank.split = branch, old
 
 
-def _bank(part: nn.Module, names: list[str]) -> Any:
-    bank: Any = copy.deepcopy(part)
-    bank.__class__ = _BANKED[type(part)]
-    bank.aux = nn.ModuleDict({name: copy.deepcopy(part) for name in names})
-    bank.branch, bank.split = CLEAN, None
-    return bank
-
-
 def _banks(module: nn.Module) -> list[Any]:
     return [part for part in module.modules() if isinstance(part, _Bank)]
-
-
-def _is_batch_norm(part: nn.Module) -> bool:
-    return isinstance(part, nn.modules.batchnorm._BatchNorm)

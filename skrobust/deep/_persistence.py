@@ -185,14 +185,9 @@ def built_with(estimator: Any) -> dict[str, Any]:
     ----------
     estimator : AdversarialDeepMetric
     """
-    return {
-        "normalize": estimator.normalize,
-        "lipschitz": estimator.lipschitz,
-        "standardize": estimator.standardize,
-        "embedding_dim": estimator.embedding_dim,
-        "training": estimator.training,
-        **{f"module__{k}": v for k, v in estimator.params_for("module__").items()},
-    }
+    names = ("normalize", "lipschitz", "standardize", "embedding_dim", "training")
+    params = {name: getattr(estimator, name) for name in names}
+    return params | {f"module__{k}": v for k, v in estimator.params_for("module__").items()}
 
 
 def _read_params(path: Any, trees: dict[str, Any], components: Sequence[type]) -> dict[str, Any]:
@@ -240,7 +235,7 @@ def look_for_checkpoint(
     ------
     ValueError
         If there is no file to go on from or to write to, or it is broken, of another training,
-        or of one that cannot have the length that is asked for.
+        or cannot have the length of `max_iter`.
     """
     path = estimator.checkpoint
     if path is None:

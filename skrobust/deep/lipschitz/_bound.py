@@ -147,8 +147,8 @@ def _walk(module: nn.Module, shape: tuple[int, ...]) -> Iterable[LayerBound]:
     with torch.no_grad():
         for name, layer in _layers("", module):
             shape = tuple(x.shape[1:])
+            _check_own(name, layer)
             try:
-                _check_own(layer)
                 finite = all(torch.isfinite(t).all() for t in layer.state_dict().values())
                 bound = layer_bound(layer, shape) if finite else LayerBound(math.inf)
                 x = layer(x)
@@ -163,11 +163,9 @@ def _walk(module: nn.Module, shape: tuple[int, ...]) -> Iterable[LayerBound]:
 
 
 def _layers(name: str, module: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    """Yield the layers of nested ``nn.Sequential``, in order, with their names."""
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
-        try:
-            _check_own(module)
-        except TypeError as error:
-            raise TypeError(f"layer {name or 'module'!r}: {error}") from error
+        _check_own(name or "module", module)
         for key, child in module._modules.items():  # a layer may stand in several places
             if child is not None:
                 yield from _layers(f"{name}.{key}" if name else key, child)
@@ -175,24 +173,25 @@ def _layers(name: str, module: nn.Module) -> Iterable[tuple[str, nn.Module]]:
         yield name or "module", module
 
 
-def _check_own(layer: nn.Module) -> None:
+def _check_own(name: str, layer: nn.Module) -> None:
     """Raise where a layer does something else than the type whose bound it would get."""
     known = (*layer_bound.registry, nn.Sequential)
     kind = next((parent for parent in type(layer).__mro__ if parent in known), object)
     if kind is object:
         return
+    own = type(layer)
     changed = [
-        name
-        for name in ("forward", "_conv_forward", "__call__", "_call_impl")
-        if getattr(type(layer), name, None) is not getattr(kind, name, None) or name in vars(layer)
+        method
+        for method in ("forward", "_conv_forward", "__call__", "_call_impl")
+        if getattr(own, method, None) is not getattr(kind, method, None) or method in vars(layer)
     ]
     if changed:
         raise TypeError(
-            f"{type(layer).__name__} has a {changed[0]} of its own, so that the bound of "
+            f"layer {name!r}: {own.__name__} has a {changed[0]} of its own, so that the bound of "
             f"{kind.__name__} says nothing of it; teach its own by layer_bound.register."
         )
     if layer._forward_hooks or layer._forward_pre_hooks:
-        raise TypeError(f"{type(layer).__name__} has hooks, which may change what it does.")
+        raise TypeError(f"layer {name!r}: {own.__name__} has hooks, which may change what it does.")
 
 
 @singledispatch
@@ -283,9 +282,9 @@ def _(layer: Any, shape: tuple[int, ...]) -> LayerBound:
 
 @layer_bound.register
 def _(layer: Standardize, shape: tuple[int, ...]) -> LayerBound:
-    gain = (_SLACK) / float(layer.std.min())
+    gain = _SLACK / float(layer.std.min())
     offset = torch.broadcast_to(layer.mean / layer.std, shape)
-    return LayerBound(gain, float(torch.linalg.vector_norm(offset)) * (_SLACK), gain, 16)
+    return LayerBound(gain, float(torch.linalg.vector_norm(offset)) * _SLACK, gain, 16)
 
 
 @layer_bound.register
@@ -302,13 +301,13 @@ def _(layer: Any, shape: tuple[int, ...]) -> LayerBound:
 
 @layer_bound.register
 def _(layer: nn.MaxPool2d, shape: tuple[int, ...]) -> LayerBound:
-    _check_disjoint_windows(layer)
+    _check_windows(layer)
     return LayerBound()
 
 
 @layer_bound.register
 def _(layer: nn.AvgPool2d, shape: tuple[int, ...]) -> LayerBound:
-    _check_disjoint_windows(layer)
+    _check_windows(layer)
     size = _pair(layer.kernel_size)
     if layer.divisor_override is not None or layer.ceil_mode:
         raise ValueError("AvgPool2d with divisor_override or ceil_mode is not supported.")
@@ -331,7 +330,7 @@ def _(layer: nn.AdaptiveAvgPool2d, shape: tuple[int, ...]) -> LayerBound:
     return LayerBound(_SLACK / math.sqrt(n), absolute=1.0, operations=_operations(n))
 
 
-def _check_disjoint_windows(layer: Any) -> None:
+def _check_windows(layer: Any) -> None:
     """Raise where windows overlap, or the border is padded."""
     kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
     padding, dilation = _pair(layer.padding), _pair(getattr(layer, "dilation", 1))

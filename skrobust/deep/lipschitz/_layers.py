@@ -201,18 +201,17 @@ def plain(module: nn.Module) -> nn.Module:
             "torch.nn.utils.weight_norm are a reason: use torch.nn.utils.parametrizations. "
             f"({error})"
         ) from error
-    for child in list(module.modules()):
-        for key, part in list(child._modules.items()):  # a layer may stand in several places
+    root = nn.Sequential(module)
+    for parent in list(root.modules()):
+        for key, part in list(parent._modules.items()):  # a layer may stand in several places
             if type(part) in (OrthogonalLinear, RescaledConv2d):
-                setattr(child, key, _applied(part))  # type: ignore[arg-type]
-    if type(module) in (OrthogonalLinear, RescaledConv2d):
-        return _applied(module)  # type: ignore[arg-type]
-    return module
+                setattr(parent, key, _applied(part))  # type: ignore[arg-type]
+    return root[0]
 
 
 @torch.no_grad()
 def _applied(layer: OrthogonalLinear | RescaledConv2d) -> nn.Module:
-    """Return the layer with its weight made."""
+    """Return an ordinary layer with the weight that a layer applies."""
     made: nn.Linear | nn.Conv2d
     has_bias = layer.bias is not None
     if isinstance(layer, OrthogonalLinear):
@@ -223,8 +222,8 @@ def _applied(layer: OrthogonalLinear | RescaledConv2d) -> nn.Module:
             layer.in_channels, layer.out_channels, size, padding=size // 2, bias=has_bias
         )
     made = made.to(layer.weight)
-    known = torch.isfinite(layer.weight).all()
-    made.weight.copy_(layer.effective_weight() if known else layer.weight)
+    finite = torch.isfinite(layer.weight).all()
+    made.weight.copy_(layer.effective_weight() if finite else layer.weight)
     if made.bias is not None and layer.bias is not None:
         made.bias.copy_(layer.bias)
     return made
