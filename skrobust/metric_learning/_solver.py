@@ -61,6 +61,8 @@ class Solver(BaseEstimator):
         Whether a metric may come back with another number of components than it started with.
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+
     required_methods: ClassVar[tuple[str, ...]] = ()
     steps_parameter: ClassVar[str] = "max_iter"
     changes_rank: ClassVar[bool] = False
