@@ -41,14 +41,14 @@ MINERS: dict[str, Callable[..., Any]] = {
 
 
 # what some constructors of the library call the size of an embedding
-_CALLED = {"descriptors_dim": "embedding_size", "l": "embedding_size"}
+_ALIASES = {"descriptors_dim": "embedding_size", "l": "embedding_size"}
 
 
 class MetricLoss(nn.Module):
     """A loss, and the miner that chooses its pairs or triplets.
 
     In training mode both may remember what they see, as ``CrossBatchMemory`` does. In evaluation
-    mode, in which adversaries and validations ask, a call leaves no trace.
+    mode, that of adversaries and validations, a call leaves no trace.
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ class MetricLoss(nn.Module):
         with nullcontext() if self.training else untouched(self):
             if chosen is None and self.miner is not None:
                 chosen = self.miner(embeddings, labels)
-            found = self.loss(embeddings, labels, chosen)
+            value = self.loss(embeddings, labels, chosen)
         if self.training:
             detach_memory(self)
-        return found
+        return value
 
 
 @contextmanager
@@ -164,8 +164,8 @@ def _call(
     """Make a loss or a miner; sizes that its constructor needs are filled in."""
     given, named = dict(given), getattr(kind, "__name__", what)
     of_library = kind.__module__.startswith("pytorch_metric_learning")
-    for name in _needed(kind, handed_on=True):
-        size = _CALLED.get(name, name) if of_library else name
+    for name in _needed(kind, inherited=True):
+        size = _ALIASES.get(name, name) if of_library else name
         if sizes is not None and size in sizes:
             given.setdefault(name, sizes[size])
     missing = [f"{what}__{name}" for name in _needed(kind) if name not in given]
@@ -174,23 +174,23 @@ def _call(
     try:
         return kind(**given)
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
-        asked = ", ".join(f"{what}__{k}={v!r}" for k, v in given.items()) or "no parameters"
+        shown = ", ".join(f"{what}__{k}={v!r}" for k, v in given.items()) or "no parameters"
         fault = TypeError if isinstance(error, TypeError) else ValueError
         raise fault(
-            f"{what}={named} cannot be made with {asked}: {type(error).__name__} {error}"
+            f"{what}={named} cannot be made with {shown}: {type(error).__name__} {error}"
         ) from error
 
 
-def _needed(kind: Callable[..., Any], handed_on: bool = False) -> list[str]:
+def _needed(kind: Callable[..., Any], inherited: bool = False) -> list[str]:
     """Return the parameters that have no default.
 
     Parameters
     ----------
     kind : callable
-    handed_on : bool, default=False
-        With those of parents that get the ``**kwargs``; a subclass may fill these in itself.
+    inherited : bool, default=False
+        Whether those of parents that get the ``**kwargs`` count; a subclass may fill these in.
     """
-    found: dict[str, bool] = {}
+    needed: dict[str, bool] = {}  # by name, the class itself before its parents
     for parent in kind.__mro__ if inspect.isclass(kind) else (kind,):
         own = vars(parent).get("__init__") if inspect.isclass(parent) else parent
         if own is None:
@@ -198,10 +198,10 @@ def _needed(kind: Callable[..., Any], handed_on: bool = False) -> list[str]:
         parameters = list(inspect.signature(own).parameters.values())
         for p in parameters[1:] if inspect.isclass(parent) else parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-                found.setdefault(p.name, p.default is p.empty)
-        if not handed_on or not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                needed.setdefault(p.name, p.default is p.empty)
+        if not inherited or not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return [name for name, needed in found.items() if needed]
+    return [name for name, without_default in needed.items() if without_default]
 
 
 def _refuse(given: dict[str, Any], what: str) -> None:

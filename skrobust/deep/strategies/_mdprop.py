@@ -49,7 +49,7 @@ class MDProp(AdversarialStrategy):
         Distances to the targets, or their squares.
     perturbation : {"targets", "noise"}, default="targets"
         "noise" puts random perturbations of the full budget in place of adversarial ones: the
-        control that tells what the adversary is good for.
+        control that shows what the adversary is good for.
     shared_batch_norm : bool, default=False
         One batch norm for all rows; with ``variant="AP'"`` that is plain training on clean and
         adversarial rows.
@@ -143,13 +143,13 @@ class MDProp(AdversarialStrategy):
         ----------
         step : TrainingStep
         """
+        # parts of the batch: which branch its adversarial rows go through, and how many there are
         kinds = _BRANCHES[self.variant]
         sizes = [len(part) for part in step.x.tensor_split(len(kinds))]
-        split = [
-            (CLEAN if self.shared_batch_norm else kind, n)
-            for kind, n in zip(kinds, sizes, strict=True)
-        ]
-        moved = self._moved(step, split, sizes)
+        names = [CLEAN] * len(kinds) if self.shared_batch_norm else list(kinds)
+        split = list(zip(names, sizes, strict=True))
+        moved = self._perturb(step, split)
+        # all 2 B rows in one forward, each part normalised by its branch
         z = step.embed(torch.cat([step.x, moved]), [(CLEAN, len(step.x)), *split])
         labels = torch.cat([step.y, step.y])
         clean = z[: len(step.x)]
@@ -162,31 +162,26 @@ class MDProp(AdversarialStrategy):
         ]
         return torch.stack(losses).mean(), clean
 
-    def _moved(self, step: TrainingStep, split: Any, sizes: list[int]) -> torch.Tensor:
+    def _perturb(self, step: TrainingStep, split: list[tuple[str, int]]) -> torch.Tensor:
+        """Return adversarial rows, of the shape of the batch."""
         adversary = step.require_adversary()
         if self.perturbation == "noise":
             return adversary.noise(step.x)
+        counts = [1 if kind == SINGLE else self.n_targets for kind in _BRANCHES[self.variant]]
+        sizes = [size for _, size in split]
         targets: list[torch.Tensor] = []
 
         def value(z: torch.Tensor) -> torch.Tensor:
             parts = z.split(sizes)
-            if not targets:  # the rows as the attack finds them, through the same branch
-                targets.extend(
-                    self._targets(
-                        part.detach(),
-                        y,
-                        1 if kind == SINGLE else self.n_targets,
-                        adversary.generator,
-                    )
-                    for kind, part, y in zip(
-                        _BRANCHES[self.variant], parts, step.y.split(sizes), strict=True
-                    )
-                )
+            if not targets:  # drawn from the rows where the attack starts, through its branches
+                for part, y, n in zip(parts, step.y.split(sizes), counts, strict=True):
+                    targets.append(self._targets(part.detach(), y, n, adversary.generator))
             return torch.cat([self._pull(part, t) for part, t in zip(parts, targets, strict=True)])
 
         return step.attack(step.x, value, self, split)
 
     def _pull(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return minus the distance of each row to its targets, shape (n,)."""
         if self.aim == "median":
             return -distances(z[:, None], targets).mean(1)
         return -(z[:, None] - targets).square().sum(2).mean(1)
