@@ -1,6 +1,7 @@
 """Data sets by name: one fetcher, and a name for each set."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -120,13 +121,7 @@ def _part(content: Content, name: str, subset: str) -> Content:
             f"got {subset!r}."
         )
     rows = rows_of(subset, content.is_train)
-    return Content(
-        content.X[rows],
-        content.y[rows],
-        content.classes,
-        content.feature_names,
-        content.is_train[rows],
-    )
+    return replace(content, X=content.X[rows], y=content.y[rows], is_train=content.is_train[rows])
 
 
 def fetch_mnist(**options: Unpack[FetchOptions]) -> Any:
