@@ -8,9 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "doc"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PAGES = [
     path
-    for path in [ROOT / "README.md", *DOC.rglob("*.md")]
+    for path in [ROOT / "README.md", CONTRIBUTING, *DOC.rglob("*.md")]
     if not {"_build", "changes", "auto_examples", "reference"} & set(path.parts)
     and path.name != "whats_new.md"
 ]
@@ -67,3 +68,22 @@ def test_every_page_is_in_a_table_of_contents():
                     listed.add((path.parent / f"{target}.md").resolve())
     pages = {p.resolve() for p in PAGES if DOC in p.parents and p.name != "index.md"}
     assert pages <= listed, {str(p.relative_to(DOC)) for p in pages - listed}
+
+
+def test_the_layout_is_that_of_the_packages():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| `(\w+\.py)` \|$", CONTRIBUTING.read_text(), re.M)
+    package = ROOT / "skrobust"
+    there = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert {name for name, _, _ in rows} == there
+    for own, text, first in rows:
+        assert (package / own / first).exists(), f"{own}/{first}"
+        families = {path.parent.name for path in (package / own).glob("*/__init__.py")}
+        assert families == set(re.findall(r"`(\w+)/`", text)), own
+
+
+def test_files_that_contributing_names_exist():
+    text = CONTRIBUTING.read_text()
+    for path in re.findall(r"`((?:\w+/)+(?:\w+\.\w+)?)`", text):
+        if not path.endswith("_name.py"):
+            roots = (ROOT, ROOT / "skrobust", *(ROOT / "skrobust").iterdir())
+            assert any((root / path).exists() for root in roots), path
