@@ -20,10 +20,10 @@ from skrobust.attacks.clusters._parts import ClusteringAttackResult
 from skrobust.attacks.clusters._poisoning import ClusterPoisoning
 from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, BlindAttackWarning
 from skrobust.attacks.embeddings._margin import EmbeddingMargin
-from skrobust.attacks.embeddings._moves import EmbeddingShift, EmbeddingTargets
-from skrobust.attacks.embeddings._noise import EmbeddingNoise
 from skrobust.attacks.embeddings._pairs import PairAttack, PairAttackResult
 from skrobust.attacks.embeddings._ranking import RankingAttack
+from skrobust.attacks.embeddings._shift import EmbeddingNoise, EmbeddingShift
+from skrobust.attacks.embeddings._targets import EmbeddingTargets
 from skrobust.attacks.neighbors._nearest_neighbor import (
     ExactNeighborAttack,
     GreedyNeighborAttack,

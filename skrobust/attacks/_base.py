@@ -3,10 +3,9 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial, wraps
+from functools import wraps
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import (
@@ -22,21 +21,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skrobust.attacks._problem import (
-    AttackProblem,
-    Counts,
-    Victim,
-    budgets_in_turn,
-    resolve_budget,
-    verified,
-)
-from skrobust.attacks._refine import boundary_search, take_back
+from skrobust.attacks._problem import AttackProblem, Victim, resolve_budget
 from skrobust.attacks._result import AttackResult
-from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.attacks._search import Search
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table, names_missed_once
-from skrobust.utils._parallel import Progress, check_n_jobs, run_parts
+from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
@@ -46,7 +38,6 @@ __all__ = [
     "Attack",
     "AttackTransformer",
     "BaseAttack",
-    "check_fitted",
     "check_same_threat_model",
     "needed_eps",
     "threat_model_or_default",
@@ -94,6 +85,16 @@ class Attack(BaseEstimator):
         names = inspect.signature(cls.__init__).parameters
         cls._parameter_constraints = {name: known[name] for name in names if name in known}
         cls.__init__ = _hinting(cls.__init__)  # type: ignore[method-assign]
+
+    def _check_victim(self, estimator: Any) -> None:
+        """Raise a TypeError for what cannot be attacked in this way."""
+
+    def _check_run(self, estimator: Any) -> None:
+        """Check the parameters, and the fitted victim of a run."""
+        self._check_parameters()
+        self._check_victim(estimator)
+        if hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__"):
+            check_is_fitted(estimator)
 
     def _check_parameters(self) -> None:
         """Raise where a parameter is not as described."""
@@ -149,10 +150,6 @@ class AttackTransformer(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMix
         """Return the victim for ``estimator=None``, not fitted."""
 
     @abstractmethod
-    def _check_victim(self, estimator: Any) -> None:
-        """Raise a TypeError for what cannot be attacked in this way."""
-
-    @abstractmethod
     def _attack_fitted(self, X: Any, labels: Any) -> Any:
         """Return the result of an attack on the fitted victim; `labels` may be None."""
 
@@ -196,7 +193,7 @@ class AttackTransformer(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMix
         model.resolve(**table.layout)
         self.threat_model_ = model
         self.estimator_ = victim if frozen else clone(victim).fit(X, y)
-        if hasattr(self, "max_iter"):  # scikit-learn asks for it where there is a max_iter
+        if hasattr(self, "max_iter"):  # scikit-learn wants it where there is a max_iter
             self.n_iter_ = self.max_iter
         self._fit_more(X, y)
         return self
@@ -227,8 +224,8 @@ class AttackTransformer(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMix
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
         labels : array-like of shape (n_samples,), default=None
-            Of a classifier, labels to attack in place of its predictions; of an embedding, for
-            the attacks that choose by them. In a Pipeline they come by metadata routing
+            For a classifier, labels to attack in place of its predictions; for an embedding,
+            labels that some attacks choose by. In a Pipeline they come by metadata routing
             (``set_transform_request(labels=True)``).
 
         Returns
@@ -240,12 +237,6 @@ class AttackTransformer(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMix
         read_table(X, self.estimator_)
         validate_data(self, X, reset=False, skip_check_array=True)
         return self._attack_fitted(X, labels).X_adv
-
-    def _check_run(self, estimator: Any) -> None:
-        """Check the parameters, and the fitted victim of a run."""
-        self._check_parameters()
-        self._check_victim(estimator)
-        check_fitted(estimator)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -343,7 +334,7 @@ class BaseAttack(AttackTransformer):
         y : array-like of shape (n_samples,)
             True labels. Points that are wrong when clean are left alone.
         eps : float or array-like of shape (n_eps,), default=None
-            Budgets in place of the threat model's. Of several, a point is attacked at the next
+            Budgets in place of the threat model's. With several, a point is attacked at the next
             larger one where it withstood, all within this one run.
 
         Returns
@@ -378,7 +369,7 @@ class BaseAttack(AttackTransformer):
         if clean.shape != y.shape:
             raise ValueError(
                 f"estimator must predict one label for each row, of shape {y.shape}; got "
-                f"{clean.shape} from {type(estimator).__name__}. Of several outputs attack one: "
+                f"{clean.shape} from {type(estimator).__name__}. With several outputs attack one: "
                 "fit a classifier on that column of y."
             )
         budget = resolve_budget(model, table)
@@ -391,7 +382,7 @@ class BaseAttack(AttackTransformer):
         correct = clean == y
         if self.uses_gradients and correct.any():
             _ = victim.scores  # an error comes before any work
-        search = _Search(self, victim, budget, correct)
+        search = Search(self, victim, budget, correct)
         for budget_eps in budgets:
             for restart in range(self.n_restarts):
                 search.run(float(budget_eps), restart)
@@ -428,130 +419,6 @@ class BaseAttack(AttackTransformer):
                 f"{points.shape}."
             )
         return points.reshape(-1, *shape)
-
-
-class _Batch(NamedTuple):
-    """The best points of some rows; arrays over these rows."""
-
-    rows: np.ndarray
-    points: np.ndarray
-    success: np.ndarray
-    size: np.ndarray
-    notes: dict[str, np.ndarray]
-    counts: Counts
-
-
-class _Search:
-    """A run on a classifier: the best point of each row so far."""
-
-    def __init__(self, attack: BaseAttack, victim: Victim, budget: FeatureBudget, correct: Any):
-        n, raw = len(correct), victim.table.clean
-        self.attack, self.correct = attack, correct
-        self.problem = AttackProblem(
-            victim=victim,
-            budget=budget,
-            rows=np.arange(n),
-            n_rows=n,
-            eps=np.zeros(n),
-            noise=attack._row_noise(raw),
-            counts=Counts(n_queries=n),  # the clean points
-        )
-        self.points, self.size = raw.copy(), np.zeros(n)
-        self.success = np.zeros(n, dtype=bool)
-        self.tries, self.n_passes = np.zeros(n, dtype=int), 0
-        self.notes: dict[str, np.ndarray] = {}
-
-    def run(self, eps: float, restart: int) -> None:
-        """Attack the rows that withstood so far; all, where the smallest perturbation counts."""
-        for budget in budgets_in_turn(self.problem.budget):
-            self.n_passes += 1
-            rows = np.flatnonzero(self.correct & (self.attack.minimum_norm | ~self.success))
-            if eps == 0 or len(rows) == 0:
-                self.tries[rows] += 1
-            else:
-                self._attack_within(budget, eps, restart, rows)
-
-    def _attack_within(
-        self, budget: FeatureBudget, eps: float, restart: int, rows: np.ndarray
-    ) -> None:
-        """Attack rows in batches, and keep what is better."""
-        attack, whole = self.attack, budget is self.problem.budget
-        progress = Progress(len(rows), attack.verbose, f"{type(attack).__name__}, eps={eps:g}")
-
-        def keep(batch: _Batch) -> None:
-            rows = batch.rows
-            better = ~self.success[rows] | (batch.success & (batch.size < self.size[rows]))
-            kept = rows[better]
-            self.points[kept], self.size[kept] = batch.points[better], batch.size[better]
-            self.success[kept] = batch.success[better]
-            self.tries[rows] += 1
-            for name, values in batch.notes.items():
-                noted = self.notes.setdefault(name, np.zeros(len(self.correct), values.dtype))
-                if whole:  # diagnostics are those of all that may move
-                    noted[rows] |= values
-            self.problem.counts.add(batch.counts)
-            progress.advance(len(rows))
-
-        everything = replace(self.problem, eps=np.full(len(self.correct), eps), restart=restart)
-        size = attack.batch_size
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        run_parts(partial(_attack_batch, attack, everything, budget), parts, attack.n_jobs, keep)
-
-    def result(self, eps: float) -> AttackResult:
-        """Return the best points, each checked independently of the attack."""
-        problem = self.problem
-        X_adv = verified(problem.victim.table, problem.budget, self.points, eps)
-        reached = ~self.correct | self.success | (self.tries >= self.n_passes)
-        return AttackResult(
-            X_adv=X_adv,
-            success=self.success,
-            perturbation_norm=self.size,
-            n_queries=problem.counts.n_queries,
-            n_gradient_calls=problem.counts.n_gradient_calls,
-            correct=self.correct,
-            predicted=problem.victim.predict(self.points, problem.rows),
-            diagnostics={"reached": reached, **self.notes},
-        )
-
-
-def _attack_batch(
-    attack: BaseAttack, everything: AttackProblem, searched: FeatureBudget, rows: np.ndarray
-) -> _Batch:
-    """Attack some rows within `searched`, project what comes back, and ask the victim."""
-    problem = everything.take(rows)
-    raw, budget, eps, n = problem.raw, problem.budget, float(problem.eps[0]), len(rows)
-    narrowed = replace(problem, budget=searched)
-    if attack.fills_batches:
-        narrowed = narrowed.filled(attack.batch_size)
-    points, success, size = raw.copy(), np.zeros(n, dtype=bool), np.zeros(n)
-    # candidates: (n_candidates, n or more, n_features)
-    for candidate in attack._candidates(narrowed):
-        tried = problem.project(candidate[:n], np.inf if attack.minimum_norm else eps)
-        works = problem.is_adversarial(tried)
-        if attack.minimum_norm:
-            tried = boundary_search(problem, tried, works)
-        # whole numbers and categories that need not change go back, and leave more for the rest
-        if budget.discrete.any():
-            tried = take_back(problem, tried, works, budget.discrete)
-            if attack.minimum_norm:
-                held = np.where(budget.discrete, tried, raw)
-                tried = boundary_search(problem, tried, works, start=held)
-        # a perturbation that exceeds the budget does not count
-        if attack.minimum_norm:
-            works &= budget.size(tried - raw) <= eps
-            tried[~works] = raw[~works]
-        length = budget.size(tried - raw)
-        better = (works & (~success | (length < size))) | (~success & ~works)
-        points[better], size[better] = tried[better], length[better]
-        success |= works
-    notes = {name: values[:n] for name, values in narrowed.notes.items()}
-    return _Batch(rows, points, success, size, notes, problem.counts)
-
-
-def check_fitted(estimator: Any) -> None:
-    """Raise NotFittedError for an estimator that is not fitted; other objects pass."""
-    if hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__"):
-        check_is_fitted(estimator)
 
 
 def threat_model_or_default(model: ThreatModel | None) -> ThreatModel:

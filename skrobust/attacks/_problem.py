@@ -1,6 +1,5 @@
 """What an attack gets: a victim, some of its rows, budgets and random numbers."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -27,10 +26,8 @@ __all__ = [
     "Counts",
     "ScaledRows",
     "Victim",
-    "budgets_in_turn",
     "checked_scores",
     "resolve_budget",
-    "verified",
 ]
 
 
@@ -349,33 +346,3 @@ def resolve_budget(threat_model: ThreatModel, X: Any, estimator: Any = None) -> 
     """
     table = read_table(X, estimator)
     return threat_model.resolve_for(table).with_binary(table.binary & table.numeric)
-
-
-def budgets_in_turn(budget: FeatureBudget) -> Iterator[FeatureBudget]:
-    """Yield the budgets that are searched one after the other; the last is the whole one.
-
-    Whole numbers and categories move by jumps, which an attack may take without need, and for
-    which it has less left for the rest: first they stay where they are. So an adversary who may
-    change them too is not weaker than one who may not.
-
-    Parameters
-    ----------
-    budget : FeatureBudget
-    """
-    discrete = budget.discrete
-    if discrete.any() and (budget.scale[~discrete] > 0).any():
-        yield replace(budget, scale=np.where(discrete, 0.0, budget.scale))
-    yield budget
-
-
-def verified(table: Table, budget: FeatureBudget, points: np.ndarray, eps: float) -> Any:
-    """Return points in the container of the table, checked independently of the attack.
-
-    What is handed back is checked, not what was meant.
-    """
-    X_adv = table.rebuild(points)
-    again = table.reread(X_adv).clean
-    satisfied = budget.satisfied(table.clean, again, eps)
-    if not satisfied.all():  # never seen; a defect of the projection
-        raise RuntimeError(f"{int((~satisfied).sum())} points break the threat model.")
-    return X_adv

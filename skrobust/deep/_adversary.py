@@ -44,7 +44,7 @@ class Adversary:
     generator : torch.Generator
         For starts and targets, on the device of the batches.
     warned : bool
-        Whether it said that it is blind.
+        Whether it has warned of missing gradients.
     """
 
     norm: float
@@ -171,7 +171,7 @@ def training_adversary(
         range: of each feature for tables, of all values for images.
     layout : InputLayout
     known : Moments
-        Of the training points.
+        What is known of the training points.
     feature_names : array-like of str or None
     device : torch.device
     generator : torch.Generator

@@ -20,7 +20,7 @@ import torch
 
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem, Victim
-from skrobust.attacks._refine import take_back
+from skrobust.attacks._search import take_back
 from skrobust.numerics import project_ball
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._fitted_table import read_table
@@ -140,61 +140,70 @@ class HopSkipJump(BaseAttack):
                     f"starting_points must have {n_features} features; got {points.shape[1:]}."
                 )
             return points
-        found = getattr(self, "starting_points_", None)
-        return found if found is not None and found.shape[1] == n_features else None
+        kept = getattr(self, "starting_points_", None)
+        return kept if kept is not None and kept.shape[1] == n_features else None
 
     def _prepare(self, victim: Victim) -> None:
         self._starting_points(victim.table)
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
-        best, found = self._start(problem)
-        which = np.flatnonzero(found)
+        best, works = self._start(problem)
+        which = np.flatnonzero(works)
         if len(which):
             movable = problem.budget.scale > 0
-            best = take_back(problem, best, found, movable)
+            best = take_back(problem, best, works, movable)
             best[which] = _Walk(self, problem, which).run(best[which])
         return best
 
     def _start(self, problem: AttackProblem) -> tuple[np.ndarray, np.ndarray]:
-        """Return adversarial points, and where there are any."""
-        raw, scale = problem.raw, problem.budget.scale
-        best, found = raw.copy(), np.zeros(len(raw), dtype=bool)
+        """Return adversarial points, shape (n, n_features), and the mask of rows that have one."""
+        best, done = problem.raw.copy(), np.zeros(len(problem.raw), dtype=bool)
         points = self._starting_points(problem.victim.table)
         if points is not None:
-            apart = np.where(scale > 0, scale, 1.0)
-            for t in range(len(raw)):
-                near = np.argsort((((points - raw[t]) / apart) ** 2).sum(1), kind="stable")
-                # near ones first; the far ones are of use where all near ones have the label
-                far = np.linspace(0, len(near) - 1, self.n_starts).astype(int)
-                tried = np.concatenate([near[: self.n_starts], near[far]])
-                row = np.full(len(tried), t)
-                many = problem.project(points[tried], which=row)
-                labels = problem.predict(many, row)
-                works = np.flatnonzero(labels != problem.y[t])
-                # the nearest of each label, then the others
-                first = np.sort(np.unique(labels[works], return_index=True)[1])
-                works = works[np.r_[first, np.setdiff1d(np.arange(len(works)), first)]]
-                if len(works):
-                    best[t], found[t] = many[works[problem.restart % len(works)]], True
-        low, high = problem.budget.box(raw)
-        boxed = np.isfinite(low) & np.isfinite(high)
-        size = np.linalg.norm(raw, axis=1, keepdims=True) / np.sqrt(raw.shape[1]) + 1e-3
+            for t in range(len(best)):
+                start = self._among(problem, points, t)
+                if start is not None:
+                    best[t], done[t] = start, True
+        # wider and wider noise where no point serves
         for k in range(self.n_starts + _WIDENINGS):
-            left = np.flatnonzero(~found)
+            left = np.flatnonzero(~done)
             if len(left) == 0:
                 break
-            width = 2.0 ** (k / 4 - 3)
-            noise = problem.noise.take(left)
-            stream = 1000 * (problem.restart + 1) + k
-            free = raw[left] + width * size[left] * scale * noise.normal(raw.shape[1], stream)
-            spread = np.where(boxed[left], high[left] - low[left], 0.0)
-            inside = np.where(boxed[left], low[left], 0.0) + spread * noise.uniform(
-                raw.shape[1], stream
-            )
-            tried = problem.project(np.where(boxed[left], inside, free), which=left)
+            tried = self._noise(problem, left, k)
             works = problem.is_adversarial(tried, left)
-            best[left[works]], found[left[works]] = tried[works], True
-        return best, found
+            best[left[works]], done[left[works]] = tried[works], True
+        return best, done
+
+    def _among(self, problem: AttackProblem, points: np.ndarray, t: int) -> np.ndarray | None:
+        """Return an adversarial point for row t among starting points, None without one."""
+        unit = np.where(problem.budget.scale > 0, problem.budget.scale, 1.0)
+        near = np.argsort((((points - problem.raw[t]) / unit) ** 2).sum(1), kind="stable")
+        # near ones first; the far ones are of use where all near ones have the label
+        far = np.linspace(0, len(near) - 1, self.n_starts).astype(int)
+        tried = np.concatenate([near[: self.n_starts], near[far]])
+        row = np.full(len(tried), t)
+        projected = problem.project(points[tried], which=row)  # (2 · n_starts, n_features)
+        labels = problem.predict(projected, row)
+        works = np.flatnonzero(labels != problem.y[t])
+        if len(works) == 0:
+            return None
+        # the nearest of each label, then the others
+        first = np.sort(np.unique(labels[works], return_index=True)[1])
+        works = works[np.r_[first, np.setdiff1d(np.arange(len(works)), first)]]
+        return projected[works[problem.restart % len(works)]]
+
+    def _noise(self, problem: AttackProblem, left: np.ndarray, k: int) -> np.ndarray:
+        """Return the k-th random points for some rows, shape (n_left, n_features)."""
+        raw, scale, noise = problem.raw[left], problem.budget.scale, problem.noise.take(left)
+        d, stream = raw.shape[1], 1000 * (problem.restart + 1) + k
+        # evenly between the ends of a feature that has two, else around the row
+        low, high = problem.budget.box(raw)
+        boxed = np.isfinite(low) & np.isfinite(high)
+        spread = np.where(boxed, high - low, 0.0)
+        inside = np.where(boxed, low, 0.0) + spread * noise.uniform(d, stream)
+        size = np.linalg.norm(raw, axis=1, keepdims=True) / np.sqrt(d) + 1e-3
+        free = raw + 2.0 ** (k / 4 - 3) * size * scale * noise.normal(d, stream)
+        return problem.project(np.where(boxed, inside, free), which=left)
 
 
 class _Walk:
@@ -203,26 +212,27 @@ class _Walk:
     def __init__(self, attack: HopSkipJump, problem: AttackProblem, which: np.ndarray):
         self.attack, self.problem, self.which = attack, problem, which
         self.raw, budget = problem.raw[which], problem.budget
-        self.norm, self.scale = budget.norm, budget.scale
-        self.movable = self.scale > 0
-        self.unit = np.where(self.movable, self.scale, 1.0)
+        self.norm, self.movable = budget.norm, budget.scale > 0
+        self.unit = np.where(self.movable, budget.scale, 1.0)
         self.box = budget.scaled_box(self.raw)
         self.d = max(int(self.movable.sum()), 1)
-        # as published: the width of the boundary that is told apart
+        # as published: the width of the boundary that is resolved
         self.theta = self.d ** (-1.5 if self.norm == 2 else -2.0)
         self.noise = problem.noise.take(which)
         self.stream = 10_000_000 * (problem.restart + 1)
 
     def run(self, points: np.ndarray) -> np.ndarray:
-        """Walk from adversarial points, and return the nearest that were found."""
+        """Walk from adversarial points, and return the nearest of the points on the way."""
         eta = self._to_boundary((points - self.raw) / self.unit * self.movable)
         best = eta.copy()
         for t in range(1, self.attack.max_iter + 1):
+            # the direction of the decision, from points within `width`, shape (n,)
             length = self._length(eta)
             width = (np.sqrt(self.d) if self.norm == 2 else self.d) * self.theta * length
             if t == 1:
                 width = 0.1 * length
             direction = self._gradient(eta, width, t)
+            # a step along it, halved until it flips
             step = length / np.sqrt(t)
             moved, flipped = eta, np.zeros(len(eta), dtype=bool)
             for _ in range(30):
@@ -233,6 +243,7 @@ class _Walk:
                 if flipped.all():
                     break
                 step = np.where(flipped, step, step / 2)
+            # back to the boundary, which may be nearer or farther than before
             eta = self._to_boundary(moved)
             better = self._length(eta) < self._length(best)
             best[better] = eta[better]
@@ -244,16 +255,19 @@ class _Walk:
         total, weighted, plain = np.zeros(n), np.zeros_like(eta), np.zeros_like(eta)
         block = max(1, _NUMBERS // (self.attack.batch_size * d))
         for first in range(0, B, block):
+            # k random directions u, shape (n, k, d), as far as the box lets them go
             k = min(block, B - first)
             stream = self.stream + 100_000 * t + first
             u = self.noise.normal(k * d, stream).reshape(n, k, d) * self.movable
             u /= np.maximum(np.linalg.norm(u, axis=2, keepdims=True), 1e-300)
             at = self._clip((eta + width[:, None] * u.swapaxes(0, 1)).reshape(k * n, d), k)
             u = ((at.reshape(k, n, d) - eta) / np.maximum(width[:, None], 1e-300)).swapaxes(0, 1)
+            # φ, shape (n, k): whether each flips
             phi = np.where(self._flips(at, k), 1.0, -1.0).reshape(k, n).T
             total += phi.sum(1)
             weighted += np.einsum("nk,nkd->nd", phi, u)
             plain += u.sum(1)
+        # the mean is taken off, unless all flip or none does
         mean = (total / B)[:, None]
         g = np.where(np.abs(mean) == 1, mean * plain, weighted - mean * plain)
         if self.norm == np.inf:

@@ -19,7 +19,7 @@ import torch
 from skrobust.attacks._ascent import ScoreAscent
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem, Victim
-from skrobust.attacks._refine import boundary_search
+from skrobust.attacks._search import boundary_search
 from skrobust.attacks.classifiers._apgd import APGD
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import HasMethods, Interval
@@ -127,8 +127,8 @@ class MinimumNormAttack(BaseAttack):
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         inner = APGD(max_iter=30, n_restarts=4) if self.attack is None else self.attack
-        raw, budget = problem.raw, problem.budget
-        limit = problem.eps
+        raw, budget, limit = problem.raw, problem.budget, problem.eps
+        # the first-order estimate of each row, shape (n,); a small budget where there is none
         ascent = ScoreAscent(problem, "margin", (0.1, 0.1))
         margin, gradient = ascent.at(torch.zeros_like(ascent.rows.raw), 0)
         slope = torch.linalg.vector_norm(gradient, ord=budget.dual, dim=1)
@@ -141,6 +141,7 @@ class MinimumNormAttack(BaseAttack):
         best = raw.copy()
         halvings, done = np.zeros(len(raw), dtype=int), np.zeros(len(raw), dtype=bool)
         for _ in range(_DOUBLINGS + self.max_iter):
+            # attack, and move the end of the interval [low, high] that the outcome decides
             points, works = self._at(inner, problem, eps)
             size = budget.size(points - raw)
             better = works & (size < high) & ~done

@@ -22,7 +22,7 @@ __all__ = ["TransferAttack"]
 
 
 class TransferAttack(BaseAttack):
-    """Perturbations that fool a surrogate, asked of the victim.
+    """Perturbations that fool a surrogate, tried on the victim.
 
     What an adversary can do who cannot see the victim, but has a model of his own; and a way to
     use gradients against a victim that has none.
@@ -37,8 +37,8 @@ class TransferAttack(BaseAttack):
         without a fit needs a fitted one, in a ``FrozenEstimator`` where the attack is cloned (in
         scorers). None is ``KNeighborsClassifier(1)``.
     attack : attack, default=None
-        Of the surrogate; None is ``PGD(n_restarts=2)``. It has no `threat_model` of its
-        own, or the same.
+        How the surrogate is attacked; None is ``PGD(n_restarts=2)``. It has no `threat_model` of
+        its own, or the same.
     threat_model : ThreatModel, default=None
         What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
     batch_size : int, default=128

@@ -109,24 +109,26 @@ class WorstCase(BaseComposition, BaseAttack):
         results = [attack._attack(estimator, X, y, eps, model) for _, attack in self._each()]
         norms = np.array([result.minimal_norm for result in results])
         best = np.where(np.isfinite(norms).any(axis=0), norms.argmin(axis=0), 0)
-        n, first = np.arange(len(best)), results[0]
-        points = np.array([table.reread(result.X_adv).clean for result in results])[best, n]
-        predicted = np.array([result.predicted for result in results])[best, n]
-        reached = np.array([result.diagnostics["reached"] for result in results])
-        blind = [
-            r.diagnostics["zero_gradient"] for r in results if "zero_gradient" in r.diagnostics
-        ]
+
+        def of_best(arrays: list[np.ndarray]) -> np.ndarray:
+            """Return the rows of arrays, one for each attack, of the best attack."""
+            return np.array(arrays)[best, np.arange(len(best))]
+
+        reached = [result.diagnostics["reached"] for result in results]
+        diagnostics = {
+            "reached": np.all(reached, axis=0),
+            "attack": np.array([name for name, _ in self._each()])[best],
+        }
+        blind = [r.diagnostics.get("zero_gradient") for r in results]
+        if known := [mask for mask in blind if mask is not None]:
+            diagnostics["zero_gradient"] = np.any(known, axis=0)
         return AttackResult(
-            X_adv=table.rebuild(points),
-            success=np.array([result.success for result in results])[best, n],
-            perturbation_norm=np.array([r.perturbation_norm for r in results])[best, n],
+            X_adv=table.rebuild(of_best([table.reread(r.X_adv).clean for r in results])),
+            success=of_best([result.success for result in results]),
+            perturbation_norm=of_best([result.perturbation_norm for result in results]),
             n_queries=sum(result.n_queries for result in results),
             n_gradient_calls=sum(result.n_gradient_calls for result in results),
-            correct=first.correct,
-            predicted=predicted,
-            diagnostics={
-                "reached": reached.all(axis=0),
-                "attack": np.array([name for name, _ in self._each()])[best],
-                **({"zero_gradient": np.any(blind, axis=0)} if blind else {}),
-            },
+            correct=results[0].correct,
+            predicted=of_best([result.predicted for result in results]),
+            diagnostics=diagnostics,
         )

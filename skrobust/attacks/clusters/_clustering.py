@@ -15,9 +15,9 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from skrobust.attacks._base import threat_model_or_default
 from skrobust.attacks.clusters._parts import ClusteringAttackResult, ClusteringParts
-from skrobust.attacks.embeddings._base import BaseEmbeddingAttack
-from skrobust.attacks.embeddings._moves import EmbeddingShift
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, Gallery
 from skrobust.attacks.embeddings._pairs import PairAttack
+from skrobust.attacks.embeddings._shift import EmbeddingShift
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._sklearn import Interval, StrOptions
@@ -129,14 +129,14 @@ class ClusteringAttack(BaseEstimator):
         groups = y if self.groups == "labels" else labels
         some = table.rebuild(table.values[chosen], chosen)
         # groups have the means of all points
-        gallery = np.asarray(Z, dtype=np.float64)
+        gallery = Gallery(np.asarray(Z, dtype=np.float64), groups)
         model = threat_model_or_default(attack.threat_model)
-        found = attack._attack_groups(parts.embedding, some, groups[chosen], model, gallery, groups)
+        moved = attack._attack_groups(parts.embedding, some, groups[chosen], model, gallery)
         points = table.values.copy()
-        points[chosen] = Table.of(found.X_adv).values
+        points[chosen] = Table.of(moved.X_adv).values
         X_adv = table.rebuild(points, rows)
         labels_adv = self._cluster(parts, X_adv)
-        return ClusteringAttackResult.of(X_adv, touched, labels, labels_adv, y, found)
+        return ClusteringAttackResult.of(X_adv, touched, labels, labels_adv, y, moved)
 
     def _cluster(self, parts: ClusteringParts, X: Any, Z: Any = None) -> np.ndarray:
         """Return the clusters of points, or of their embeddings where these are known."""

@@ -1,4 +1,4 @@
-"""A fitted clustering, taken apart; and what is told of clusters before and after an attack."""
+"""The parts of a fitted clustering, and its clusters before and after an attack."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class ClusteringAttackResult:
         after the attack of ``"all"``, and of the ``"touched"`` and the ``"untouched"`` ones where
         there are any; ``"untouched_clean"`` is what the latter had before.
     found : EmbeddingAttackResult
-        Of the points that were moved.
+        The points that were moved.
     """
 
     X_adv: Any
@@ -46,7 +46,7 @@ class ClusteringAttackResult:
     found: EmbeddingAttackResult
 
     def __repr__(self) -> str:
-        scores = ", ".join(f"{name} {found['nmi']:.3f}" for name, found in self.scores.items())
+        scores = ", ".join(f"{name} {score['nmi']:.3f}" for name, score in self.scores.items())
         return (
             f"ClusteringAttackResult({int(self.touched.sum())} of {len(self.touched)} points "
             f"moved; NMI: {scores})"
@@ -88,7 +88,7 @@ class ClusteringParts:
         The whole.
     embedding : transformer
     clusterer : clusterer
-        Of embeddings.
+        It takes embeddings.
     """
 
     estimator: Any
@@ -97,7 +97,7 @@ class ClusteringParts:
 
     @classmethod
     def of(cls, estimator: Any) -> "ClusteringParts":
-        """Take a Pipeline, a clustering on a metric, or a clusterer apart."""
+        """Return the parts of a Pipeline, a clustering on a metric, or a clusterer."""
         check_is_fitted(estimator)
         last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
         if not hasattr(last, "fit_predict"):
@@ -115,7 +115,7 @@ class ClusteringParts:
         return cls(estimator, front, last)
 
     def cluster(self, Z: Any) -> np.ndarray:
-        """Return the clusters of embeddings, found anew."""
+        """Return the clusters of embeddings, fitted anew."""
         return np.asarray(clone(self.clusterer).fit_predict(Z))
 
 

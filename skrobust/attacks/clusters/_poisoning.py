@@ -25,8 +25,9 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import check_random_state, column_or_1d
 
 from skrobust.attacks._base import Attack, needed_eps, threat_model_or_default
-from skrobust.attacks._problem import resolve_budget, verified
+from skrobust.attacks._problem import resolve_budget
 from skrobust.attacks._result import EmbeddingAttackResult
+from skrobust.attacks._search import verified
 from skrobust.attacks.clusters._parts import ClusteringAttackResult, ClusteringParts
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._fitted_table import read_table
@@ -67,7 +68,7 @@ class ClusterPoisoning(Attack):
     Notes
     -----
     A clusterer that is not seeded changes by itself, which the search takes for success: give it
-    a `random_state`, and hold what comes out against :func:`skrobust.scorers.reseeding_floor`.
+    a `random_state`, and compare with :func:`skrobust.scorers.reseeding_floor`.
     ``KeyboardInterrupt`` ends the search with the best candidate so far.
 
     Examples
@@ -167,7 +168,7 @@ class ClusterPoisoning(Attack):
         X_adv = problem.everyone(best)
         Z_adv = np.asarray(parts.embedding.transform(X_adv), dtype=np.float64)
         victims = table.reread(table.rebuild(table.values[rows], rows))
-        found = EmbeddingAttackResult(
+        moved = EmbeddingAttackResult(
             X_adv=verified(victims, budget, best, eps),
             embedding=Z[rows],
             embedding_adv=Z_adv[rows],
@@ -179,7 +180,7 @@ class ClusterPoisoning(Attack):
         )
         touched = np.isin(np.arange(len(raw)), rows)
         truth = labels if truth is None else truth
-        return ClusteringAttackResult.of(X_adv, touched, labels, parts.cluster(Z_adv), truth, found)
+        return ClusteringAttackResult.of(X_adv, touched, labels, parts.cluster(Z_adv), truth, moved)
 
     def _search(self, problem: "_Problem", others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the best candidate, and its fitness after each generation."""
@@ -224,9 +225,9 @@ class ClusterPoisoning(Attack):
             )
         centers = np.stack([Z[labels == name].mean(axis=0) for name in names])
         if self.clusters is None:
-            apart = np.linalg.norm(centers[:, None] - centers, axis=2)
-            np.fill_diagonal(apart, np.inf)
-            pair = list(np.unravel_index(apart.argmin(), apart.shape))
+            distance = np.linalg.norm(centers[:, None] - centers, axis=2)
+            np.fill_diagonal(distance, np.inf)
+            pair = list(np.unravel_index(distance.argmin(), distance.shape))
             pair.sort(key=lambda c: -(labels == names[c]).sum())
         else:
             given = list(self.clusters)
@@ -296,12 +297,12 @@ class _Problem:
 
     def fitness(self, candidates: np.ndarray) -> np.ndarray:
         """Return what is minimised, for each candidate."""
-        clean, found = self.clean, []
+        clean, values = self.clean, []
         for rows in candidates:
             labels = self.parts.cluster(self.parts.embedding.transform(self.everyone(rows)))
             self.n_queries += len(self.table)
             same = adjusted_mutual_info_score(self.labels, labels)
             moved = (rows != clean).sum() / self.table.values.size
             size = self.budget.size(rows - clean).max() / self.eps if self.eps > 0 else 0.0
-            found.append(same + self.penalty * moved * size)
-        return np.array(found)
+            values.append(same + self.penalty * moved * size)
+        return np.array(values)

@@ -1,11 +1,19 @@
-"""The base of the attacks on embeddings: where a transformer puts a point, without labels."""
+r"""The base of the attacks on embeddings: where a transformer puts a point.
+
+With the embedding z = f(x), a value v(z) is raised by the projected ascent of all attacks, from a
+random start. The gradient is that of torch or, for a transformer that has none, the estimate of
+natural evolution strategies from antithetic pairs of points (Ilyas, Engstrom, Athalye and Lin,
+ICML 2018),
+
+    g = 1/(2 σ P) Σ_p [ v(x + σ s ∘ u_p) − v(x − σ s ∘ u_p) ] u_p.
+"""
 
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,11 +28,10 @@ from skrobust.attacks._problem import (
     Counts,
     ScaledRows,
     Victim,
-    budgets_in_turn,
     resolve_budget,
-    verified,
 )
 from skrobust.attacks._result import EmbeddingAttackResult
+from skrobust.attacks._search import budgets_in_turn, verified
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import names_missed_once
@@ -36,6 +43,7 @@ __all__ = [
     "BlindAttackWarning",
     "EmbeddingAttack",
     "EmbeddingProblem",
+    "Gallery",
     "unit",
 ]
 
@@ -45,6 +53,13 @@ _START, _WIDTH = 0.1, 0.05  # of the budget: the random start, and the estimate'
 
 class BlindAttackWarning(UserWarning):
     """The gradient that an attack follows is 0 for many points, and it does nothing there."""
+
+
+class Gallery(NamedTuple):
+    """Embeddings that rows are compared with, shape (n_gallery, n_components), and labels."""
+
+    items: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
 
 class EmbeddingVictim(Victim):
@@ -164,28 +179,22 @@ class EmbeddingAttack(Attack):
         # the two points of a pair may be equal, and must not move alike
         return super()._row_noise(np.c_[raw, np.arange(len(raw)) % 2] if self.in_pairs else raw)
 
-    def _check_transformer(self, estimator: Any) -> None:
+    def _check_victim(self, estimator: Any) -> None:
         if not hasattr(estimator, "transform"):
             kind = type(estimator).__name__
             raise TypeError(f"estimator must have a method transform; got {kind}.")
 
     @names_missed_once()
     def _attack(
-        self,
-        estimator: Any,
-        X: Any,
-        y: np.ndarray | None,
-        model: ThreatModel,
-        gallery: np.ndarray | None = None,
-        gallery_labels: np.ndarray | None = None,
+        self, estimator: Any, X: Any, y: Any, model: ThreatModel, gallery: Gallery
     ) -> EmbeddingAttackResult:
-        """Attack rows of X; the gallery is that of X where none is given."""
+        """Attack rows of X; their own embeddings are the gallery where it has no items."""
         table = read_table(X, estimator)
         eps = needed_eps(model)
         if y is not None and len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
         victim = EmbeddingVictim(estimator, table, y, model)
-        problem, clean = self._problem(victim, eps, gallery, gallery_labels)
+        problem, clean = self._problem(victim, eps, gallery)
         points, embedded = problem.raw.copy(), clean.copy()
         value, zero = np.zeros(len(points)), np.zeros(len(points), dtype=bool)
         size = 2 * self.batch_size if self.in_pairs else self.batch_size
@@ -222,23 +231,13 @@ class EmbeddingAttack(Attack):
         )
 
     def _attack_groups(
-        self,
-        estimator: Any,
-        X: Any,
-        groups: np.ndarray,
-        model: ThreatModel,
-        gallery: np.ndarray | None,
-        gallery_groups: np.ndarray | None,
+        self, estimator: Any, X: Any, groups: np.ndarray, model: ThreatModel, gallery: Gallery
     ) -> EmbeddingAttackResult:
         """Attack points that belong to groups, as a ClusteringAttack does."""
-        return self._attack(estimator, X, groups, model, gallery, gallery_groups)
+        return self._attack(estimator, X, groups, model, gallery)
 
     def _problem(
-        self,
-        victim: EmbeddingVictim,
-        eps: float,
-        gallery: np.ndarray | None,
-        gallery_labels: np.ndarray | None,
+        self, victim: EmbeddingVictim, eps: float, gallery: Gallery
     ) -> tuple[EmbeddingProblem, np.ndarray]:
         """Return the problem of all rows, and their clean embeddings, shape (n, n_components)."""
         budget, raw = resolve_budget(victim.threat_model, victim.table), victim.table.clean
@@ -248,7 +247,9 @@ class EmbeddingAttack(Attack):
         rows = np.arange(len(raw))
         clean = victim.transform(raw, rows)
         compared = self._normalize(torch.from_numpy(clean))
-        items = compared if gallery is None else self._normalize(torch.from_numpy(gallery))
+        items = compared
+        if gallery.items is not None:
+            items = self._normalize(torch.from_numpy(gallery.items))
         problem = EmbeddingProblem(
             victim=victim,
             budget=budget,
@@ -259,8 +260,8 @@ class EmbeddingAttack(Attack):
             counts=Counts(n_queries=len(rows)),
             clean=compared,
             gallery=items,
-            gallery_labels=gallery_labels,
-            in_gallery=gallery is None,
+            gallery_labels=gallery.labels,
+            in_gallery=gallery.items is None,
         )
         return problem, clean
 
@@ -269,7 +270,7 @@ class EmbeddingAttack(Attack):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return perturbed rows, their embeddings, and where the first gradient was 0.
 
-        The better ones of those with whole numbers and categories held and those with all that
+        The better ones of two: with whole numbers and categories as they are, and with all that
         may move.
         """
         tries = []
@@ -280,9 +281,9 @@ class EmbeddingAttack(Attack):
             value = self._value(self._normalize(torch.from_numpy(at)), targets).numpy()
             tries.append((points, at, value))
         points, at, value = tries[-1]  # the whole budget's, unless the other is better
-        held = (tries[0][2] > value)[:, None]
+        first = (tries[0][2] > value)[:, None]
         zero = narrowed.notes.get("zero_gradient", np.zeros(len(points), dtype=bool))
-        return np.where(held, tries[0][0], points), np.where(held, tries[0][1], at), zero
+        return np.where(first, tries[0][0], points), np.where(first, tries[0][1], at), zero
 
     def _perturb(self, problem: EmbeddingProblem, targets: Any) -> np.ndarray:
         """Return perturbed rows, shape (n, n_features)."""
@@ -320,13 +321,7 @@ class EmbeddingAttack(Attack):
     def _slope(
         self, problem: EmbeddingProblem, targets: Any, eta: torch.Tensor, t: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        r"""Return the value, shape (n,), and its gradient, of the shape of η.
-
-        Without torch's it is the estimate of natural evolution strategies from antithetic pairs
-        of points (Ilyas, Engstrom, Athalye and Lin, ICML 2018),
-
-            g = 1/(2 σ P) Σ_p [ v(x + σ s ∘ u_p) − v(x − σ s ∘ u_p) ] u_p.
-        """
+        """Return the value, shape (n,), and its gradient or the estimate, of the shape of η."""
         if self.gradient == "exact":
             eta = eta.detach().requires_grad_()
             value = self._value_at(problem, targets, eta)
@@ -361,17 +356,14 @@ class BaseEmbeddingAttack(EmbeddingAttack, AttackTransformer):
     def _default_victim(self) -> Any:
         return PCA()
 
-    def _check_victim(self, estimator: Any) -> None:
-        self._check_transformer(estimator)
-
     def _fit_more(self, X: Any, y: Any) -> None:
         self.gallery_ = np.asarray(self.estimator_.transform(X), dtype=np.float64)
         self.gallery_labels_ = None if y is None else column_or_1d(y)
 
     def _attack_fitted(self, X: Any, labels: Any) -> EmbeddingAttackResult:
         labels = None if labels is None else column_or_1d(labels)
-        model, gallery = self.threat_model_, self.gallery_
-        return self._attack(self.estimator_, X, labels, model, gallery, self.gallery_labels_)
+        gallery = Gallery(self.gallery_, self.gallery_labels_)
+        return self._attack(self.estimator_, X, labels, self.threat_model_, gallery)
 
     def run(self, estimator: Any, X: Any, y: Any = None) -> EmbeddingAttackResult:
         """Attack a fitted transformer; the clean points are the gallery.
@@ -400,7 +392,7 @@ class BaseEmbeddingAttack(EmbeddingAttack, AttackTransformer):
         self._check_run(estimator)
         labels = None if y is None else column_or_1d(y)
         model = threat_model_or_default(self.threat_model)
-        return self._attack(estimator, X, labels, model, gallery_labels=labels)
+        return self._attack(estimator, X, labels, model, Gallery(labels=labels))
 
 
 def unit(z: torch.Tensor) -> torch.Tensor:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import check_fitted, threat_model_or_default
+from skrobust.attacks._base import threat_model_or_default
 from skrobust.attacks._result import EmbeddingAttackResult
-from skrobust.attacks.embeddings._base import EmbeddingAttack, EmbeddingProblem
+from skrobust.attacks.embeddings._base import EmbeddingAttack, EmbeddingProblem, Gallery
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table
@@ -127,9 +127,7 @@ class PairAttack(EmbeddingAttack):
         ValueError
             If a parameter or the data are not supported; the message names it.
         """
-        self._check_parameters()
-        self._check_transformer(estimator)
-        check_fitted(estimator)
+        self._check_run(estimator)
         together = column_or_1d(together)
         if not np.isin(together, (0, 1)).all():
             raise ValueError(f"together must be True or False for each pair; got {together!r}.")
@@ -141,7 +139,8 @@ class PairAttack(EmbeddingAttack):
                 f"{n} values."
             )
         signs = np.repeat(np.where(together.astype(bool), 1, -1), 2)
-        moved = self._attack(estimator, both, signs, threat_model_or_default(self.threat_model))
+        model = threat_model_or_default(self.threat_model)
+        moved = self._attack(estimator, both, signs, model, Gallery())
         clean, adversarial = (
             np.linalg.norm(z[0::2] - z[1::2], axis=1)
             for z in (moved.embedding, moved.embedding_adv)
@@ -155,13 +154,7 @@ class PairAttack(EmbeddingAttack):
         )
 
     def _attack_groups(
-        self,
-        estimator: Any,
-        X: Any,
-        groups: np.ndarray,
-        model: ThreatModel,
-        gallery: np.ndarray | None,
-        gallery_groups: np.ndarray | None,
+        self, estimator: Any, X: Any, groups: np.ndarray, model: ThreatModel, gallery: Gallery
     ) -> EmbeddingAttackResult:
         """Pair points at random, and attack the pairs."""
         table = Table.of(X)
@@ -173,7 +166,7 @@ class PairAttack(EmbeddingAttack):
             order = np.append(order, order[0])
         signs = np.repeat(np.where(groups[order[0::2]] == groups[order[1::2]], 1, -1), 2)
         paired = table.rebuild(table.values[order], order)
-        moved = self._attack(estimator, paired, signs, model)
+        moved = self._attack(estimator, paired, signs, model, Gallery())
         place = np.empty(n, dtype=int)
         place[order[:n]] = np.arange(n)
         points = Table.of(moved.X_adv).values[place]

@@ -22,7 +22,7 @@ import torch
 from scipy.stats import kendalltau
 
 from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingProblem
-from skrobust.attacks.embeddings._moves import draw, others, same_class
+from skrobust.attacks.embeddings._targets import draw, others, same_class
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
 
@@ -86,7 +86,7 @@ class RankingAttack(BaseEmbeddingAttack):
     -----
     The value that is reported, against the clean gallery: CA and QA the mean percentile rank (0 is
     first, 100 last); LTM and GTM whether the first item is of the row's class; GTT whether the
-    item that was first is among the first four; order Kendall's τ of the wanted and the found
+    item that was first is among the first four; order Kendall's τ of the wanted and the actual
     order, 0 where all these items are equally far.
 
     Examples

@@ -106,7 +106,7 @@ class ExactNeighborAttack(BaseAttack):
 
     def _perturb(self, problem: AttackProblem) -> np.ndarray:
         victim = problem.victim
-        found = certify_rule(
+        certificate = certify_rule(
             victim.rule,
             victim.estimator,
             victim.table.rebuild(problem.raw, problem.rows),
@@ -117,9 +117,9 @@ class ExactNeighborAttack(BaseAttack):
             max_nodes=self.max_nodes,
             device=self.device,
         )
-        if found.perturbation is None:
+        if certificate.perturbation is None:
             return problem.raw
-        return problem.raw + found.perturbation
+        return problem.raw + certificate.perturbation
 
 
 class _CandidateAttack(BaseAttack):
@@ -268,7 +268,7 @@ class NeighborDirectionAttack(_CandidateAttack):
 
 
 def _check_columns(victim: Victim) -> None:
-    """Raise where a victim is no nearest-neighbour rule, or a column holds no numbers."""
+    """Raise where a victim is no nearest-neighbour rule, or a column has no numbers."""
     table = victim.table
     if (~table.numeric & ~victim.rule.ignored).any():
         raise TypeError(
@@ -326,11 +326,11 @@ class _View:
             u, w = np.array(active).T
             C, h = 2 * (self.V[w] - self.V[u])[:, free], D[w] - D[u]
             # beyond the tie by a little
-            found = least_norm(C, h - _BEYOND * np.abs(h).max(), self.problem.budget.norm, *box)
-            if found.point is None:
+            nearest = least_norm(C, h - _BEYOND * np.abs(h).max(), self.problem.budget.norm, *box)
+            if nearest.point is None:
                 return None
             eta = np.zeros(len(free))
-            eta[free] = found.point
+            eta[free] = nearest.point
             moved = D - 2 * self.V @ eta  # without what all points share
             last = front[np.argmax(moved[front])]
             excess = moved[last] - moved[behind]

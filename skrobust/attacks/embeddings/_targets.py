@@ -1,4 +1,4 @@
-"""Move an embedding away from where it was, or toward items of a gallery."""
+"""Pull an embedding toward items of a gallery, and how items are chosen."""
 
 from numbers import Integral
 from typing import Any, ClassVar
@@ -6,103 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingProblem, unit
+from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, EmbeddingProblem
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import Interval, StrOptions
 
-__all__ = ["EmbeddingShift", "EmbeddingTargets", "draw", "others", "same_class"]
-
-
-class EmbeddingShift(BaseEmbeddingAttack):
-    """Move the embedding as far as possible from where it was.
-
-    Parameters
-    ----------
-    estimator : transformer, default=None
-        The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
-        is ``PCA()``. With ``gradient="exact"`` one of
-        :func:`skrobust.adapters.differentiable_embedding`.
-    threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
-    normalize : bool, default=False
-        Whether embeddings are compared on the unit sphere.
-    max_iter : int, default=32
-        Steps.
-    step_size : float, default=0.25
-        First step as a share of the budget; it falls to 0.
-    gradient : {"exact", "nes"}, default="exact"
-        "nes" estimates it from `transform` alone.
-    n_evaluations : int, default=30
-        Pairs of points of an estimate.
-    batch_size : int, default=128
-        Rows that are attacked together.
-    random_state : int, RandomState or None, default=None
-        For the random start; the same for a row in whatever batch it comes.
-
-    Attributes
-    ----------
-    estimator_ : transformer
-        The fitted victim.
-    threat_model_ : ThreatModel
-        With bounds that were read from the training points.
-    gallery_ : ndarray of shape (n_samples, n_components)
-        Embeddings of the training points.
-    n_iter_ : int
-        Steps that are made: `max_iter`.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-
-    Notes
-    -----
-    The value that is reported is the shift ``‖f(x') − f(x)‖₂``.
-
-    Examples
-    --------
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> from skrobust import ThreatModel
-    >>> from skrobust.attacks import EmbeddingShift
-    >>> scaler = StandardScaler().fit([[0.0, 0.0], [2.0, 8.0]])
-    >>> attack = EmbeddingShift(threat_model=ThreatModel(eps=1.0), random_state=0)
-    >>> attack.run(scaler, [[1.0, 1.0]]).value.round(3)
-    array([1.])
-    """
-
-    normalizes = False
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"normalize": ["boolean"]}
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        threat_model: ThreatModel | None = None,
-        normalize: bool = False,
-        max_iter: int = 32,
-        step_size: float = 0.25,
-        gradient: str = "exact",
-        n_evaluations: int = 30,
-        batch_size: int = 128,
-        random_state: Any = None,
-    ):
-        self.estimator = estimator
-        self.threat_model = threat_model
-        self.normalize = normalize
-        self.max_iter = max_iter
-        self.step_size = step_size
-        self.gradient = gradient
-        self.n_evaluations = n_evaluations
-        self.batch_size = batch_size
-        self.random_state = random_state
-
-    def _normalize(self, z: torch.Tensor) -> torch.Tensor:
-        return unit(z) if self.normalize else z
-
-    def _select_targets(self, problem: EmbeddingProblem) -> torch.Tensor:
-        return problem.clean
-
-    def _value(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.vector_norm(z - targets, dim=1)
+__all__ = ["EmbeddingTargets", "draw", "others", "same_class"]
 
 
 class EmbeddingTargets(BaseEmbeddingAttack):
