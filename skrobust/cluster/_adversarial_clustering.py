@@ -6,7 +6,6 @@ points: for a linear metric the certificates of the package say how far a point 
 it changes its cluster.
 """
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -46,6 +45,7 @@ from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device
+from skrobust.utils._warnings import warn
 
 __all__ = ["AdversarialClustering"]
 
@@ -378,11 +378,10 @@ class AdversarialClustering(
         self.n_iter_ = found.n_iter
         n_empty = self.n_clusters - len(np.unique(self.labels_))
         if n_empty:
-            warnings.warn(
+            warn(
                 f"{n_empty} of n_clusters={self.n_clusters} clusters have no points; use fewer "
                 "clusters, or more starts (n_init).",
                 ConvergenceWarning,
-                stacklevel=3,
             )
 
     def _clusterer(self) -> Any:

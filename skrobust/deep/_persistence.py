@@ -9,7 +9,6 @@ import hashlib
 import inspect
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -40,6 +39,7 @@ from skrobust.deep.lipschitz._bound import lipschitz_bound
 from skrobust.deep.lipschitz._layers import plain
 from skrobust.deep.strategies._base import StandardTraining
 from skrobust.utils._torch import isolated_rng, resolve_device
+from skrobust.utils._warnings import warn
 
 __all__ = ["Checkpoint", "PersistenceMixin", "built_with", "look_for_checkpoint"]
 
@@ -82,11 +82,9 @@ class PersistenceMixin:
             except TypeError:
                 lost.append(name)
         if lost:
-            warnings.warn(
+            warn(
                 f"the file does not hold {', '.join(lost)}, which are objects; load has their "
-                "defaults, which matters for another fit only.",
-                UserWarning,
-                stacklevel=2,
+                "defaults, which matters for another fit only."
             )
         # parameters of what is not there go with it, such as loss__… of a loss
         parts = tuple(f"{name}__" for name in lost)
@@ -199,12 +197,10 @@ def _read_params(path: Any, trees: dict[str, Any], components: Sequence[type]) -
         except LookupError as error:
             unknown.append(f"{name} ({error.args[0]})")
     if unknown:
-        warnings.warn(
+        warn(
             f"the file {str(path)!r} names components that are not skrobust's: "
             f"{', '.join(unknown)}. Give their classes as components=; these parameters have "
-            "their defaults now, which matters for another fit only.",
-            UserWarning,
-            stacklevel=3,
+            "their defaults now, which matters for another fit only."
         )
     return params
 
@@ -239,8 +235,6 @@ def look_for_checkpoint(
     """
     path = estimator.checkpoint
     if path is None:
-        if estimator.resume:
-            raise ValueError("resume=True needs a checkpoint; got checkpoint=None.")
         return {}, None
     check_writable(path, "checkpoint")
     described = _describe(estimator.get_params(deep=False) | {"device": device.type}, X, y)
@@ -359,11 +353,9 @@ class Checkpoint(Callback):
         same = state["max_iter"] == net.max_epochs
         context.cycle_start = state["cycle_start"] if same else state["epoch"]
         if context.first_epoch == net.max_epochs:
-            warnings.warn(
+            warn(
                 f"checkpoint={str(self.path)!r} has made all of max_iter={net.max_epochs} epochs: "
-                "resume=True has nothing left to train. A larger max_iter adds epochs.",
-                UserWarning,
-                stacklevel=2,
+                "resume=True has nothing left to train. A larger max_iter adds epochs."
             )
         # random states: of the adversary, of torch, and of the device
         if context.adversary is not None:
@@ -417,10 +409,8 @@ def _fitted(callback: Callback) -> dict[str, Any]:
         if can_be_written(value):
             fitted[key] = value
         elif not type(callback).__module__.startswith(("skorch.", "skrobust.")):
-            warnings.warn(
+            warn(
                 f"{type(callback).__name__}.{key} cannot be written to the checkpoint; a training "
-                "that is resumed will start it anew.",
-                UserWarning,
-                stacklevel=2,
+                "that is resumed will start it anew."
             )
     return fitted

@@ -10,7 +10,6 @@ Source: Wang, Liu, Yi, Jiang, Hsieh, *Provably Robust Metric Learning*, NeurIPS 
 arXiv:2006.07024; the certificate objective, the solvers and the held-out points are ours.
 """
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -36,6 +35,7 @@ from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skrobust.utils._torch import as_tensor, make_generator, resolve_device
+from skrobust.utils._warnings import warn
 
 __all__ = ["RobustMahalanobis"]
 
@@ -304,7 +304,7 @@ default="identity"
             )
         )
         if result.warning:
-            warnings.warn(result.warning, ConvergenceWarning, stacklevel=2)
+            warn(result.warning, ConvergenceWarning)
         self.components_ = result.parameters
         self.loss_curve_ = result.loss_curve
         self.validation_curve_ = result.validation_curve

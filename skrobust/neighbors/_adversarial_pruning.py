@@ -11,7 +11,6 @@ Source: Yang, Rashtchian, Wang, Chaudhuri, *Robustness for Non-Parametric Classi
 Generic Attack and Defense*, AISTATS 2020, arXiv:1906.03310.
 """
 
-import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -23,6 +22,7 @@ from skrobust.neighbors._sample_selection import SampleSelectingClassifier
 from skrobust.neighbors._vertex_cover import small_vertex_cover
 from skrobust.numerics import row_batches
 from skrobust.utils._sklearn import Interval
+from skrobust.utils._warnings import warn
 
 __all__ = ["AdversarialPruning"]
 
@@ -131,12 +131,10 @@ class AdversarialPruning(SampleSelectingClassifier):
         self.exact_ = self.n_removed_ == lower
         lost = np.bincount(y[~removed], minlength=len(classes)) == 0
         if lost.any():
-            warnings.warn(
+            warn(
                 f"No point of the classes {classes[lost].tolist()} is left at radius="
                 f"{self.radius}: the estimator is fitted without them. A smaller radius keeps "
-                "them.",
-                UserWarning,
-                stacklevel=5,
+                "them."
             )
         return ~removed
 

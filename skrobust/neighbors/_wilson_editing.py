@@ -6,7 +6,6 @@ Source: Wilson, *Asymptotic Properties of Nearest Neighbor Rules Using Edited Da
 Transactions on Systems, Man, and Cybernetics SMC-2 (1972) 408–421.
 """
 
-import warnings
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -17,6 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from skrobust.neighbors._sample_selection import SampleSelectingClassifier
 from skrobust.numerics import row_batches
 from skrobust.utils._sklearn import Interval, fit_context
+from skrobust.utils._warnings import warn
 
 __all__ = ["WilsonEditing"]
 
@@ -167,12 +167,10 @@ class WilsonEditing(SampleSelectingClassifier):
         right = _left_out_predictions(X, y, copies, self.n_neighbors_, self.n_jobs) == y
         lost = np.bincount(y[right], minlength=len(classes)) == 0
         if lost.any():
-            warnings.warn(
+            warn(
                 f"Leave-one-out {k}-NN classifies no point right in the classes "
                 f"{classes[lost].tolist()}; all their points are kept. A smaller n_neighbors may "
-                "edit them.",
-                UserWarning,
-                stacklevel=5,
+                "edit them."
             )
         return right | lost[y]
 
