@@ -43,7 +43,13 @@ from skrobust.deep.lipschitz._bound import LipschitzBound, lipschitz_bound
 from skrobust.deep.strategies._base import AdversarialStrategy, StandardTraining, Training
 from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
-from skrobust.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, fit_context
+from skrobust.utils._sklearn import (
+    CallbackSupportMixin,
+    HasMethods,
+    Interval,
+    StrOptions,
+    fit_context,
+)
 from skrobust.utils._torch import draw_seed, isolated_rng
 
 __all__ = ["AdversarialDeepMetric"]
@@ -224,7 +230,7 @@ class AdversarialDeepMetric(
         "device": [str],
         "precision": [StrOptions({"auto", "full", "mixed"})],
         "compile": ["boolean"],
-        "accelerator": [object, None],
+        "accelerator": [HasMethods(["prepare", "reduce"]), "boolean", None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }

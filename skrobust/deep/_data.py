@@ -81,11 +81,6 @@ class InputLayout:
         usual = shape[0] in _CHANNELS or shape[-1] in _CHANNELS
         return cls(tuple(row_shape), tuple(shape), _read_last(shape), not usual)
 
-    @property
-    def is_image(self) -> bool:
-        """Whether a row is an image."""
-        return len(self.shape) in (2, 3)
-
     def __str__(self) -> str:
         axes = {2: "height, width", 3: "channels, height, width"}.get(len(self.shape), "features")
         axes = "height, width, channels" if self.channels_last else axes
@@ -93,7 +88,7 @@ class InputLayout:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input of the module."""
+        """Shape of one input of the module; with three axes it is an image."""
         if len(self.shape) == 2:
             return (1, *self.shape)
         if self.channels_last:
@@ -374,7 +369,7 @@ def compute_moments(X: Any, layout: InputLayout, positions: Any = None) -> Momen
     # E x and E x² about 0, of shape (channels, height, width), may be averaged over pixels
     first = layout.channels_first(mean + origin)
     second = layout.channels_first(square + 2 * mean * origin + origin**2)
-    axes = (1, 2) if layout.is_image else tuple(range(first.ndim))
+    axes = (1, 2) if first.ndim == 3 else tuple(range(first.ndim))
     center = first.mean(axis=axes, keepdims=True)
     variance = second.mean(axis=axes, keepdims=True) - center**2
     std = np.sqrt(np.maximum(variance, 0))

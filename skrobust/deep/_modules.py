@@ -307,7 +307,7 @@ def check_output(model: nn.Module, layout: InputLayout, embedding_dim: int | Non
 def _default_kind(layout: InputLayout, lipschitz: bool) -> type[nn.Module]:
     if len(layout.shape) == 1:
         return LipschitzMLP if lipschitz else MLP
-    if layout.is_image:
+    if len(layout.input_shape) == 3:
         return LipschitzConvNet if lipschitz else ConvNet
     raise ValueError(
         f"module must be given for rows of shape {layout.shape}: the default networks are for "

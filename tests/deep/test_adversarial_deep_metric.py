@@ -587,7 +587,7 @@ BAD = [
     ({"module": Own, "module__widht": 3}, TypeError, "cannot be made with"),
     ({"module": nn.Flatten(), "module__width": 3}, TypeError, "need a class"),
     ({"module": nn.Flatten(), "training": MDProp(EPS)}, ValueError, "shared_batch_norm=True"),
-    ({"accelerator": "yes"}, TypeError, "accelerator must be"),
+    ({"accelerator": "yes"}, TypeError, "'accelerator' parameter"),
     ({"callbacks__foo": None}, ValueError, "callbacks__foo is of no callback"),
     ({"callbacks": [3]}, TypeError, "callbacks must hold callbacks of skorch"),
     ({"callbacks": [LRScheduler()]}, ValueError, "sets the learning rate as well"),
