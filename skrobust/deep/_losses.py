@@ -31,15 +31,12 @@ LOSSES: dict[str, tuple[type, Callable[[], dict[str, Any]], str | None]] = {
     "certified_margin": (CertifiedMarginLoss, dict, None),
     "contrastive": (losses.ContrastiveLoss, lambda: {"pos_margin": 0, "neg_margin": 0.5}, None),
 }
-MINERS: dict[str, Callable[..., Any]] = {
-    "multi_similarity": lambda **kw: miners.MultiSimilarityMiner(**{"epsilon": 0.1} | kw),
-    "semihard": lambda **kw: miners.TripletMarginMiner(
-        **{"margin": 0.2, "type_of_triplets": "semihard"} | kw
-    ),
-    "hard": lambda **kw: miners.BatchHardMiner(**kw),
+# name: (class, parameters)
+MINERS: dict[str, tuple[type, dict[str, Any]]] = {
+    "multi_similarity": (miners.MultiSimilarityMiner, {"epsilon": 0.1}),
+    "semihard": (miners.TripletMarginMiner, {"margin": 0.2, "type_of_triplets": "semihard"}),
+    "hard": (miners.BatchHardMiner, {}),
 }
-
-
 # what some constructors of the library call the size of an embedding
 _ALIASES = {"descriptors_dim": "embedding_size", "l": "embedding_size"}
 
@@ -131,42 +128,40 @@ def make_criterion(
     TypeError, ValueError
         If a name is not known, parameters do not fit, or a loss was made for other sizes.
     """
-    if isinstance(loss, str):
-        kind, defaults, own_miner = LOSSES[loss]
-        given: dict[str, Any] = defaults() | loss_params
-    else:
-        kind, given, own_miner = loss, dict(loss_params), None
     sizes = {"num_classes": n_classes, "embedding_size": embedding_dim}
-    if inspect.isclass(kind):
-        made = _call(kind, given, "loss", sizes)
-    else:
-        _refuse(loss_params, "loss")
-        made = copy.deepcopy(kind)
-    _check_sizes(made, n_classes, embedding_dim)
+    own_miner = None
+    if isinstance(loss, str):
+        loss, defaults, own_miner = LOSSES[loss]
+        loss_params = defaults() | loss_params
+    criterion = _make(loss, loss_params, "loss", sizes)
+    _check_sizes(criterion, n_classes, embedding_dim)
     if isinstance(miner, str) and miner == "auto":
         miner = own_miner
     if isinstance(miner, str):
-        chooser = _call(MINERS[miner], miner_params, "miner")
-    elif inspect.isclass(miner):
-        chooser = _call(miner, miner_params, "miner", sizes)
-    else:
-        _refuse(miner_params, "miner")
-        chooser = copy.deepcopy(miner)
-    return MetricLoss(made, chooser)
+        miner, fixed = MINERS[miner]
+        miner_params = fixed | miner_params
+    return MetricLoss(criterion, _make(miner, miner_params, "miner", sizes))
 
 
-def _call(
-    kind: Callable[..., Any],
-    given: dict[str, Any],
-    what: str,
-    sizes: dict[str, int] | None = None,
-) -> Any:
+def _make(kind: Any, given: dict[str, Any], what: str, sizes: dict[str, int]) -> Any:
+    """Return an object of a class, or a copy of an object."""
+    if inspect.isclass(kind):
+        return _call(kind, given, what, sizes)
+    if given:
+        raise TypeError(
+            f"{what}__… parameters need a {what} given by name or as a class; got {given} with "
+            "an object or none."
+        )
+    return copy.deepcopy(kind)
+
+
+def _call(kind: type, given: dict[str, Any], what: str, sizes: dict[str, int]) -> Any:
     """Make a loss or a miner; sizes that its constructor needs are filled in."""
-    given, named = dict(given), getattr(kind, "__name__", what)
+    given, named = dict(given), kind.__name__
     of_library = kind.__module__.startswith("pytorch_metric_learning")
     for name in _needed(kind, inherited=True):
         size = _ALIASES.get(name, name) if of_library else name
-        if sizes is not None and size in sizes:
+        if size in sizes:
             given.setdefault(name, sizes[size])
     missing = [f"{what}__{name}" for name in _needed(kind) if name not in given]
     if missing:
@@ -181,35 +176,26 @@ def _call(
         ) from error
 
 
-def _needed(kind: Callable[..., Any], inherited: bool = False) -> list[str]:
-    """Return the parameters that have no default.
+def _needed(kind: type, inherited: bool = False) -> list[str]:
+    """Return the parameters of a constructor that have no default.
 
     Parameters
     ----------
-    kind : callable
+    kind : class
     inherited : bool, default=False
         Whether those of parents that get the ``**kwargs`` count; a subclass may fill these in.
     """
     needed: dict[str, bool] = {}  # by name, the class itself before its parents
-    for parent in kind.__mro__ if inspect.isclass(kind) else (kind,):
-        own = vars(parent).get("__init__") if inspect.isclass(parent) else parent
-        if own is None:
+    for parent in kind.__mro__:
+        if "__init__" not in vars(parent):
             continue
-        parameters = list(inspect.signature(own).parameters.values())
-        for p in parameters[1:] if inspect.isclass(parent) else parameters:
+        parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
+        for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 needed.setdefault(p.name, p.default is p.empty)
         if not inherited or not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return [name for name, without_default in needed.items() if without_default]
-
-
-def _refuse(given: dict[str, Any], what: str) -> None:
-    if given:
-        raise TypeError(
-            f"{what}__… parameters need a {what} given by name or as a class; got {given} with "
-            "an object or none."
-        )
 
 
 def _check_sizes(loss: Any, n_classes: int, embedding_dim: int) -> None:
