@@ -25,6 +25,7 @@ from skrobust.attacks import (
 )
 from skrobust.certificates import CenterSmoothing, RandomizedSmoothingClassifier
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, MDProp
+from skrobust.metric_learning import CvxpySolver, ProjectedSolver
 from skrobust.neighbors import (
     AdversarialPruning,
     RobustKNeighborsClassifier,
@@ -35,10 +36,10 @@ from skrobust.neighbors import (
 __all__ = ["ESTIMATORS"]
 
 ESTIMATORS = [
-    RobustMahalanobis(random_state=0),
+    RobustMahalanobis(max_iter=5, random_state=0),
     RobustMahalanobis(n_components=1, init="pca", target_radius=1.0, max_iter=3),
-    RobustMahalanobis(solver="projected", random_state=0),
-    RobustMahalanobis(solver="cvxpy", random_state=0),
+    RobustMahalanobis(solver=ProjectedSolver(n_rounds=1), random_state=0),
+    RobustMahalanobis(solver=CvxpySolver(n_rounds=1), random_state=0),
     AdversarialClustering(n_clusters=3, random_state=0),
     AdversarialClustering(n_clusters=3, backend="faiss", random_state=0),
     AdversarialClustering(PCA(1), n_clusters=2, center="trimmed", random_state=0),
@@ -66,8 +67,8 @@ ESTIMATORS = [
     RobustKNeighborsClassifier(1, method="exact"),
     RandomizedSmoothingClassifier(random_state=0),
     RandomizedSmoothingClassifier(DecisionTreeClassifier(random_state=0), random_state=0),
-    RobustPrototypeClassifier(5, max_iter=3, random_state=0),
-    RobustPrototypeClassifier("auto", learn_metric=False, max_iter=2, random_state=0),
+    RobustPrototypeClassifier(5, max_iter=2, random_state=0),
+    RobustPrototypeClassifier("auto", learn_metric=False, max_iter=1, random_state=0),
     WilsonEditing(),
     WilsonEditing(RobustKNeighborsClassifier(1), n_neighbors=3),
     AdversarialPruning(),
@@ -79,11 +80,11 @@ ESTIMATORS = [
     MinimumNormAttack(attack=PGD(max_iter=5), max_iter=2, random_state=0),
     ExactNeighborAttack(),
     GreedyNeighborAttack(n_candidates=2),
-    NeighborDirectionAttack(),
-    HopSkipJump(max_iter=2, n_evaluations=10, random_state=0),
+    NeighborDirectionAttack(n_candidates=2),
+    HopSkipJump(max_iter=1, n_evaluations=5, n_starts=5, random_state=0),
     NoiseAttack(random_state=0),
-    TransferAttack(DecisionTreeClassifier(random_state=0), random_state=0),
-    WorstCase(),
+    TransferAttack(DecisionTreeClassifier(random_state=0), attack=PGD(max_iter=5), random_state=0),
+    WorstCase(attacks=[("pgd", PGD(max_iter=3, random_state=0)), ("noise", NoiseAttack())]),
     EmbeddingShift(max_iter=3, random_state=0),
     EmbeddingNoise(random_state=0),
     EmbeddingMargin(max_iter=3, random_state=0),
