@@ -63,9 +63,10 @@ def tests(session):
 
 @nox.session
 def slow(session):
-    """Run the tests that take more than a few seconds each."""
+    """Run the tests that take more than a few seconds each, and the laws with more examples."""
     install(session, ".[test]")
-    session.run("pytest", "-n", "auto", "-m", "slow", *session.posargs)
+    chosen = ("-m", "slow or hypothesis", "--hypothesis-profile", "slow")
+    session.run("pytest", "-n", "auto", *chosen, *session.posargs)
 
 
 @nox.session

@@ -88,7 +88,7 @@ class Net(nn.Module):
 
 def test_own_modules_have_to_be_given(tmp_path):
     path = tmp_path / "m"
-    own = metric(module=Net, module__width=4, loss=losses.NTXentLoss()).fit(X, y)
+    own = metric(module=Net, module__width=4, loss=losses.NTXentLoss(), batch_size=32).fit(X, y)
     with pytest.warns(UserWarning, match="does not hold loss, which are objects"):
         own.save(path)
     with pytest.raises(ValueError, match=r"weights of a .*Net; give it as module="):

@@ -1,4 +1,4 @@
-"""How often a law is tried: a few times in the quick suite, ten times as often at length.
+"""How often a law is tried: a few times in the quick suite, four times as often at length.
 
 ``pytest --hypothesis-profile slow -m "slow or hypothesis"`` runs the laws at length.
 """
@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 __all__ = ["examples", "register_profiles"]
 
 # the number of examples of a law that has no number of its own
-QUICK, SLOW = 10, 100
+QUICK, SLOW = 10, 40
 
 
 def register_profiles():

@@ -63,7 +63,7 @@ def problems(rng, kind, n_train=40, n_test=12, n_features=4, n_classes=3):
 KINDS = ("random", "duplicates", "ties", "constant", "single point", "two classes")
 
 
-def oracle_exact_votes(X_train, y_train, x, label, n_neighbors, G, budget, target=None):
+def oracle_exact_knn(X_train, y_train, x, label, n_neighbors, G, budget, target=None):
     """The exact K-NN radius by trying every set of K neighbours, each cell one program."""
     M, movable = G.T @ G, budget.scale > 0
     scale = budget.scale[movable]

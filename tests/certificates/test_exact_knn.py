@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import KINDS, oracle_exact_votes, problems
+from oracles import KINDS, oracle_exact_knn, problems
 from shared_data import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
@@ -48,7 +48,7 @@ def check_problem(seed):
     assert (bound.radius <= found.radius * (1 + 1e-9)).all()
     assert (found.radius <= found.upper).all()
     for k in np.flatnonzero(right):
-        expected = oracle_exact_votes(X_train, y_train, X[k], y[k], K, G, budget)
+        expected = oracle_exact_knn(X_train, y_train, X[k], y[k], K, G, budget)
         if np.isinf(expected):
             assert found.radius[k] > 1e3
             continue
@@ -95,7 +95,7 @@ def test_one_direction_equals_every_set_of_neighbours(seed):
     assert (anywhere.radius <= found.radius * (1 + 1e-9)).all()
     np.testing.assert_array_equal(found.status == "misclassified", ~right)
     for k in np.flatnonzero(right):
-        expected = oracle_exact_votes(X_train, y_train, X[k], y[k], K, G, budget, target)
+        expected = oracle_exact_knn(X_train, y_train, X[k], y[k], K, G, budget, target)
         if np.isinf(expected):
             assert found.radius[k] > 1e3
         else:
