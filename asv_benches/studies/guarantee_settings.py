@@ -26,7 +26,7 @@ def held_out(name, **params):
     found = []
     for seed in SEEDS:
         model = prototypes(name, seed).set_params(**params)
-        found.append(model.fit(X.astype(np.float32), y).validation_curve_[-1]["radius"])
+        found.append(model.fit(X.astype(np.float32), y).validation_curve_[-1])
     return float(np.mean(found))
 
 

@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
@@ -18,9 +18,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.adapters import NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
-from skrobust.metric_learning._mahalanobis import MahalanobisMixin
-from skrobust.neighbors._prototype_objective import PrototypeModel
-from skrobust.neighbors._prototype_training import PrototypeProblem, Schedule, Trained
+from skrobust.metric_learning import AdamSolver, MahalanobisMixin, Solver, SolverResult
+from skrobust.neighbors._prototype_training import PrototypeProblem, prototype_problem
 from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._callback_context import CallbackContext
@@ -34,11 +33,11 @@ from skrobust.utils._sklearn import (
     fit_context,
     knn_training_data,
 )
-from skrobust.utils._torch import resolve_device, to_numpy
+from skrobust.utils._torch import as_tensor, resolve_device, to_numpy
+from skrobust.utils._validation import check_temperature
 
 __all__ = ["RobustPrototypeClassifier"]
 
-_CANDIDATES = (8, 32)
 _FEWEST, _MOST = 10, 320  # prototypes a class that "auto" tries
 _MOST_COMPONENTS = 128
 _WORTH = 0.01  # what twice as many have to add to the held-out radius, a share of it
@@ -71,23 +70,18 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
     threat_model : ThreatModel, default=None
         The adversary that it is trained and certified for: norm, scales, mutable features; None
         is ℓ₂ on all features.
-    temperature : tuple of two float, default=(1.0, 0.1)
+    temperature : float or (float, float), default=(1.0, 0.1)
         First and last of the smoothed bound, in units of a batch's median bound. A lower last
         one gains clean accuracy, and certifies less beyond the target radius.
-    clean_tolerance : float, default=2.0
-        How much more clean error than the lowest of all epochs the last one may have on held-out
-        points, in standard errors; if it has more, the one with the largest mean bound is kept
-        that has not.
     validation_fraction : float, default=0.1
-        Share of the training points, in [0, 1), at most 4,096, that are not trained on but
-        judge the iterates; 0 judges by the training points.
+        Share of the training points, in [0, 1), at most 4,096, that are not trained on but judge
+        the iterates, as in :class:`~skrobust.RobustMahalanobis`; 0 judges by the training points.
     max_iter : int, default=20
         Epochs.
-    batch_size : int, default=256
-    learning_rate : float, default=0.005
-        Of the prototypes, in units of the standard deviation of X.
-    metric_learning_rate : float, default=0.001
-        Of G.
+    solver : AdamSolver, default=None
+        Batches and step sizes; None is ``AdamSolver(batch_size=256, epoch_size=65536)``. Its
+        `learning_rate` is that of G; prototypes make five times as long steps, in units of the
+        standard deviation of X. `max_iter` replaces its own.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:N" or "auto".
     random_state : int, RandomState or None, default=None
@@ -103,9 +97,11 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         G.
     target_radius_ : float
     classes_ : ndarray of shape (n_classes,)
-    validation_curve_ : list of dict
-        ``"loss"``, and ``"radius"`` (the mean bound, at most the target radius and 0 where wrong)
-        and ``"error"`` on held-out points, after each epoch.
+    loss_curve_ : list of float
+        The mean hinge of each epoch, on the way.
+    validation_curve_ : list of float
+        Mean bound of the held-out points after each epoch, each at most the target radius, and 0
+        where wrong.
     n_iter_ : int
         Epochs that were made.
     n_features_in_ : int
@@ -130,13 +126,9 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "target_radius": [Interval(Real, 0, None, closed="neither"), None],
         "threat_model": [ThreatModel, None],
-        "temperature": [tuple, list],
-        "clean_tolerance": [Interval(Real, 0, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "metric_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "solver": [Solver, None],
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -150,13 +142,10 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         n_components: int | None = None,
         target_radius: float | None = None,
         threat_model: ThreatModel | None = None,
-        temperature: tuple[float, float] = (1.0, 0.1),
-        clean_tolerance: float = 2.0,
+        temperature: float | tuple[float, float] = (1.0, 0.1),
         validation_fraction: float = 0.1,
         max_iter: int = 20,
-        batch_size: int = 256,
-        learning_rate: float = 0.005,
-        metric_learning_rate: float = 0.001,
+        solver: Solver | None = None,
         device: str = "cpu",
         random_state: Any = None,
         verbose: int = 0,
@@ -167,12 +156,9 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         self.target_radius = target_radius
         self.threat_model = threat_model
         self.temperature = temperature
-        self.clean_tolerance = clean_tolerance
         self.validation_fraction = validation_fraction
         self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.metric_learning_rate = metric_learning_rate
+        self.solver = solver
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -201,7 +187,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         ConvergenceWarning
             If the fit was interrupted; the best iterate so far is kept.
         """
-        self._check_temperature()
+        temperature = check_temperature(self.temperature)
         device = resolve_device(self.device)
         given = X, y
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
@@ -218,44 +204,41 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         held_out = self._held_out(encoded, random_state)
         rest = ~held_out
         judges = held_out if held_out.any() else rest
-        problem = PrototypeProblem(
-            values[rest],
-            encoded[rest],
-            values[judges],
-            encoded[judges],
-            self._directions(values[rest]),
-            None if (budget.scale == 1).all() else budget.scale,
-            budget.dual,
-            _CANDIDATES,
-            device,
-            int(random_state.randint(2**31 - 1)),
-        )
         steps = CallbackContext(
             self, *given, None if self.n_prototypes == "auto" else self.max_iter
         )
 
-        def fitted(model: PrototypeModel) -> dict[str, Any]:
+        def fitted(problem: PrototypeProblem, parameters: np.ndarray) -> dict[str, Any]:
+            prototypes, components = problem.points.split(as_tensor(parameters, device))
             own = {
-                "prototypes_": to_numpy(model.prototypes).astype(np.float64) * unit + center,
-                "prototype_labels_": self.classes_[to_numpy(model.labels)],
-                "components_": to_numpy(model.components).astype(np.float64),
+                "prototypes_": to_numpy(prototypes).astype(np.float64) * unit + center,
+                "prototype_labels_": self.classes_[to_numpy(problem.points.objective.labels)],
+                "components_": to_numpy(components).astype(np.float64),
             }
             return own | {"_rule": self._make_rule(own, X.dtype, names)}
 
-        found = self._solve(problem, unit, lambda model: steps.step(lambda: fitted(model)))
-        if found.interrupted:
-            warnings.warn(
-                f"interrupted after {len(found.curve)} epochs; the best iterate is kept.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        self.__dict__.update(fitted(found.model))
-        self.target_radius_ = found.target_radius * unit
-        self.validation_curve_ = [
-            {"loss": loss * unit, "radius": score * unit, "error": error}
-            for loss, score, error in found.curve
-        ]
-        self.n_iter_ = len(found.curve)
+        make_problem = partial(
+            prototype_problem,
+            values[rest],
+            encoded[rest],
+            (values[judges], encoded[judges]),
+            self._directions(values[rest]),
+            learn_metric=self.learn_metric,
+            temperature=temperature,
+            budget=budget,
+            device=device,
+            seed=int(random_state.randint(2**31 - 1)),
+            verbose=self.verbose,
+            on_epoch_end=lambda *iterate: steps.step(lambda: fitted(*iterate)),
+        )
+        problem, result = self._solve(make_problem, unit)
+        if result.warning and result.status != "start_is_best":
+            warnings.warn(result.warning, ConvergenceWarning, stacklevel=2)
+        self.__dict__.update(fitted(problem, result.parameters))
+        self.target_radius_ = problem.points.objective.target_radius * unit
+        self.loss_curve_ = [loss * unit for loss in result.loss_curve]
+        self.validation_curve_ = [radius * unit for radius in result.validation_curve]
+        self.n_iter_ = len(result.loss_curve)
         steps.end()
         return self
 
@@ -377,32 +360,31 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         return Pipeline([("metric", linear), ("nearest", nearest)])
 
     def _solve(
-        self, problem: PrototypeProblem, unit: float, on_epoch_end: Callable[[PrototypeModel], bool]
-    ) -> Trained:
+        self, make_problem: Callable[..., PrototypeProblem], unit: float
+    ) -> tuple[PrototypeProblem, SolverResult]:
         """Train; with "auto" with more and more prototypes, as long as that pays."""
+        solver = AdamSolver(256, 65536) if self.solver is None else clone(self.solver)
+        solver.set_params(**{solver.steps_parameter: self.max_iter})
         target = None if self.target_radius is None else self.target_radius / unit
-        schedule = Schedule(
-            target,
-            (float(self.temperature[0]), float(self.temperature[1])),
-            self.max_iter,
-            self.batch_size,
-            (self.learning_rate, self.metric_learning_rate if self.learn_metric else 0.0),
-            self.clean_tolerance,
-            self.verbose,
-            on_epoch_end,
-        )
+
+        def solve(n_prototypes: int, target: float | None) -> tuple[PrototypeProblem, SolverResult]:
+            problem = make_problem(n_prototypes=n_prototypes, target_radius=target)
+            solver.check(problem.points.objective)
+            return problem, solver.solve(problem)
+
         if self.n_prototypes != "auto":
-            return problem.solve(int(self.n_prototypes), schedule)
-        largest = np.bincount(problem.y).max()
-        n, best = _FEWEST, problem.solve(_FEWEST, schedule)
-        while n < min(_MOST, largest) and not (best.interrupted or best.stopped):
+            return solve(int(self.n_prototypes), target)
+        n = _FEWEST
+        problem, best = solve(n, target)
+        largest = int(problem.points.y.bincount().max())
+        while n < min(_MOST, largest) and best.status not in ("interrupted", "callback"):
             n *= 2
             # the same radius for all, so that they can be compared
-            more = problem.solve(n, replace(schedule, target_radius=best.target_radius))
+            larger, more = solve(n, problem.points.objective.target_radius)
             if more.score <= best.score * (1 + _WORTH):
                 break
-            best = more
-        return best
+            problem, best = larger, more
+        return problem, best
 
     def _held_out(self, y: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
         """Return the mask of held-out points: a share of each class, which keeps some."""
@@ -427,13 +409,6 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
             return np.eye(n)
         _, vectors = np.linalg.eigh(X.T @ X)
         return vectors[:, ::-1][:, :n].T.copy()
-
-    def _check_temperature(self) -> None:
-        values: Any = self.temperature
-        if len(values) != 2 or not all(
-            isinstance(u, Real) and 0 < float(u) < np.inf for u in values
-        ):
-            raise ValueError(f"temperature must be two numbers > 0; got {self.temperature!r}.")
 
 
 class _Linear(MahalanobisMixin, BaseEstimator):

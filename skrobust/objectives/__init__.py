@@ -13,6 +13,7 @@ from skrobust.objectives._certificate import (
 )
 from skrobust.objectives._convex import PENALTIES, TargetRadiusProgram
 from skrobust.objectives._losses import LOSSES, margin_loss
+from skrobust.objectives._prototypes import PrototypeObjective
 from skrobust.objectives._triplet import TripletObjective
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PENALTIES",
     "CertificateObjective",
     "MetricObjective",
+    "PrototypeObjective",
     "TargetRadiusProgram",
     "TripletObjective",
     "Triplets",

@@ -15,10 +15,8 @@ The margins are those of the threat model: ε̃ = (D_j − D_i) / (2 ‖s ∘ M 
 
 from collections.abc import Sequence
 from copy import copy
-from numbers import Real
 from typing import Any, Self
 
-import numpy as np
 import torch
 
 from skrobust.numerics import ClassNeighbors
@@ -26,6 +24,7 @@ from skrobust.objectives._base import MetricObjective, Triplets
 from skrobust.objectives._bounds import pair_margins
 from skrobust.objectives._losses import margin_loss
 from skrobust.threat_model import ThreatModel
+from skrobust.utils._validation import check_temperature
 
 __all__ = ["CertificateObjective", "candidate_bounds", "smooth_largest"]
 
@@ -89,18 +88,9 @@ def smooth_order_statistics(
     return -smooth_largest((-values).masked_fill(no_j, -torch.inf), a, temperature)
 
 
-def temperature_ends(temperature: Any) -> tuple[float, float]:
-    """Return the first and the last temperature, checked; one number is both."""
-    ends = np.ravel(np.asarray(temperature, dtype=object)).tolist()
-    ends = ends * 2 if np.ndim(temperature) == 0 else ends
-    if len(ends) != 2 or not all(isinstance(u, Real) and 0 < float(u) < np.inf for u in ends):
-        raise ValueError(f"temperature must be a number > 0, or two of them; got {temperature!r}.")
-    return ends[0], ends[1]
-
-
 def geometric(temperature: Any, progress: float) -> float:
     """Return the temperature when a fit is `progress` of its way from the first to the last."""
-    first, last = temperature_ends(temperature)
+    first, last = check_temperature(temperature)
     return first * (last / first) ** progress
 
 
@@ -150,13 +140,13 @@ class CertificateObjective(MetricObjective):
     def prepare(self, n_features: int, feature_names: Sequence[str] | None = None) -> Self:
         """Check the parameters against the data, as the base class does."""
         super().prepare(n_features, feature_names)
-        temperature_ends(self.temperature)
+        check_temperature(self.temperature)
         return self
 
     @property
     def anneals(self) -> bool:
         """Whether the temperature falls while a fit goes on."""
-        first, last = temperature_ends(self.temperature)
+        first, last = check_temperature(self.temperature)
         return first != last
 
     def at(self, progress: float) -> Self:

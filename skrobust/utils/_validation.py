@@ -17,6 +17,7 @@ __all__ = [
     "check_norm",
     "check_one_eps",
     "check_radii",
+    "check_temperature",
 ]
 
 _NORMS = {"1": 1.0, "2": 2.0, "inf": np.inf}
@@ -110,6 +111,21 @@ def check_count(value: Any, least: int, *, name: str) -> int:
     if value < least:
         raise ValueError(f"{name} must be >= {least}; got {value!r}.")
     return int(value)
+
+
+def check_temperature(temperature: Any) -> tuple[float, float]:
+    """Return the first and the last temperature of a schedule; one number is both.
+
+    Raises
+    ------
+    ValueError
+        If one is not > 0 and finite.
+    """
+    ends = np.ravel(np.asarray(temperature, dtype=object)).tolist()
+    ends = ends if np.ndim(temperature) else ends * 2
+    if len(ends) != 2 or not all(isinstance(u, Real) and 0 < float(u) < np.inf for u in ends):
+        raise ValueError(f"temperature must be a number > 0, or two of them; got {temperature!r}.")
+    return ends[0], ends[1]
 
 
 def check_radii(radius: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
