@@ -23,7 +23,7 @@ from sklearn.cluster import KMeans
 from skrobust import AdversarialDeepMetric
 from skrobust.attacks import EmbeddingMargin, EmbeddingNoise, EmbeddingShift, PairAttack
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, GradientDiversity
-from skrobust.metrics._clustering import agreement
+from skrobust.metrics import clustering_scores
 from skrobust.scorers import reseeding_floor
 from studies._cells import spread
 from studies.deep import STEPS, budget, load, recall
@@ -127,25 +127,25 @@ def cell(name, method, seed):
         "method": method,
         "seed": seed,
         "seconds": seconds,
-        "clean": agreement(labels, clean) | {"recall": recall(Z, labels, every, Z)},
+        "clean": clustering_scores(labels, clean) | {"recall": recall(Z, labels, every, Z)},
         "floor": reseeding_floor(kmeans, Z, labels),
     }
     order = np.random.default_rng(2).permutation(len(Z))
     for kind, attack in attacks(EPS[name]).items():
         moved = moved_by(attack, metric, Q, labels)
         found = {"recall": recall(Z, labels, every, moved)}
-        found["all"] = agreement(labels, kmeans.fit_predict(moved))
+        found["all"] = clustering_scores(labels, kmeans.fit_predict(moved))
         for mode, part in (("10 %", 0.1), ("50 %", 0.5)):
             touched = order[: round(part * len(Z))]
             untouched = np.setdiff1d(every, touched)
             mixed = Z.copy()
             mixed[touched] = moved[touched]
             after = kmeans.fit_predict(mixed)
-            found[mode] = agreement(labels[untouched], after[untouched])
-            before = agreement(labels[untouched], clean[untouched])
+            found[mode] = clustering_scores(labels[untouched], after[untouched])
+            before = clustering_scores(labels[untouched], clean[untouched])
             found[mode]["spill-over"] = before["nmi"] - found[mode]["nmi"]
         nearest = ((moved[:, None] - centers) ** 2).sum(2).argmin(1)
-        found["inductive"] = agreement(labels, nearest)
+        found["inductive"] = clustering_scores(labels, nearest)
         record[kind] = found
     return record
 

@@ -31,8 +31,7 @@ from skrobust.adapters import (
     as_lipschitz_victim,
     as_nearest_neighbor_rule,
 )
-from skrobust.certificates import certify_nearest_neighbors
-from skrobust.certificates._lipschitz import certify_lipschitz
+from skrobust.certificates import certify_lipschitz, certify_nearest_neighbors
 from skrobust.cluster._engines import (
     inertia,
     kmeans,
@@ -40,7 +39,7 @@ from skrobust.cluster._engines import (
     refine,
     trimmed_kmeans,
 )
-from skrobust.metrics._clustering import agreement
+from skrobust.metrics import clustering_scores
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
@@ -241,7 +240,7 @@ class AdversarialClustering(
             nearest = nearest_center(Z, self.cluster_centers_)
         self.inertia_ = inertia(Z, self.cluster_centers_, nearest)
         if labels is not None:
-            self.scores_ = agreement(labels, self.labels_)
+            self.scores_ = clustering_scores(labels, self.labels_)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:

@@ -5,7 +5,7 @@ from skrobust.metrics._certified import (
     certified_recall_score,
     mean_certified_radius,
 )
-from skrobust.metrics._clustering import pairwise_f1
+from skrobust.metrics._clustering import clustering_scores, pairwise_f1
 from skrobust.metrics._embedding import embedding_density, spectral_decay
 from skrobust.metrics._ers import empirical_robustness_score
 from skrobust.metrics._retrieval import mean_average_precision_at_r, r_precision, recall_at_k
@@ -20,6 +20,7 @@ __all__ = [
     "attack_success_rate",
     "certified_accuracy_score",
     "certified_recall_score",
+    "clustering_scores",
     "embedding_density",
     "empirical_robustness_score",
     "equal_error_rate",

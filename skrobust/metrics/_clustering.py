@@ -21,19 +21,32 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.utils._weights import check_weight
 
-__all__ = ["agreement", "pairwise_f1"]
+__all__ = ["clustering_scores", "pairwise_f1"]
 
 
-def agreement(labels_true: Any, labels_pred: Any, sample_weight: Any = None) -> dict[str, float]:
-    """Return ``"nmi"``, ``"ami"`` and ``"f1"`` of clusters against classes.
+def clustering_scores(
+    labels_true: Any, labels_pred: Any, *, sample_weight: Any = None
+) -> dict[str, float]:
+    """Agreement of clusters with classes: NMI, AMI and pairwise F1.
 
     Parameters
     ----------
     labels_true, labels_pred : array-like of shape (n_samples,)
         Classes and clusters; -1 in the latter is noise.
     sample_weight : array-like of shape (n_samples,), default=None
-        With weights there is no ``"ami"``: what it expects by chance is a mean over permutations
-        of points that count alike.
+        Weights of points, ≥ 0; None counts all alike. With weights there is no ``"ami"``: what it
+        expects by chance is a mean over permutations of points that count alike.
+
+    Returns
+    -------
+    dict of str to float
+        ``"nmi"``, ``"ami"`` and ``"f1"``; larger is better.
+
+    Examples
+    --------
+    >>> from skrobust.metrics import clustering_scores
+    >>> {name: round(score, 3) for name, score in clustering_scores([0, 0, 1], [1, 1, 0]).items()}
+    {'nmi': 1.0, 'ami': 1.0, 'f1': 1.0}
     """
     true, pred = column_or_1d(labels_true), column_or_1d(labels_pred)
     f1 = pairwise_f1(true, pred, sample_weight=sample_weight)

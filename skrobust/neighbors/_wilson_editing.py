@@ -26,6 +26,7 @@ _N_NEIGHBORS = 11
 class WilsonEditing(SampleSelectingClassifier):
     """Fit a classifier on the training points that leave-one-out k-NN classifies right.
 
+    Wilson's edited nearest neighbours; imbalanced-learn calls it ``EditedNearestNeighbours``.
     Points amid another class make the regions around them small; without them, nearest
     neighbours are more robust, and often more accurate [1]_. Distances are Euclidean in the
     space that `fit` receives: behind a learned metric in a ``Pipeline``, points are edited under

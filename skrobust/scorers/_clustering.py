@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.utils import column_or_1d
 
 from skrobust.attacks import ClusteringAttack, ClusteringAttackResult
-from skrobust.metrics._clustering import agreement
+from skrobust.metrics import clustering_scores
 from skrobust.scorers._base import RobustnessScorer
 from skrobust.utils._validation import check_count
 from skrobust.utils._weights import check_weight
@@ -62,12 +62,14 @@ def _scores(
         return found.scores
     y, rest = column_or_1d(y), ~found.touched
     scores = {
-        "clean": agreement(y, found.labels, weight),
-        "all": agreement(y, found.labels_adv, weight),
+        "clean": clustering_scores(y, found.labels, sample_weight=weight),
+        "all": clustering_scores(y, found.labels_adv, sample_weight=weight),
     }
     if weight[rest].any():
         for name, labels in (("", found.labels_adv), ("_clean", found.labels)):
-            scores["untouched" + name] = agreement(y[rest], labels[rest], weight[rest])
+            scores["untouched" + name] = clustering_scores(
+                y[rest], labels[rest], sample_weight=weight[rest]
+            )
     return scores
 
 
@@ -176,7 +178,7 @@ def reseeding_floor(clusterer: Any, Z: Any, y: Any, *, n_repeats: int = 5, seed:
         model = clone(clusterer)
         if "random_state" in model.get_params():
             model.set_params(random_state=seed + k)
-        found.append(agreement(y, model.fit_predict(Z, y))["nmi"])
+        found.append(clustering_scores(y, model.fit_predict(Z, y))["nmi"])
     return float(np.ptp(found))
 
 

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skrobust import AdversarialClustering, AdversarialDeepMetric, RobustMahalanobis, ThreatModel
-from skrobust.metrics._clustering import agreement
+from skrobust.metrics import clustering_scores
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
@@ -140,7 +140,7 @@ def test_clusterers_with_parameters_of_their_own(algorithm):
     np.testing.assert_array_equal(own.labels_ == -1, given < 0)
     assert adjusted_rand_score(own.labels_[given >= 0], given[given >= 0]) == 1
     assert set(own.labels_[own.labels_ >= 0]) == set(range(len(own.cluster_centers_)))
-    assert own.scores_ == agreement(y, own.labels_)
+    assert own.scores_ == clustering_scores(y, own.labels_)
     assert not hasattr(own, "predict")
     assert not hasattr(own.algorithm, "labels_")
     pickle.loads(pickle.dumps(own)).transform(X)

@@ -9,8 +9,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from examples import examples
-from skrobust.metrics import pairwise_f1
-from skrobust.metrics._clustering import agreement
+from skrobust.metrics import clustering_scores, pairwise_f1
 from skrobust.scorers import reseeding_floor
 
 labels = st.lists(
@@ -21,8 +20,11 @@ labels = st.lists(
 def test_all_noise_is_worth_nothing():
     y = load_breast_cancer().target
     noise = np.full(len(y), -1)
-    assert agreement(y, noise) == {"nmi": 0, "ami": 0, "f1": 0}
-    assert agreement(y, noise, np.arange(1, len(y) + 1)) == {"nmi": 0, "f1": 0}
+    assert clustering_scores(y, noise) == {"nmi": 0, "ami": 0, "f1": 0}
+    assert clustering_scores(y, noise, sample_weight=np.arange(1, len(y) + 1)) == {
+        "nmi": 0,
+        "f1": 0,
+    }
     assert pairwise_f1(y, noise) == 0
 
 
@@ -41,13 +43,13 @@ def test_noise_is_in_no_cluster(rows):
                 both += pair * (same and clustered)
                 together += pair * (float(same) + float(clustered))
         expected = 2 * both / together if together else 1.0
-        scores = agreement(y, found, w)
+        scores = clustering_scores(y, found, sample_weight=w)
         assert scores["f1"] == pytest.approx(expected)
         assert pairwise_f1(y, found, sample_weight=w) == scores["f1"]
     inside = found >= 0
     nmi = normalized_mutual_info_score(y[inside], found[inside]) if inside.any() else 0
     ami = adjusted_mutual_info_score(y[inside], found[inside]) if inside.any() else 0
-    scores = agreement(y, found)
+    scores = clustering_scores(y, found)
     assert scores["nmi"] == pytest.approx(inside.mean() * nmi)
     assert scores["ami"] == pytest.approx(inside.mean() * ami)
 
@@ -60,7 +62,7 @@ def test_a_right_point_that_becomes_noise_gains_nothing(rows, k):
     assume(len(np.unique(y)) < len(y))  # releases differ on clusters of single points
     noisy = y.copy()
     noisy[k % len(y)] = -1
-    perfect, after = agreement(y, y), agreement(y, noisy)
+    perfect, after = clustering_scores(y, y), clustering_scores(y, noisy)
     assert all(after[name] <= perfect[name] for name in ("nmi", "ami", "f1"))
 
 

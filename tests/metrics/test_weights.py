@@ -10,7 +10,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from examples import examples
 from skrobust import metrics
-from skrobust.metrics._clustering import agreement
+from skrobust.metrics import clustering_scores
 
 
 def data(seed, n=12):
@@ -55,7 +55,8 @@ PAIRS = {
 
 
 def test_no_metric_of_samples_is_without_weights():
-    without = {"empirical_robustness_score"}  # of numbers that are means already
+    # of numbers that are means already; several scores at once, tested by themselves
+    without = {"empirical_robustness_score", "clustering_scores"}
     assert {*COPIES, *PAIRS} == {*metrics.__all__} - without
     for name in {*COPIES, *PAIRS}:
         assert "sample_weight" in inspect.signature(getattr(metrics, name)).parameters
@@ -105,12 +106,12 @@ def test_weights_of_pairs(name, seed):
 def test_weighted_nmi_is_scikit_learns_of_copies(seed):
     rng = np.random.default_rng(seed)
     y, clusters, weight = rng.integers(0, 3, 30), rng.integers(0, 4, 30), rng.integers(0, 4, 30)
-    found = agreement(y, clusters, weight)
+    found = clustering_scores(y, clusters, sample_weight=weight)
     assert set(found) == {"nmi", "f1"}
     expected = normalized_mutual_info_score(np.repeat(y, weight), np.repeat(clusters, weight))
     assert found["nmi"] == pytest.approx(expected)
-    assert agreement(y, y, np.ones(30))["nmi"] == 1
-    assert agreement(y * 0, y * 0, np.ones(30))["nmi"] == 1
+    assert clustering_scores(y, y, sample_weight=np.ones(30))["nmi"] == 1
+    assert clustering_scores(y * 0, y * 0, sample_weight=np.ones(30))["nmi"] == 1
 
 
 @pytest.mark.parametrize(

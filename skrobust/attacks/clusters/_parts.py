@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.attacks._result import EmbeddingAttackResult
-from skrobust.metrics._clustering import agreement
+from skrobust.metrics import clustering_scores
 from skrobust.utils._frames import Table
 
 __all__ = ["ClusteringAttackResult", "ClusteringParts"]
@@ -63,11 +63,11 @@ class ClusteringAttackResult:
         found: EmbeddingAttackResult,
     ) -> "ClusteringAttackResult":
         """Score clusters against the true labels."""
-        scores = {"clean": agreement(y, labels), "all": agreement(y, labels_adv)}
-        scores["touched"] = agreement(y[touched], labels_adv[touched])
+        scores = {"clean": clustering_scores(y, labels), "all": clustering_scores(y, labels_adv)}
+        scores["touched"] = clustering_scores(y[touched], labels_adv[touched])
         if not touched.all():
-            scores["untouched"] = agreement(y[~touched], labels_adv[~touched])
-            scores["untouched_clean"] = agreement(y[~touched], labels[~touched])
+            scores["untouched"] = clustering_scores(y[~touched], labels_adv[~touched])
+            scores["untouched_clean"] = clustering_scores(y[~touched], labels[~touched])
         return cls(X_adv, touched, labels, labels_adv, scores, found)
 
     @property
