@@ -82,25 +82,25 @@ class AdversarialClustering(
         clusterer with parameters, as ``HDBSCAN(min_cluster_size=20)``, is fitted as a clone on the
         embeddings; a search reaches them as ``algorithm__min_cluster_size``.
     center : {"mean", "median", "trimmed"}, default="mean"
-        Of a cluster, for "kmeans": "median" takes that of each coordinate, "trimmed" leaves the
-        farthest points out, from five times as many starts.
+        The center of a cluster, for "kmeans": "median" takes that of each coordinate, "trimmed"
+        leaves the farthest points out, from five times as many starts.
     trim : float, default=0.1
         Share of all points, in [0, 1), that ``center="trimmed"`` leaves out.
     backend : {"auto", "faiss", "sklearn"}, default="auto"
-        Of k-means: "auto" is faiss for large problems.
+        What computes k-means: "auto" is faiss for large problems.
     batch_size : int, default=None
         Points of a step of scikit-learn's mini-batch k-means, for data that do not fit into
         memory (a ``numpy.memmap`` is read some rows at a time where there is no `metric`) or
         where passes over all points take too long; None is k-means.
     n_init : int, default=4
-        Starts of k-means, of which the best is kept.
+        Starts of k-means; the best is kept.
     max_iter : int, default=300
         Iterations of k-means.
     tol : float, default=1e-4
-        Of scikit-learn's k-means; with faiss, what an iteration has to gain, a share of the
+        That of scikit-learn's k-means; with faiss, what an iteration has to gain, a share of the
         inertia.
     device : str, default="auto"
-        Of faiss: "auto" (CUDA where present and known to faiss), "cpu" or "cuda".
+        Where faiss computes: "auto" (CUDA where present and known to faiss), "cpu" or "cuda".
     random_state : int, RandomState or None, default=None
 
     Attributes
@@ -129,10 +129,10 @@ class AdversarialClustering(
     >>> from skrobust import AdversarialClustering, RobustMahalanobis
     >>> X, y = load_iris(return_X_y=True)
     >>> metric = RobustMahalanobis(random_state=0)
-    >>> found = AdversarialClustering(metric, n_clusters=3, random_state=0).fit(X, y)
-    >>> bool(found.scores_["nmi"] > 0.6)
+    >>> clusters = AdversarialClustering(metric, n_clusters=3, random_state=0).fit(X, y)
+    >>> bool(clusters.scores_["nmi"] > 0.6)
     True
-    >>> found.assignment_radius(X[:2]).shape
+    >>> clusters.assignment_radius(X[:2]).shape
     (2,)
     """
 
@@ -230,10 +230,11 @@ class AdversarialClustering(
             self._fit_centers(Z, gpu)
             nearest = self.labels_
         else:
-            found = np.asarray(self._clusterer().fit_predict(Z))
+            clusters = np.asarray(self._clusterer().fit_predict(Z))
             # numbered from 0 without gaps, whatever the clusterer's own numbers are
-            self.labels_ = np.searchsorted(np.unique(found[found >= 0]), found).astype(np.int32)
-            self.labels_[found < 0] = -1
+            numbers = np.unique(clusters[clusters >= 0])
+            self.labels_ = np.searchsorted(numbers, clusters).astype(np.int32)
+            self.labels_[clusters < 0] = -1
             groups = [Z[self.labels_ == c] for c in range(self.labels_.max() + 1)] or [Z]
             self.cluster_centers_ = np.stack([group.mean(axis=0) for group in groups])
             self.n_iter_ = 1
@@ -303,7 +304,7 @@ class AdversarialClustering(
         threat_model : ThreatModel, default=None
             Norm, scales and mutable features; None is ℓ₂ on all features.
         **kwargs : dict
-            Of :func:`skrobust.certificates.certify_nearest_neighbors`.
+            Passed to :func:`skrobust.certificates.certify_nearest_neighbors`.
 
         Returns
         -------
@@ -317,12 +318,12 @@ class AdversarialClustering(
             (``AdversarialDeepMetric(lipschitz="orthogonal")``), or the algorithm is not "kmeans".
         """
         if as_lipschitz_victim(self) is None:
-            found = certify_nearest_neighbors(self, X, None, threat_model=threat_model, **kwargs)
-        else:
-            found = certify_lipschitz(
-                self, X, self.predict(X), threat_model=threat_model, exact=False, **kwargs
-            )
-        return found.radius
+            return certify_nearest_neighbors(
+                self, X, None, threat_model=threat_model, **kwargs
+            ).radius
+        return certify_lipschitz(
+            self, X, self.predict(X), threat_model=threat_model, exact=False, **kwargs
+        ).radius
 
     def _as_nearest_neighbor_rule(self) -> NearestNeighborRule:
         return as_nearest_neighbor_rule(self._as_pipeline())
@@ -348,7 +349,7 @@ class AdversarialClustering(
                 f"embeddings; got {distinct}."
             )
         if self.center == "trimmed":
-            found = trimmed_kmeans(
+            fitted = trimmed_kmeans(
                 Z,
                 self.n_clusters,
                 self.trim,
@@ -357,7 +358,7 @@ class AdversarialClustering(
                 random_state=random_state,
             )
         else:
-            found = kmeans(
+            fitted = kmeans(
                 Z,
                 self.n_clusters,
                 backend=self.backend,
@@ -369,12 +370,12 @@ class AdversarialClustering(
                 random_state=random_state,
             )
         if self.algorithm == "spherical_kmeans":
-            found = refine(Z, found, "direction", self.max_iter)
+            fitted = refine(Z, fitted, "direction", self.max_iter)
         elif self.center == "median":
-            found = refine(Z, found, "median", self.max_iter)
-        self.cluster_centers_ = found.centers
-        self.labels_ = nearest_center(Z, found.centers)
-        self.n_iter_ = found.n_iter
+            fitted = refine(Z, fitted, "median", self.max_iter)
+        self.cluster_centers_ = fitted.centers
+        self.labels_ = nearest_center(Z, fitted.centers)
+        self.n_iter_ = fitted.n_iter
         n_empty = self.n_clusters - len(np.unique(self.labels_))
         if n_empty:
             warn(

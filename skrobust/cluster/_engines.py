@@ -69,18 +69,18 @@ def kmeans(
         Runs.
     max_iter : int
     tol : float
-        Of scikit-learn; with faiss, what an iteration has to gain, a share of the inertia.
+        That of scikit-learn; with faiss, what an iteration has to gain, a share of the inertia.
     batch_size : int or None
         Points of a step of mini-batch k-means; None goes over all of them.
     gpu : bool
-        Of faiss.
+        Whether faiss computes there.
     random_state : RandomState
     """
     seed = int(random_state.randint(np.iinfo(np.int32).max))
     if batch_size is not None and Z.dtype.kind in "iu":
         return _integers_in_batches(Z, n_clusters, n_init, max_iter, batch_size, seed)
     if batch_size is not None:
-        found = MiniBatchKMeans(
+        model = MiniBatchKMeans(
             n_clusters,
             n_init=n_init,
             max_iter=max_iter,
@@ -88,18 +88,18 @@ def kmeans(
             random_state=seed,
         ).fit(Z)
     elif backend == "sklearn" or (backend == "auto" and Z.size * n_clusters < _FAISS_FROM):
-        found = KMeans(
+        model = KMeans(
             n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed
         ).fit(Z)
     else:
         return _faiss(Z, n_clusters, n_init, max_iter, tol, gpu, seed)
-    return Centers(found.cluster_centers_, int(found.n_iter_))
+    return Centers(model.cluster_centers_, int(model.n_iter_))
 
 
 def _integers_in_batches(
     Z: np.ndarray, n_clusters: int, n_init: int, max_iter: int, batch_size: int, seed: int
 ) -> Centers:
-    """Mini-batch k-means of integers, of which one batch at a time becomes float64."""
+    """Mini-batch k-means of integers: one batch at a time becomes float64."""
     rng, n = np.random.RandomState(seed), len(Z)
     # starts are chosen, and judged, among as many points as scikit-learn takes
     some = Z[rng.permutation(n)[: min(n, 3 * max(batch_size, n_clusters))]].astype(np.float64)
@@ -157,7 +157,7 @@ def _faiss(
             if before - value <= n_more * tol * value:
                 break
         runs.append((value, centers, done))
-    _, centers, done = min(runs, key=lambda found: found[0])
+    _, centers, done = min(runs, key=lambda run: run[0])
     return Centers(centers.astype(Z.dtype), done)
 
 
@@ -188,7 +188,7 @@ def refine(Z: np.ndarray, start: Centers, kind: str, max_iter: int) -> Centers:
     Parameters
     ----------
     Z : ndarray of shape (n_samples, n_components)
-        Of norm 1 for "direction".
+        Rows of norm 1 for "direction".
     start : Centers
     kind : {"median", "direction"}
         The median of each coordinate, or the mean divided by its norm (spherical k-means).
@@ -250,9 +250,9 @@ def _trimmed_run(
     centers, value, done = Z[start].copy(), np.inf, 0
     while done < max_iter:
         done += 1
-        labels, apart = pairwise_distances_argmin_min(Z, centers)
-        kept = np.argsort(apart, kind="stable")[:n_kept]
-        before, value = value, float(np.square(apart[kept]).sum())
+        labels, distances = pairwise_distances_argmin_min(Z, centers)
+        kept = np.argsort(distances, kind="stable")[:n_kept]
+        before, value = value, float(np.square(distances[kept]).sum())
         if value >= before * (1 - 1e-12):
             break
         for c in np.unique(labels[kept]):

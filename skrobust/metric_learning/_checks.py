@@ -9,11 +9,11 @@ def check_classes(classes: np.ndarray, counts: np.ndarray) -> None:
     """Raise where the classes leave nothing to be learned."""
     if len(classes) < 2:
         raise ValueError(
-            f"y must hold at least 2 classes; got 1 class, {classes.tolist()[0]!r}: there is "
+            f"y must have at least 2 classes; got 1 class, {classes.tolist()[0]!r}: there is "
             "nothing to separate."
         )
     if counts.max() < 2:
-        raise ValueError("y must hold at least one class with 2 or more points; every class has 1.")
+        raise ValueError("y must have at least one class with 2 or more points; every class has 1.")
 
 
 def check_neighbors(n_neighbors: int, n_candidates: int | None, counts: np.ndarray) -> None:

@@ -105,7 +105,7 @@ class CvxpySolver(ConvexSolver):
             size = len(program.u) * program.u.shape[1] ** 2
             backend = "CLARABEL" if size <= _INTERIOR else "SCS"
         options = dict(self.options or {})
-        if backend == "SCS":  # what cvxpy asks of it leaves dual points that are a per cent off
+        if backend == "SCS":  # cvxpy's own tolerances leave dual points that are a per cent off
             options = {"eps_abs": self.tol / 1e4, "eps_rel": self.tol / 1e4} | options
         solution = compiled.solve(backend, options, verbose > 1)
         device = program.u.device

@@ -90,7 +90,7 @@ def pairwise_f1(labels_true: Any, labels_pred: Any, *, sample_weight: Any = None
     check_consistent_length(labels_true, labels_pred)
     weight = check_weight(sample_weight, len(labels_true))
     weight = np.ones(len(labels_true)) if weight is None else weight / weight.max()
-    true, pred, both = _codes(labels_true[weight > 0], _apart(labels_pred[weight > 0]))
+    true, pred, both = _codes(labels_true[weight > 0], _noise_as_clusters(labels_pred[weight > 0]))
     weight = weight[weight > 0]
 
     def pairs(codes: np.ndarray) -> float:
@@ -112,7 +112,7 @@ def _noise(labels_pred: np.ndarray) -> np.ndarray:
     return np.asarray(labels_pred == -1)
 
 
-def _apart(labels_pred: np.ndarray) -> np.ndarray:
+def _noise_as_clusters(labels_pred: np.ndarray) -> np.ndarray:
     """Return numbers of clusters, with one of its own for each point of noise."""
     noise = _noise(labels_pred)
     numbers = np.unique(labels_pred, return_inverse=True)[1]

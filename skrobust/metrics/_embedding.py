@@ -62,8 +62,8 @@ def embedding_density(embedding: Any, y: Any, *, sample_weight: Any = None) -> f
     cosine = ((sums**2).sum(1) - squares)[some] / (total**2 - squares)[some]
     within = float((1 - cosine).mean()) if some.any() else 0.0
     directions = normalize(sums)
-    apart = 1 - directions @ directions.T
-    between = float(apart[np.triu_indices(len(classes), 1)].mean())
+    distances = 1 - directions @ directions.T
+    between = float(distances[np.triu_indices(len(classes), 1)].mean())
     return within / between if between > 0 else float("inf")
 
 

@@ -1,4 +1,4 @@
-r"""Retrieval by an embedding: each item asks for its like.
+r"""Retrieval by an embedding: each item searches for its like.
 
 For a query with R other items of its class in the gallery, and rel(i) = 1 where the i-th nearest
 item is one of them,
@@ -48,7 +48,7 @@ def recall_at_k(
         K, at most the number of items that a query searches.
     queries : array-like of shape (n_queries, n_components), default=None
         Embeddings of the queries. Without `y_queries` they are the items of the gallery in the
-        same order, perturbed perhaps; None asks with the gallery itself.
+        same order, perturbed perhaps; None takes the gallery itself.
     y_queries : array-like of shape (n_queries,), default=None
         Labels of queries that are no items of the gallery: nothing is left out then.
     sample_weight : array-like of shape (n_queries,), default=None
@@ -71,8 +71,8 @@ def recall_at_k(
     search = _Search.of(embedding, y, queries, y_queries, sample_weight)
     if several.dtype.kind not in "iu" or not ((several > 0) & (several <= search.size)).all():
         raise ValueError(f"k must be integers from 1 to {search.size}; got {k!r}.")
-    found = [r.cumsum(1)[:, several - 1] > 0 for r, _ in search.ranked(several.max())]
-    shares = search.mean(np.concatenate(found))
+    hits = [r.cumsum(1)[:, several - 1] > 0 for r, _ in search.ranked(several.max())]
+    shares = search.mean(np.concatenate(hits))
     return float(shares[0]) if np.ndim(k) == 0 else shares
 
 
@@ -94,7 +94,7 @@ def mean_average_precision_at_r(
         Labels.
     queries : array-like of shape (n_queries, n_components), default=None
         Embeddings of the queries. Without `y_queries` they are the items of the gallery in the
-        same order, perturbed perhaps; None asks with the gallery itself.
+        same order, perturbed perhaps; None takes the gallery itself.
     y_queries : array-like of shape (n_queries,), default=None
         Labels of queries that are no items of the gallery: nothing is left out then.
     sample_weight : array-like of shape (n_queries,), default=None
@@ -132,7 +132,7 @@ def r_precision(
         Labels.
     queries : array-like of shape (n_queries, n_components), default=None
         Embeddings of the queries. Without `y_queries` they are the items of the gallery in the
-        same order, perturbed perhaps; None asks with the gallery itself.
+        same order, perturbed perhaps; None takes the gallery itself.
     y_queries : array-like of shape (n_queries,), default=None
         Labels of queries that are no items of the gallery: nothing is left out then.
     sample_weight : array-like of shape (n_queries,), default=None

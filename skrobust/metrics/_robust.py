@@ -61,7 +61,7 @@ def attack_success_rate(success: Any, correct: Any, *, sample_weight: Any = None
     Returns
     -------
     float
-        Of the right points only; NaN where none is right.
+        Over the right points only; NaN where none is right.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def attack_success_rate(success: Any, correct: Any, *, sample_weight: Any = None
             "success and correct must have the same shape (n_samples,); got "
             f"{success.shape} and {correct.shape}."
         )
-    weight = _of_right(correct, sample_weight)
+    weight = _weight_of_right(correct, sample_weight)
     return float(weighted_mean(success, weight))
 
 
@@ -103,7 +103,7 @@ def median_perturbation_norm(norm: Any, correct: Any, *, sample_weight: Any = No
     0.2
     """
     norm, correct = check_radii(norm, correct)
-    weight = _of_right(correct, sample_weight)
+    weight = _weight_of_right(correct, sample_weight)
     if not weight.any():
         return float("nan")
     # of an even number the larger middle one: no mean with infinity
@@ -113,7 +113,7 @@ def median_perturbation_norm(norm: Any, correct: Any, *, sample_weight: Any = No
     return float(norm[order][np.searchsorted(below, half, side="right")])
 
 
-def _of_right(correct: np.ndarray, sample_weight: Any) -> np.ndarray:
+def _weight_of_right(correct: np.ndarray, sample_weight: Any) -> np.ndarray:
     """Return weights of the right points, 0 for the others."""
     weight = check_weight(sample_weight, len(correct))
     return np.where(correct, 1.0 if weight is None else weight, 0.0)

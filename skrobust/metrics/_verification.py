@@ -77,8 +77,8 @@ def tar_at_far(alike: Any, score: Any, far: float, *, sample_weight: Any = None)
     >>> tar_at_far([True, True, False, False], [0.9, 0.4, 0.6, 0.1], far=0.0)
     0.5
     """
-    _, tar, found = _rates(alike, score, sample_weight)
-    return float(tar[found <= _share(far)].max())
+    _, tar, false_accepts = _rates(alike, score, sample_weight)
+    return float(tar[false_accepts <= _share(far)].max())
 
 
 def verification_threshold(
@@ -86,8 +86,8 @@ def verification_threshold(
 ) -> float:
     """Smallest threshold at which at most `far` of the impostors are accepted.
 
-    Calibrated on scores under attack it holds against that attack, where one from clean pairs
-    does not.
+    Calibrated on scores under attack it is right against that attack, where one from clean pairs
+    is not.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ def verification_threshold(
     >>> verification_threshold([True, True, False, False], [0.9, 0.4, 0.6, 0.1], far=0.5)
     0.4
     """
-    thresholds, _, found = _rates(alike, score, sample_weight)
-    return float(thresholds[found <= _share(far)].min())
+    thresholds, _, false_accepts = _rates(alike, score, sample_weight)
+    return float(thresholds[false_accepts <= _share(far)].min())
 
 
 def _share(far: Any) -> float:
@@ -126,13 +126,13 @@ def _rates(alike: Any, score: Any, sample_weight: Any) -> tuple[np.ndarray, np.n
     alike, score = column_or_1d(alike).astype(bool), column_or_1d(score).astype(np.float64)
     check_consistent_length(alike, score)
     if np.isnan(score).any():
-        raise ValueError("score must not hold NaN.")
+        raise ValueError("score must not have NaN.")
     weight = check_weight(sample_weight, len(alike))
     weight = np.ones(len(alike)) if weight is None else weight
     counted = weight > 0
     alike, score, weight = alike[counted], score[counted], weight[counted]
     if alike.all() or not alike.any():
-        raise ValueError("alike must hold genuine and impostor pairs; got only one kind.")
+        raise ValueError("alike must have genuine and impostor pairs; got only one kind.")
     order = np.argsort(-score, kind="stable")
     score, alike, weight = score[order], alike[order], weight[order]
     last = np.flatnonzero(np.r_[score[1:] != score[:-1], True])

@@ -151,11 +151,11 @@ def _conflicts(
         search = NearestNeighbors(radius=reach, n_jobs=n_jobs).fit(centered[members])
         for part in row_batches(0, len(others), 8 * len(members), _BLOCK):
             rows = others[part]
-            found = search.radius_neighbors(centered[rows], return_distance=False)
+            neighbors = search.radius_neighbors(centered[rows], return_distance=False)
             near = np.column_stack(
                 [
-                    members[np.concatenate(found).astype(int)],
-                    np.repeat(rows, [len(indices) for indices in found]),
+                    members[np.concatenate(neighbors).astype(int)],
+                    np.repeat(rows, [len(indices) for indices in neighbors]),
                 ]
             )
             yield from _nearer(X, near, distance)

@@ -32,7 +32,7 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
     algorithm : {"auto", "ball_tree", "kd_tree", "brute"}, default="auto"
         How neighbours are searched for predictions.
     leaf_size : int, default=30
-        Of the trees.
+        Leaf size of the trees.
     metric : str, default="euclidean"
         "euclidean", or "mahalanobis" with `metric_params`.
     metric_params : dict, default=None
@@ -227,6 +227,6 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
         threshold = check_one_eps(radius, name="radius")
         check_abstain_label(abstain_label, self.classes_)
         label = np.asarray(abstain_label)
-        labels, found = self.predict_with_radius(X)
+        labels, radii = self.predict_with_radius(X)
         kind = np.result_type(labels.dtype, label.dtype) if labels.dtype != object else object
-        return np.where(found >= threshold, labels.astype(kind), label.astype(kind))
+        return np.where(radii >= threshold, labels.astype(kind), label.astype(kind))

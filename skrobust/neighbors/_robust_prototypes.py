@@ -57,7 +57,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
     Parameters
     ----------
     n_prototypes : int or "auto", default=100
-        Of a class, at most; fewer where a class has fewer different points. "auto" doubles from
+        Prototypes a class, at most; fewer where it has fewer different points. "auto" doubles from
         10 to 320, and stops when the mean bound on held-out points gains less than 1 %.
     learn_metric : bool, default=True
         Whether G is trained too; else distances are Euclidean.
@@ -312,7 +312,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
             True labels; points that are predicted wrong have radius 0. None certifies the
             predictions themselves.
         **kwargs : dict
-            Of :func:`skrobust.certificates.exact_nearest_neighbor_radius`.
+            Passed to :func:`skrobust.certificates.exact_nearest_neighbor_radius`.
 
         Returns
         -------

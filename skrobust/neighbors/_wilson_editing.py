@@ -180,32 +180,32 @@ def _left_out_predictions(
     X: np.ndarray, y: np.ndarray, copies: np.ndarray, k: int, n_jobs: int | None
 ) -> np.ndarray:
     """Return what the k nearest others of each point vote for, copies of points counted."""
-    predicted, todo, n_found = np.empty_like(y), np.arange(len(X)), k + 1
+    predicted, todo, n_searched = np.empty_like(y), np.arange(len(X)), k + 1
     while len(todo):
-        n_found = min(n_found, len(X))
-        search = NearestNeighbors(n_neighbors=n_found, n_jobs=n_jobs).fit(X)
+        n_searched = min(n_searched, len(X))
+        search = NearestNeighbors(n_neighbors=n_searched, n_jobs=n_jobs).fit(X)
         short = []
-        for part in row_batches(0, len(todo), 8 * (6 * n_found + int(y.max()) + 1)):
+        for part in row_batches(0, len(todo), 8 * (6 * n_searched + int(y.max()) + 1)):
             rows = todo[part]
-            found = search.kneighbors(X[rows], return_distance=False)
-            votes, enough = _votes(found, rows, y, copies, k)
+            neighbors = search.kneighbors(X[rows], return_distance=False)
+            votes, enough = _votes(neighbors, rows, y, copies, k)
             predicted[rows] = votes.argmax(axis=1)
-            short.append(rows[~enough & (n_found < len(X))])
-        todo, n_found = np.concatenate(short), 2 * n_found
+            short.append(rows[~enough & (n_searched < len(X))])
+        todo, n_searched = np.concatenate(short), 2 * n_searched
     return predicted
 
 
 def _votes(
-    found: np.ndarray, rows: np.ndarray, y: np.ndarray, copies: np.ndarray, k: int
+    neighbors: np.ndarray, rows: np.ndarray, y: np.ndarray, copies: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the votes for each class, and whether those found have k together."""
-    own = found == rows[:, None]
+    """Return the votes for each class, and whether these neighbours have k together."""
+    own = neighbors == rows[:, None]
     # as many duplicates may hide the point itself; then one copy of the last of them stands for it
     own[~own.any(axis=1), -1] = True
-    mass = np.where(own, np.maximum(copies[found] - 1, 0), copies[found])
+    mass = np.where(own, np.maximum(copies[neighbors] - 1, 0), copies[neighbors])
     before = mass.cumsum(axis=1) - mass
     counted = np.clip(k - before, 0, mass)
     n_classes = int(y.max()) + 1
-    cells = y[found] + n_classes * np.arange(len(rows))[:, None]
+    cells = y[neighbors] + n_classes * np.arange(len(rows))[:, None]
     votes = np.bincount(cells.ravel(), counted.ravel(), minlength=len(rows) * n_classes)
     return votes.reshape(-1, n_classes), mass.sum(axis=1) >= k * (1 - 1e-9)

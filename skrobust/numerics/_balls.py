@@ -21,7 +21,7 @@ def project_ball(
     lower: torch.Tensor | None = None,
     upper: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Project rows onto norm balls around 0, cut by boxes that hold 0.
+    """Project rows onto norm balls around 0, cut by boxes around 0.
 
     Parameters
     ----------

@@ -78,13 +78,13 @@ def least_norm(
             return LeastNorm(point, rows, np.zeros(n), np.zeros(n))
         up, low = np.flatnonzero(np.isfinite(upper)), np.flatnonzero(np.isfinite(lower))
         unit = np.eye(n)
-        point, found = _least_distance(
+        point, multipliers = _least_distance(
             np.vstack([C, unit[up], -unit[low]]), np.concatenate([h, upper[up], -lower[low]])
         )
         mu, nu = np.zeros(n), np.zeros(n)
-        mu[up] = found[len(h) : len(h) + len(up)]
-        nu[low] = found[len(h) + len(up) :]
-        return LeastNorm(point, found[: len(h)], mu, nu)
+        mu[up] = multipliers[len(h) : len(h) + len(up)]
+        nu[low] = multipliers[len(h) + len(up) :]
+        return LeastNorm(point, multipliers[: len(h)], mu, nu)
     lower = np.full(n, -np.inf) if lower is None else lower
     upper = np.full(n, np.inf) if upper is None else upper
     return _linear(C, h, norm, lower, upper)
@@ -93,7 +93,7 @@ def least_norm(
 def _least_distance(C: np.ndarray, h: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     """Least ℓ₂ norm by non-negative least squares; rows and right sides scaled to one."""
     size = np.linalg.norm(C, axis=1)
-    if (size == 0).any():  # rows without a direction hold or fail by themselves
+    if (size == 0).any():  # rows without a direction are true or false by themselves
         if (h[size == 0] < 0).any():
             return None, ((size == 0) & (h < 0)).astype(float)
         point, some = _least_distance(C[size > 0], h[size > 0])

@@ -1,4 +1,4 @@
-"""Nearest neighbours of every point, apart for its own class and for the others."""
+"""Nearest neighbours of every point, in its own class and in the others."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class ClassNeighbors(NamedTuple):
     ----------
     positives : Tensor of shape (n_samples, n_candidates), int64
         Same-class points, the point itself left out **by index**. Where a class has fewer
-        others than `n_candidates`, a row's tail holds the point's own index.
+        others than `n_candidates`, a row ends with the point's own index.
     n_positives : Tensor of shape (n_samples,), int64
         How many entries of the row are real.
     negatives : Tensor of shape (n_samples, n_candidates), int64

@@ -31,16 +31,16 @@ def triplet_margin(
     Returns
     -------
     Tensor of shape (n_triplets,)
-        In the units of X. It is 0, with gradient 0, where G cannot tell ``x_i`` from ``x_j``.
+        In the units of X. It is 0, with gradient 0, where G does not separate ``x_i`` from ``x_j``.
     """
     to_i = (x - x_i) @ components.T  # (n_triplets, n_components)
     to_j = (x - x_j) @ components.T
     gap = (to_j * to_j).sum(1) - (to_i * to_i).sum(1)
     squared_norm = (((to_j - to_i) @ components) ** 2).sum(1)
-    apart = squared_norm > 0
+    turns = squared_norm > 0  # whether G separates x_i and x_j
     # the inner where keeps the square root's gradient finite at 0
-    norm = torch.sqrt(torch.where(apart, squared_norm, 1.0))
-    return torch.where(apart, gap / (2 * norm), 0.0)
+    norm = torch.sqrt(torch.where(turns, squared_norm, 1.0))
+    return torch.where(turns, gap / (2 * norm), 0.0)
 
 
 def pair_margins(
@@ -80,8 +80,8 @@ def pair_margins(
     gap = (to_j * to_j).sum(2)[:, None, :] - (to_i * to_i).sum(2)[:, :, None]
     images = components if scale is None else components * scale
     norm = torch.cdist(to_i @ images, to_j @ images, p=dual)
-    apart = norm > 0
-    margins = torch.where(apart, gap / (2 * torch.where(apart, norm, 1.0)), 0.0)
+    turns = norm > 0
+    margins = torch.where(turns, gap / (2 * torch.where(turns, norm, 1.0)), 0.0)
     if unreachable:
-        margins = margins.masked_fill(~apart & (gap > 0), unreachable)
+        margins = margins.masked_fill(~turns & (gap > 0), unreachable)
     return margins

@@ -52,8 +52,8 @@ def smooth_largest(values: torch.Tensor, order: int, temperature: float) -> torc
     # −inf everywhere has no gradient: leave it out of the sum
     there = torch.isfinite(rest[..., :1])
     safe = torch.where(there, rest, torch.zeros_like(rest))
-    found = temperature * torch.logsumexp(safe / temperature, dim=-1)
-    return torch.where(there[..., 0], found, -torch.inf)
+    largest = temperature * torch.logsumexp(safe / temperature, dim=-1)
+    return torch.where(there[..., 0], largest, -torch.inf)
 
 
 def smooth_order_statistics(

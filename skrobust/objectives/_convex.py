@@ -15,7 +15,7 @@ so that with ‖w_t‖_p ≤ α_t ≤ c_t and
 
 every (α, w) gives a lower bound of P,
 
-    R = tr:   Σ α   where λ I + Q ≽ 0;     else scaled down by λ / −λ_min(Q) until it holds,
+    R = tr:   Σ α   where λ I + Q ≽ 0;     else scaled down by λ / −λ_min(Q) until it is so,
     R = F²:   Σ α − ‖[−Q]₊‖_F² / (4 λ).
 
 Lengths are divided by a unit h, the root of the median squared distance to a negative, so that the
@@ -101,7 +101,7 @@ class TargetRadiusProgram:
         triplets : Triplets
         weight : Tensor of shape (n_triplets,)
         basis : Tensor of shape (k, n_features)
-            Rows whose span holds the metric; need not be orthonormal.
+            Rows that span the metric; need not be orthonormal.
         radius : float
         regularization : float
             λ without units: the penalty of the multiple of the identity under which the median
@@ -120,7 +120,7 @@ class TargetRadiusProgram:
         unit = float((to_j * to_j).sum(1).median().sqrt())
         if not 0 < unit < float("inf"):
             raise ValueError(
-                "X must hold points of different classes that the initial metric tells apart, at "
+                "X must have points of different classes that the initial metric separates, at "
                 f"distances that do not overflow; the median distance is {unit}."
             )
         return cls(

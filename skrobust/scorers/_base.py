@@ -16,8 +16,8 @@ __all__ = ["RobustnessScorer", "by_class", "point_weight", "shares_by_eps"]
 class RobustnessScorer:
     """Base class: a callable ``(estimator, X, y, sample_weight=None)`` that takes weights.
 
-    Scikit-learn hands weights to it as to its own scorers: with metadata routing those that were
-    asked for by :meth:`set_score_request`, without it those of a search's `fit`.
+    Scikit-learn hands weights to it as to its own scorers: with metadata routing those that
+    :meth:`set_score_request` requested, without it those of a search's `fit`.
     """
 
     _requested: Any = None
@@ -28,7 +28,7 @@ class RobustnessScorer:
         Parameters
         ----------
         sample_weight : bool, str or None
-            True asks for them, False does not, a text asks for them by another name; with None
+            True requests them, False does not, a text requests them by another name; with None
             it is an error to pass some.
 
         Returns
@@ -86,8 +86,8 @@ def shares_by_eps(
     eps : sequence of float
     shares : callable ``(eps) -> array-like of shape (n_eps,)``
     """
-    found = zip(eps, shares(eps), strict=True)
-    return {f"{name}@{one:g}": float(share) for one, share in found}
+    pairs = zip(eps, shares(eps), strict=True)
+    return {f"{name}@{one:g}": float(share) for one, share in pairs}
 
 
 def by_class(
@@ -112,10 +112,10 @@ def by_class(
     weight = check_weight(sample_weight, len(labels))
     weight = np.ones(len(labels)) if weight is None else weight
     known = np.asarray(getattr(estimator, "classes_", labels))
-    found = {}
+    by_label = {}
     for label in sorted({*known.tolist(), *labels.tolist()}):
         own = np.where(labels == label, weight, 0.0)
         some = own.any()
         for name, score in scores(own if some else None).items():
-            found[f"{name}[{label}]"] = score if some else float("nan")
-    return found
+            by_label[f"{name}[{label}]"] = score if some else float("nan")
+    return by_label

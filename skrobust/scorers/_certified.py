@@ -73,8 +73,8 @@ def certified_accuracy(
     0.5
     """
     budget, weight = check_one_eps(eps), point_weight(y, sample_weight, balanced)
-    found = certify(estimator, X, y, threat_model=threat_model, method=method)
-    return _score(found, budget, weight)
+    certificate = certify(estimator, X, y, threat_model=threat_model, method=method)
+    return _score(certificate, budget, weight)
 
 
 def _check(threat_model: Any, method: str = "fast") -> None:
@@ -213,8 +213,8 @@ class _CertifiedAssignment(RobustnessScorer):
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         weight = check_weight(sample_weight, len(X))
-        found = certify(estimator, X, threat_model=self.threat_model, method=self.method)
-        return _score(found, self.eps, weight)
+        certificate = certify(estimator, X, threat_model=self.threat_model, method=self.method)
+        return _score(certificate, self.eps, weight)
 
 
 def certified_assignment_scorer(
@@ -259,13 +259,13 @@ class _CertifiedRetrieval(RobustnessScorer):
 
     def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
         weight = point_weight(y, sample_weight, self.balanced)
-        found = certify_retrieval(
+        certificate = certify_retrieval(
             estimator, X, y, threat_model=self.threat_model, gallery_eps=self.gallery_eps
         )
-        held = found.correct & (found.radius >= self.eps)
+        certified = certificate.correct & (certificate.radius >= self.eps)
         _, inverse, counts = np.unique(column_or_1d(y), return_inverse=True, return_counts=True)
-        alone = counts[inverse] == 1
-        return float(weighted_mean(held, np.where(alone, 0.0, 1.0 if weight is None else weight)))
+        weight = np.ones(len(inverse)) if weight is None else weight
+        return float(weighted_mean(certified, np.where(counts[inverse] == 1, 0.0, weight)))
 
 
 def certified_retrieval_scorer(

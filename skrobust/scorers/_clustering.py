@@ -45,28 +45,28 @@ class _RobustClusteringScores(RobustnessScorer):
         self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
     ) -> dict[str, float]:
         weight = check_weight(sample_weight, len(y))
-        found = _scores(clone(self.attack).run(estimator, X, y), y, weight)
-        scores = dict(found["clean"])
-        scores |= {f"robust_{name}": score for name, score in found["all"].items()}
-        if "untouched" in found:
-            scores |= {f"untouched_{name}": score for name, score in found["untouched"].items()}
-            scores["spill_over"] = found["untouched_clean"]["nmi"] - found["untouched"]["nmi"]
+        parts = _scores(clone(self.attack).run(estimator, X, y), y, weight)
+        scores = dict(parts["clean"])
+        scores |= {f"robust_{name}": score for name, score in parts["all"].items()}
+        if "untouched" in parts:
+            scores |= {f"untouched_{name}": score for name, score in parts["untouched"].items()}
+            scores["spill_over"] = parts["untouched_clean"]["nmi"] - parts["untouched"]["nmi"]
         return scores
 
 
 def _scores(
-    found: ClusteringAttackResult, y: Any, weight: np.ndarray | None
+    result: ClusteringAttackResult, y: Any, weight: np.ndarray | None
 ) -> dict[str, dict[str, float]]:
     """Return an attack's scores, those of weighted points where there are weights."""
     if weight is None:
-        return found.scores
-    y, rest = column_or_1d(y), ~found.touched
+        return result.scores
+    y, rest = column_or_1d(y), ~result.touched
     scores = {
-        "clean": clustering_scores(y, found.labels, sample_weight=weight),
-        "all": clustering_scores(y, found.labels_adv, sample_weight=weight),
+        "clean": clustering_scores(y, result.labels, sample_weight=weight),
+        "all": clustering_scores(y, result.labels_adv, sample_weight=weight),
     }
     if weight[rest].any():
-        for name, labels in (("", found.labels_adv), ("_clean", found.labels)):
+        for name, labels in (("", result.labels_adv), ("_clean", result.labels)):
             scores["untouched" + name] = clustering_scores(
                 y[rest], labels[rest], sample_weight=weight[rest]
             )
@@ -173,13 +173,13 @@ def reseeding_floor(clusterer: Any, Z: Any, y: Any, *, n_repeats: int = 5, seed:
     0.0
     """
     check_count(n_repeats, 2, name="n_repeats")
-    found = []
+    scores = []
     for k in range(n_repeats):
         model = clone(clusterer)
         if "random_state" in model.get_params():
             model.set_params(random_state=seed + k)
-        found.append(clustering_scores(y, model.fit_predict(Z, y))["nmi"])
-    return float(np.ptp(found))
+        scores.append(clustering_scores(y, model.fit_predict(Z, y))["nmi"])
+    return float(np.ptp(scores))
 
 
 def _check(attack: Any) -> ClusteringAttack:

@@ -26,8 +26,8 @@ def _run(attack: BaseAttack, estimator: Any, X: Any, y: Any, eps: Any) -> Attack
     return clone(attack).run(estimator, X, y, eps=eps)
 
 
-def _score(found: AttackResult, eps: Any, weight: np.ndarray | None) -> Any:
-    return robust_accuracy_score(found.minimal_norm, found.correct, eps, sample_weight=weight)
+def _score(result: AttackResult, eps: Any, weight: np.ndarray | None) -> Any:
+    return robust_accuracy_score(result.minimal_norm, result.correct, eps, sample_weight=weight)
 
 
 def _check(attack: Any) -> BaseAttack:
@@ -62,12 +62,12 @@ class _RobustCurve(RobustnessScorer):
         self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
     ) -> dict[str, float]:
         weight = point_weight(y, sample_weight, self.balanced)
-        found = _run(self.attack, estimator, X, y, self.eps)
+        result = _run(self.attack, estimator, X, y, self.eps)
 
         def shares(weight: np.ndarray | None) -> dict[str, float]:
-            return shares_by_eps("robust", self.eps, lambda eps: _score(found, eps, weight))
+            return shares_by_eps("robust", self.eps, lambda eps: _score(result, eps, weight))
 
-        scores = {"accuracy": float(weighted_mean(found.correct, weight))} | shares(weight)
+        scores = {"accuracy": float(weighted_mean(result.correct, weight))} | shares(weight)
         return scores | (by_class(estimator, y, sample_weight, shares) if self.per_class else {})
 
 
@@ -83,8 +83,8 @@ class _UnderAttack(RobustnessScorer):
     def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
         weight = check_weight(sample_weight, len(y))
         given = {} if weight is None else {"sample_weight": weight}
-        found = _run(self.attack, estimator, X, y, self.eps)
-        return self.sign * float(self.metric(y, found.predicted, **given))
+        result = _run(self.attack, estimator, X, y, self.eps)
+        return self.sign * float(self.metric(y, result.predicted, **given))
 
 
 @dataclass(unsafe_hash=True)
@@ -97,9 +97,9 @@ class _RobustRecall(RobustnessScorer):
 
     def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
         weight = point_weight(y, sample_weight, self.balanced)
-        found = clone(self.attack).run(estimator, X, y)
-        moved = found.embedding_adv
-        return float(recall_at_k(found.embedding, y, self.k, queries=moved, sample_weight=weight))
+        result = clone(self.attack).run(estimator, X, y)
+        Z, queries = result.embedding, result.embedding_adv
+        return float(recall_at_k(Z, y, self.k, queries=queries, sample_weight=weight))
 
 
 def robust_recall_scorer(
