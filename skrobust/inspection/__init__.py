@@ -2,7 +2,8 @@
 
 from skrobust.inspection._certified_accuracy import CertifiedAccuracyDisplay
 from skrobust.inspection._directions import certified_directions
-from skrobust.inspection._health import HealthFinding, evaluation_health
+from skrobust.inspection._finding import HealthFinding
+from skrobust.inspection._health import evaluation_health
 from skrobust.inspection._perturbation import PerturbationDisplay
 from skrobust.inspection._ranking_report import RankingReport, ranking_report
 from skrobust.inspection._report import RobustnessReport, SoundnessError, robustness_report

@@ -101,12 +101,12 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
         """
         several = estimator if isinstance(estimator, Mapping) else {_name(estimator): estimator}
-        found = {
-            name: certify(one, X, y, threat_model=threat_model, method="fast")
-            for name, one in several.items()
-        }
+        radii = {}
+        for name, one in several.items():
+            certificate = certify(one, X, y, threat_model=threat_model, method="fast")
+            radii[name] = certificate.radius, certificate.correct
         return cls.from_radii(
-            {name: (one.radius, one.correct) for name, one in found.items()},
+            radii,
             unit=_unit(threat_model),
             eps=eps,
             ax=ax,
@@ -144,7 +144,7 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
         """
         if not radii:
-            raise ValueError("radii must hold at least one curve; got none.")
+            raise ValueError("radii must have at least one curve; got none.")
         if eps is None:
             finite = [np.asarray(radius)[np.isfinite(radius)] for radius, _ in radii.values()]
             largest = max((float(values.max()) for values in finite if len(values)), default=0.0)

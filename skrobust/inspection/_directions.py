@@ -78,9 +78,10 @@ def certified_directions(
         rows = np.flatnonzero(labels != target)
         if not len(rows):
             continue
-        found = certify(estimator, safe_indexing(X, rows), labels[rows], target=target, **options)
+        others = safe_indexing(X, rows)
+        certificate = certify(estimator, others, labels[rows], target=target, **options)
         # a proof that nothing changes is one that the target is not reached
-        radius = np.maximum(found.radius, anywhere.radius[rows])
-        recall = certified_recall_score(labels[rows], radius, found.correct, budget)
+        radius = np.maximum(certificate.radius, anywhere.radius[rows])
+        recall = certified_recall_score(labels[rows], radius, certificate.correct, budget)
         share[np.arange(len(classes)) != t, t] = recall
     return classes, share

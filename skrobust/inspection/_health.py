@@ -5,12 +5,10 @@ security*, ICML 2018) and Carlini et al. (*On evaluating adversarial robustness*
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binom
 from sklearn.base import clone
 
 from skrobust.adapters import NotDifferentiableError
@@ -21,53 +19,25 @@ from skrobust.attacks import (
     checked_scores,
     resolve_budget,
 )
-from skrobust.threat_model import FeatureBudget, ThreatModel
+from skrobust.inspection._finding import (
+    CHANCE,
+    MANY,
+    HealthFinding,
+    beyond_the_data,
+    finding,
+    not_checked,
+    randomness,
+    sign_test,
+    zero_gradients,
+)
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._fitted_table import read_table
 from skrobust.utils._sklearn import safe_indexing
 
-__all__ = ["HealthFinding", "evaluation_health"]
+__all__ = ["evaluation_health"]
 
 _FEW = 0.01  # share of points that may disagree by ties and rounding
-MANY = 0.05
 _MOST = 0.25
-_SAMPLE = 100
-CHANCE = 0.01  # of a false alarm, for one check
-
-
-@dataclass(frozen=True)
-class HealthFinding:
-    """One check of an evaluation.
-
-    Attributes
-    ----------
-    name : str
-        What was checked.
-    flagged : bool
-        Whether it speaks against the evaluation.
-    message : str
-        What was found, and what to do.
-    checked : bool
-        Whether there was something to check; if not, nothing speaks for the evaluation either.
-    """
-
-    name: str
-    flagged: bool
-    message: str
-    checked: bool = True
-
-    @property
-    def mark(self) -> str:
-        """Sign in the report: "!" flagged, "ok" passed, "--" nothing to check."""
-        if self.flagged:
-            return "!"
-        return "ok" if self.checked else "--"
-
-    def __str__(self) -> str:
-        return f"[{self.mark}] {self.name}: {self.message}"
-
-
-def not_checked(name: str, message: str) -> HealthFinding:
-    return HealthFinding(name, False, message, checked=False)
 
 
 def evaluation_health(
@@ -90,7 +60,7 @@ def evaluation_health(
     threat_model : ThreatModel
     attacks : mapping of str to attack
     results : mapping of str to AttackResult
-        Of these attacks, on all points.
+        What these attacks reached, on all points.
     eps : float or array-like of shape (n_eps,)
         The budgets.
 
@@ -118,32 +88,24 @@ def evaluation_health(
 
 
 def _no_white_box(estimator: Any, X: Any) -> HealthFinding:
+    name = "attacks by gradients"
     message = (
         "None ran. Attacks by predictions alone are weaker: the robust accuracy is a loose bound."
     )
     try:
         checked_scores(estimator, X)
     except (NotDifferentiableError, ValueError):
-        return not_checked(
-            "attacks by gradients", f"{message} No gradients are known for this estimator."
-        )
-    return HealthFinding(
-        "attacks by gradients", True, f"{message} This estimator has gradients: use APGD too."
-    )
+        return not_checked(name, f"{message} No gradients are known for this estimator.")
+    return finding(name, True, message, "This estimator has gradients: use APGD too.")
 
 
 def _randomness(estimator: Any, X: Any, results: Mapping[str, AttackResult]) -> HealthFinding:
     changed = float((np.asarray(estimator.predict(X)) != np.asarray(estimator.predict(X))).mean())
-    for found in results.values():
-        again = np.asarray(estimator.predict(found.X_adv))
-        changed = max(changed, float((again != found.predicted).mean()))
-    message = "Two predictions of the same points agree."
-    if changed:
-        message = (
-            f"Two predictions of the same points differ for {changed:.1%} of them. Attacks see one "
-            "draw only: fix the randomness, or attack its expectation."
-        )
-    return HealthFinding("randomness", changed > 0, message)
+    for result in results.values():
+        again = np.asarray(estimator.predict(result.X_adv))
+        changed = max(changed, float((again != result.predicted).mean()))
+    advice = " Attacks see one draw only: fix the randomness, or attack its expectation."
+    return randomness("predictions", changed, advice)
 
 
 def _audit(
@@ -158,8 +120,8 @@ def _audit(
     table = read_table(X, estimator)
     budget = resolve_budget(threat_model, table)
     broken = []
-    for name, found in results.items():
-        points = table.reread(found.X_adv).clean
+    for name, result in results.items():
+        points = table.reread(result.X_adv).clean
         limit = np.inf if attacks[name].minimum_norm else eps
         if not budget.satisfied(table.clean, points, limit).all():
             broken.append(name)
@@ -175,16 +137,11 @@ def _gradients(results: Mapping[str, AttackResult], white: list[str]) -> HealthF
         for name in white
         if "zero_gradient" in results[name].diagnostics and results[name].correct.any()
     ]
-    if not shares:
-        return not_checked("zero gradients", "No attack by gradients had a point to move.")
-    share = max(shares)
-    message = f"The first gradient is 0 for {share:.1%} of the right points."
-    if share > MANY:
-        message += (
-            " Attacks by gradients are blind there: look for rounding, saturation or a step that "
-            "is not differentiable, and believe black-box attacks and transfer."
-        )
-    return HealthFinding("zero gradients", share > MANY, message)
+    advice = (
+        "Attacks by gradients are blind there: look for rounding, saturation or a step that "
+        "is not differentiable, and believe black-box attacks and transfer."
+    )
+    return zero_gradients(shares, "right points", advice)
 
 
 def _control(
@@ -248,27 +205,8 @@ def _beaten(
 
     A sign test: of the points that only one of two equally strong attacks fools, each has half.
     """
-    found = _alone(results, some, others, budgets)
-    return any(sign_test(wins, losses, chance / len(budgets)) for wins, losses in found)
-
-
-def sign_test(wins: int, losses: int, chance: float) -> bool:
-    """Whether one side wins more often than one that has half of the wins, beyond chance."""
-    return wins > 0 and float(binom.sf(wins - 1, wins + losses, 0.5)) < chance
-
-
-def sample_rows(n: int) -> np.ndarray:
-    """Return rows, spread evenly, for a check that needs no more."""
-    return np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)
-
-
-def wide_eps(budget: FeatureBudget, values: np.ndarray, eps: float) -> float:
-    """Return a budget that reaches beyond all points from any of them."""
-    movable = budget.scale > 0
-    if not movable.any():
-        return 10 * eps
-    span = np.ptp(values[:, movable], axis=0) / budget.scale[movable]
-    return max(10 * eps, 4 * float(np.linalg.norm(span, ord=budget.norm)))
+    counts = _alone(results, some, others, budgets)
+    return any(sign_test(wins, losses, chance / len(budgets)) for wins, losses in counts)
 
 
 def _surrogate(estimator: Any, X: Any) -> HealthFinding:
@@ -279,13 +217,11 @@ def _surrogate(estimator: Any, X: Any) -> HealthFinding:
     with torch.no_grad():
         x = torch.as_tensor(read_table(X, estimator).clean, dtype=scores.dtype)
         guessed = scores.classes[scores(x).argmax(1).cpu().numpy()]
-    apart = float((guessed != np.asarray(estimator.predict(X))).mean())
-    message = f"The scores that are differentiated disagree with predict on {apart:.1%} of points."
+    differ = float((guessed != np.asarray(estimator.predict(X))).mean())
+    message = f"The scores that are differentiated disagree with predict on {differ:.1%} of points."
     # a vote of several neighbours has no scores of its own
-    flagged = apart > (_MOST if scores.annealed else _FEW)
-    if flagged:
-        message += " What they say of gradients is of little use."
-    return HealthFinding("surrogate", flagged, message)
+    flagged = differ > (_MOST if scores.annealed else _FEW)
+    return finding("surrogate", flagged, message, "What they say of gradients is of little use.")
 
 
 def _reaches_zero(
@@ -297,22 +233,15 @@ def _reaches_zero(
     eps: float,
 ) -> HealthFinding:
     """Give an attack a budget that reaches any point: all predictions have to fall."""
-    rows = sample_rows(len(y))
-    table = read_table(X, estimator)
-    budget = resolve_budget(threat_model, table)
-    movable = budget.scale > 0
-    wide = wide_eps(budget, table.values, eps)
-    strong = clone(attack)
-    strong.set_params(threat_model=clone(threat_model))
-    found = strong.run(estimator, safe_indexing(X, rows), y[rows], eps=wide)
-    held = float((found.correct & ~found.success).mean())
-    message = f"At a budget of {wide:.3g}, wider than the data, {held:.1%} of points stay right."
-    if not found.correct.any() or len(np.unique(np.asarray(estimator.predict(X)))) == 1:
-        message = "No point is right, or all are predicted the same."
-        return not_checked("robust accuracy reaches zero", message)
-    flagged = held > MANY
-    if flagged and (budget.bounded or budget.discrete.any() or not movable.all()):
-        message += " Bounds or immutable features may be the reason; if not, the attack fails."
-    elif flagged:
-        message += " No classifier is that robust: the attack fails."
-    return HealthFinding("robust accuracy reaches zero", flagged, message)
+    name = "robust accuracy reaches zero"
+    rows, budget, wide = beyond_the_data(estimator, X, threat_model, eps)
+    strong = clone(attack).set_params(threat_model=clone(threat_model))
+    result = strong.run(estimator, safe_indexing(X, rows), y[rows], eps=wide)
+    if not result.correct.any() or len(np.unique(np.asarray(estimator.predict(X)))) == 1:
+        return not_checked(name, "No point is right, or all are predicted the same.")
+    right = float((result.correct & ~result.success).mean())
+    message = f"At a budget of {wide:.3g}, wider than the data, {right:.1%} of points stay right."
+    advice = "No classifier is that robust: the attack fails."
+    if budget.bounded or budget.discrete.any() or not (budget.scale > 0).all():
+        advice = "Bounds or immutable features may be the reason; if not, the attack fails."
+    return finding(name, right > MANY, message, advice)

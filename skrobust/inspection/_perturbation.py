@@ -50,8 +50,8 @@ class PerturbationDisplay:
     >>> from skrobust.inspection import PerturbationDisplay
     >>> X, y = load_iris(return_X_y=True)
     >>> knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
-    >>> found = PGD(threat_model=ThreatModel(eps=1.0), random_state=0).run(knn, X[1::2], y[1::2])
-    >>> PerturbationDisplay.from_result(X[1::2], y[1::2], found).clean.shape
+    >>> result = PGD(threat_model=ThreatModel(eps=1.0), random_state=0).run(knn, X[1::2], y[1::2])
+    >>> PerturbationDisplay.from_result(X[1::2], y[1::2], result).clean.shape
     (4, 4)
     """
 
@@ -212,7 +212,7 @@ def _check_image_shape(shape: tuple[int, ...], n_pixels: int) -> tuple[int, ...]
     colors = len(shape) == 3 and (shape[-1] in _CHANNELS or shape[0] in _CHANNELS)
     if np.prod(shape) != n_pixels or not (len(shape) == 2 or colors):
         raise ValueError(
-            f"image_shape must hold {n_pixels} pixels, as (rows, columns), or (rows, columns, "
+            f"image_shape must have {n_pixels} pixels, as (rows, columns), or (rows, columns, "
             f"channels) or (channels, rows, columns) with 1 or 3 channels; got {shape!r}."
         )
     return shape

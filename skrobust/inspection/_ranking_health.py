@@ -9,19 +9,19 @@ from skrobust.attacks import (
     EmbeddingAttackResult,
     EmbeddingNoise,
     EmbeddingShift,
-    resolve_budget,
     threat_model_or_default,
 )
-from skrobust.inspection._health import (
+from skrobust.inspection._finding import (
     CHANCE,
     MANY,
     HealthFinding,
+    beyond_the_data,
+    finding,
     not_checked,
-    sample_rows,
+    randomness,
     sign_test,
-    wide_eps,
+    zero_gradients,
 )
-from skrobust.utils._fitted_table import read_table
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._validation import check_one_eps
 
@@ -35,7 +35,7 @@ def ranking_health(
     X: Any,
     y: np.ndarray,
     attack: EmbeddingShift,
-    found: dict[str, EmbeddingAttackResult],
+    results: dict[str, EmbeddingAttackResult],
 ) -> list[HealthFinding]:
     """Check the attacks of a ranking report.
 
@@ -46,88 +46,74 @@ def ranking_health(
         Clean points.
     y : ndarray of shape (n_samples,)
     attack : EmbeddingShift
-    found : dict of str to EmbeddingAttackResult
+    results : dict of str to EmbeddingAttackResult
         Those of "ES", which is `attack`'s, and of "TMA": two whose gradient never is 0 by rights.
 
     Returns
     -------
     list of HealthFinding
     """
+    shift = results["ES"]
+    shares = [float(one.diagnostics["zero_gradient"].mean()) for one in results.values()]
+    advice = (
+        "The attacks are blind there: look for rounding, saturation or a step that is not "
+        "differentiable, and do not believe the score."
+    )
     return [
-        _randomness(estimator, X, found["ES"]),
-        _collapse(found["ES"]),
-        _gradients(found),
-        _control(estimator, X, attack, found["ES"]),
+        _randomness(estimator, X, shift),
+        _collapse(shift),
+        zero_gradients(shares, "points", advice),
+        _control(estimator, X, attack, shift),
         _reaches_others(estimator, X, y, attack),
     ]
 
 
-def _randomness(estimator: Any, X: Any, found: EmbeddingAttackResult) -> HealthFinding:
-    again = np.asarray(estimator.transform(X), dtype=np.float64).reshape(found.embedding.shape)
-    changed = float((np.abs(again - found.embedding).max(axis=1) > 1e-4).mean())
-    message = "Two embeddings of the same points agree."
-    if changed:
-        message = f"Two embeddings of the same points differ for {changed:.1%} of them."
-    return HealthFinding("randomness", changed > 0, message)
+def _randomness(estimator: Any, X: Any, result: EmbeddingAttackResult) -> HealthFinding:
+    again = np.asarray(estimator.transform(X), dtype=np.float64).reshape(result.embedding.shape)
+    changed = float((np.abs(again - result.embedding).max(axis=1) > 1e-4).mean())
+    return randomness("embeddings", changed)
 
 
-def _collapse(found: EmbeddingAttackResult) -> HealthFinding:
-    z = found.embedding
+def _collapse(result: EmbeddingAttackResult) -> HealthFinding:
+    z = result.embedding
     spread = float(np.sqrt(np.square(z - z.mean(axis=0)).sum(axis=1).mean()))
     message = f"The embeddings have a spread of {spread:.2g} around their mean."
-    if spread < _COLLAPSED:
-        message += (
-            " They have collapsed, which the score rewards: little moves, and little is told."
-        )
-    return HealthFinding("collapse", spread < _COLLAPSED, message)
-
-
-def _gradients(found: dict[str, EmbeddingAttackResult]) -> HealthFinding:
-    share = max(float(result.diagnostics["zero_gradient"].mean()) for result in found.values())
-    message = f"The first gradient is 0 for {share:.1%} of the points."
-    if share > MANY:
-        message += (
-            " The attacks are blind there: look for rounding, saturation or a step that is not "
-            "differentiable, and do not believe the score."
-        )
-    return HealthFinding("zero gradients", share > MANY, message)
+    advice = "They have collapsed, which the score rewards: little moves, and little is shown."
+    return finding("collapse", spread < _COLLAPSED, message, advice)
 
 
 def _control(
-    estimator: Any, X: Any, attack: EmbeddingShift, found: EmbeddingAttackResult
+    estimator: Any, X: Any, attack: EmbeddingShift, result: EmbeddingAttackResult
 ) -> HealthFinding:
     """Compare the shift with that of noise, which chooses nothing and has to lose."""
     noise = EmbeddingNoise(threat_model=attack.threat_model, random_state=0)
-    shift = noise.run(estimator, X).value
-    wins, losses = (int((a > b).sum()) for a, b in ((shift, found.value), (found.value, shift)))
-    flagged = sign_test(wins, losses, CHANCE)
+    moved, shift = noise.run(estimator, X).value, result.value
+    wins, losses = int((moved > shift).sum()), int((shift > moved).sum())
     message = (
-        f"Random noise moves {wins / len(shift):.1%} of the embeddings farther than the attack"
+        f"Random noise moves {wins / len(moved):.1%} of the embeddings farther than the attack."
     )
-    message += ": gradients mislead here, and the score with them." if flagged else "."
-    return HealthFinding("noise against attacks", flagged, message)
+    advice = "Gradients mislead here, and the score with them."
+    return finding("noise against attacks", sign_test(wins, losses, CHANCE), message, advice)
 
 
 def _reaches_others(estimator: Any, X: Any, y: np.ndarray, attack: EmbeddingShift) -> HealthFinding:
     """Give an attack a budget that reaches any point: embeddings have to leave their class."""
     name = "embeddings leave their class"
-    rows = sample_rows(len(y))
+    model = threat_model_or_default(attack.threat_model)
+    rows, budget, wide = beyond_the_data(estimator, X, model, check_one_eps(model.eps))
     labels = y[rows]
     other = labels[:, None] != labels
-    model = threat_model_or_default(attack.threat_model)
-    budget = resolve_budget(model, X, estimator)
     if not other.any(axis=1).all() or not (budget.scale > 0).any():
         return not_checked(name, "There is one class only, or nothing that may be changed.")
-    wide = wide_eps(budget, read_table(X, estimator).values, check_one_eps(model.eps))
     strong = clone(attack).set_params(threat_model=clone(model).set_params(eps=wide))
-    found = strong.run(estimator, safe_indexing(X, rows))
-    z = found.embedding
-    apart = np.linalg.norm(z[:, None] - z[None], axis=2)
-    held = float((found.value < np.where(other, apart, np.inf).min(axis=1)).mean())
+    result = strong.run(estimator, safe_indexing(X, rows))
+    z = result.embedding
+    distances = np.linalg.norm(z[:, None] - z[None], axis=2)  # (n_rows, n_rows)
+    nearest = np.where(other, distances, np.inf).min(axis=1)
+    stay = float((result.value < nearest).mean())
     message = (
-        f"At a budget of {wide:.3g}, wider than the data, {held:.1%} of the embeddings move less "
+        f"At a budget of {wide:.3g}, wider than the data, {stay:.1%} of the embeddings move less "
         "far than to the nearest one of another class."
     )
-    if held > MANY:
-        message += " Bounds or immutable features may be the reason; if not, the attack fails."
-    return HealthFinding(name, held > MANY, message)
+    advice = "Bounds or immutable features may be the reason; if not, the attack fails."
+    return finding(name, stay > MANY, message, advice)

@@ -13,7 +13,7 @@ from skrobust.attacks import (
     EmbeddingTargets,
     RankingAttack,
 )
-from skrobust.inspection._health import HealthFinding
+from skrobust.inspection._finding import CheckedReport, HealthFinding
 from skrobust.inspection._ranking_health import ranking_health
 from skrobust.metrics import empirical_robustness_score, recall_at_k
 from skrobust.threat_model import ThreatModel
@@ -25,7 +25,7 @@ _UNIT = 1e-3
 
 
 @dataclass(frozen=True)
-class RankingReport:
+class RankingReport(CheckedReport):
     """How an embedding holds up as a ranking.
 
     Attributes
@@ -45,11 +45,6 @@ class RankingReport:
     score: float
     results: dict[str, float]
     health: list[HealthFinding] = field(default_factory=list)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether no check of the evaluation is flagged."""
-        return not any(finding.flagged for finding in self.health)
 
     def __str__(self) -> str:
         parts = "  ".join(f"{name} {value:.2f}" for name, value in self.results.items())
@@ -125,16 +120,16 @@ def ranking_report(
     with warnings.catch_warnings():
         # the health section says it
         warnings.simplefilter("ignore", BlindAttackWarning)
-        results, found = {}, {}
+        results, attacked = {}, {}
         for kind in ("CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT"):
             value = RankingAttack(kind=kind, **common).run(estimator, X, labels).value.mean()
             # the last three report hits
             results[kind] = float(value if kind[1] == "A" else 100 * value)
-        found["TMA"] = EmbeddingTargets(**common).run(estimator, X, labels)
-        found["ES"] = shift.run(estimator, X, labels)
-        health = ranking_health(estimator, X, labels, shift, found)
-    results["TMA"] = float(found["TMA"].value.mean())
-    results["ES:D"] = float(found["ES"].value.mean())
-    results["ES:R"] = 100 * float(recall_at_k(clean, labels, queries=found["ES"].embedding_adv))
+        attacked["TMA"] = EmbeddingTargets(**common).run(estimator, X, labels)
+        attacked["ES"] = shift.run(estimator, X, labels)
+        health = ranking_health(estimator, X, labels, shift, attacked)
+    results["TMA"] = float(attacked["TMA"].value.mean())
+    results["ES:D"] = float(attacked["ES"].value.mean())
+    results["ES:R"] = 100 * float(recall_at_k(clean, labels, queries=attacked["ES"].embedding_adv))
     score = empirical_robustness_score(results)
     return RankingReport(float(recall_at_k(clean, labels)), score, results, health)

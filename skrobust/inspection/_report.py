@@ -34,7 +34,8 @@ from skrobust.certificates import (
     SoundnessError,
     certify,
 )
-from skrobust.inspection._health import HealthFinding, evaluation_health
+from skrobust.inspection._finding import CheckedReport, HealthFinding
+from skrobust.inspection._health import evaluation_health
 from skrobust.inspection._report_html import report_html
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._fitted_table import read_table
@@ -48,7 +49,7 @@ _COLUMNS = ("clean", "worst attack (upper bound)", "certified (lower bound)")
 
 
 @dataclass(frozen=True, eq=False)
-class RobustnessReport:
+class RobustnessReport(CheckedReport):
     """Lower and upper bounds on the robust accuracy of a classifier.
 
     Attributes
@@ -86,11 +87,6 @@ class RobustnessReport:
     health: list[HealthFinding]
     n_samples: int
     notes: list[str]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether no check of the evaluation is flagged."""
-        return not any(finding.flagged for finding in self.health)
 
     def to_frame(self) -> Any:
         """Return the table as a pandas data frame, a row for each budget."""
@@ -202,52 +198,62 @@ def robustness_report(
     y = column_or_1d(y)
     model = _by_position(threat_model, X, estimator)
     notes = _columns_that_stay(estimator, X)
-    if attacks is not None and not isinstance(attacks, Mapping):
-        raise TypeError(f"attacks must be a mapping of names to attacks; got {attacks!r}.")
-    chosen = (
-        _attacks(estimator, X, model, random_state, notes) if attacks is None else dict(attacks)
-    )
-    if not chosen:
-        raise ValueError("attacks must hold at least one attack; got none.")
-    results = {}
-    for name, attack in chosen.items():
-        if not isinstance(name, str) or name in _COLUMNS:
-            raise ValueError(f"attacks must have names other than {_COLUMNS}; got {name!r}.")
-        if not isinstance(attack, BaseAttack):
-            raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
-        what = (f"attacks[{name!r}]", "robustness_report")
-        check_same_threat_model(attack.threat_model, model, X, estimator, *what)
-        one = clone(attack).set_params(threat_model=clone(model))
-        if "verbose" in one.get_params():
-            one.set_params(verbose=verbose)
+    if attacks is None:
+        attacks = _attacks(estimator, X, model, random_state, notes)
+    else:
+        _check_attacks(attacks, model, X, estimator)
+    chosen = {name: _for_report(attack, model, verbose) for name, attack in attacks.items()}
+    results = {
         # without a limit, the smallest perturbations are known beyond the largest budget too
-        results[name] = one.run(estimator, X, y, eps=None if one.minimum_norm else budgets)
-        chosen[name] = one
+        name: attack.run(estimator, X, y, eps=None if attack.minimum_norm else budgets)
+        for name, attack in chosen.items()
+    }
+    norms = np.array([result.minimal_norm for result in results.values()])  # (n_attacks, n_samples)
     method = "auto" if certify is True else certify
     certificate = _certificate(estimator, X, y, model, method, notes) if method else None
-    norms = np.array([found.minimal_norm for found in results.values()])
-    first = next(iter(results.values()))
+    certified = None
     if certificate is not None:
         _check_sound(certificate, norms, list(results), notes)
-    held = first.correct & (norms.min(axis=0) > budgets[:, None])
+        certified = np.array([certificate.certified(value).mean() for value in budgets])
+    correct = next(iter(results.values())).correct
+    robust = correct & (norms.min(axis=0) > budgets[:, None])  # (n_eps, n_samples)
     return RobustnessReport(
         estimator=_name(estimator),
         threat_model=model,
         eps=budgets,
-        clean_accuracy=float(first.correct.mean()),
+        clean_accuracy=float(correct.mean()),
         robust_accuracy={
-            name: np.asarray(found.robust_accuracy(budgets)) for name, found in results.items()
+            name: np.asarray(result.robust_accuracy(budgets)) for name, result in results.items()
         },
-        worst=held.mean(axis=1),
-        certified=None
-        if certificate is None
-        else np.array([certificate.certified(value).mean() for value in budgets]),
+        worst=robust.mean(axis=1),
+        certified=certified,
         certificate=certificate,
         results=results,
         health=evaluation_health(estimator, X, y, model, chosen, results, budgets),
         n_samples=len(y),
         notes=notes,
     )
+
+
+def _check_attacks(attacks: Any, model: ThreatModel, X: Any, estimator: Any) -> None:
+    """Raise unless these are attacks under names of their own, and under one threat model."""
+    if not isinstance(attacks, Mapping):
+        raise TypeError(f"attacks must be a mapping of names to attacks; got {attacks!r}.")
+    if not attacks:
+        raise ValueError("attacks must have at least one attack; got none.")
+    for name, attack in attacks.items():
+        if not isinstance(name, str) or name in _COLUMNS:
+            raise ValueError(f"attacks must have names other than {_COLUMNS}; got {name!r}.")
+        if not isinstance(attack, BaseAttack):
+            raise TypeError(f"attacks[{name!r}] must be an attack; got {attack!r}.")
+        what = (f"attacks[{name!r}]", "robustness_report")
+        check_same_threat_model(attack.threat_model, model, X, estimator, *what)
+
+
+def _for_report(attack: BaseAttack, model: ThreatModel, verbose: int) -> BaseAttack:
+    """Return a clone of an attack under the report's threat model."""
+    attack = clone(attack).set_params(threat_model=clone(model))
+    return attack.set_params(verbose=verbose) if "verbose" in attack.get_params() else attack
 
 
 def _columns_that_stay(estimator: Any, X: Any) -> list[str]:
@@ -310,16 +316,17 @@ def _certificate(
     try:
         if not _smoothed(estimator):
             return certify(estimator, X, y, threat_model=model, method=method)
-        found = certify(estimator, X, y)  # in the threat model of its noise
+        certificate = certify(estimator, X, y)  # in the threat model of its noise
     except (TypeError, ValueError) as error:
         notes.append(f"no certificate: {error}")
         return None
     budget = resolve_budget(model, X, estimator)
-    if budget.norm != found.norm or not np.array_equal(budget.scale, np.asarray(found.scale)):
+    same_scale = np.array_equal(budget.scale, np.asarray(certificate.scale))
+    if budget.norm != certificate.norm or not same_scale:
         notes.append("no certificate: the threat model is not the one that the noise was made for.")
         return None
-    notes.append(f"probabilistic certificate: {found.method}.")
-    return found
+    notes.append(f"probabilistic certificate: {certificate.method}.")
+    return certificate
 
 
 def _smoothed(estimator: Any) -> bool:
@@ -337,8 +344,8 @@ def _check_sound(
     if by_chance.any():
         notes.append(
             f"{int(by_chance.any(axis=0).sum())} probabilistic radii are above the perturbation of "
-            "an attack: they hold with a probability, and for the vote of all noisy points, of "
-            "which predict draws a few."
+            "an attack: they are right with a probability, and for the vote of all noisy points; "
+            "predict draws a few of these."
         )
     crossed = crossed & ~by_chance
     if crossed.any():

@@ -108,11 +108,14 @@ class ProjectedSolver(ConvexSolver):
             average = average.toward(point, 1 / n_averaged)
             if n_iter % _CHECK_EVERY and n_iter < self.max_iter:
                 continue
+            # both the iterate and the average prove something: the lowest primal value and the
+            # highest dual one of all are kept, whichever point they are from
             here, there = iteration.measure(point, n_iter), iteration.measure(average, n_iter)
             best = _better(_better(best, here), there)
             if best.gap <= self.tol:
                 status = "optimal"
                 break
+            # give up where the last half of all iterations hardly lowered the gap
             if n_iter >= 2 * half:
                 if best.gap > _STALLED * gap_of_half:
                     status = "stalled"
@@ -120,6 +123,7 @@ class ProjectedSolver(ConvexSolver):
                 half, gap_of_half = n_iter, best.gap
             elif n_iter == half:
                 gap_of_half = best.gap
+            # restart from the better of iterate and average, with steps weighed anew
             gap = min(here.primal - here.dual, there.primal - there.dual)
             if gap <= _ENOUGH * last_gap or n_averaged >= max(_LONG * n_iter, 400):
                 if there.primal - there.dual < here.primal - here.dual:
@@ -163,6 +167,7 @@ class _Iteration:
         return _Point(N, u.new_zeros(len(u)), torch.zeros_like(self.program.images(u)))
 
     def step(self, point: _Point) -> _Point:
+        # a step of N down the gradient, the shrinkage of the penalty, and the cone
         program = self.program
         tau = _STEP / self.size / self.weight
         sigma = _STEP / self.size * self.weight * self.row**2
@@ -172,6 +177,7 @@ class _Iteration:
         else:
             N = N / (1 + 2 * tau * program.strength)
         N = project_psd(N)
+        # a step of (α, w) up, at the extrapolated N, and the norm cones
         gap, moved = program.operator(2 * N - point.N)
         alpha, w = project_norm_cone(
             point.alpha + sigma * (1 + gap),

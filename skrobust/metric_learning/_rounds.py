@@ -130,10 +130,12 @@ class ConvexSolver(Solver):
         try:
             for n_round in range(1, self.n_rounds + 1):
                 started = time.perf_counter()
+                # the triplets that are active yet, and those that the metric of the moment fails on
                 triplets = _merge(kept, self._mine(problem, components))
                 program = self._program(problem, triplets, radius)
                 mined = time.perf_counter()
                 solution = self.solve_program(program, problem.verbose)
+                # a radius that was chosen here is halved, up to three times, where M = 0 is best
                 while chosen and _vanished(program, solution) and radius > least_radius:
                     radius /= 2
                     program = replace(program, radius=radius / program.unit)
@@ -160,10 +162,12 @@ class ConvexSolver(Solver):
                     break
                 if status == "stalled":
                     break  # another round would not get further
+                # a triplet without a loss does not shape the solution: it makes room for others
                 active = losses > 0
                 kept = Triplets(*(index[active.to(index.device)] for index in triplets))
         except KeyboardInterrupt:
             status = "interrupted"
+        # what is reported on top is the proof of the round that is kept
         number = best.chosen.number
         report: dict[str, Any] = dict.fromkeys(("primal", "dual", "gap"))
         if number:

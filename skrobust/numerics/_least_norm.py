@@ -76,6 +76,7 @@ def least_norm(
         if lower is None or upper is None:
             point, rows = _least_distance(C, h)
             return LeastNorm(point, rows, np.zeros(n), np.zeros(n))
+        # the finite ends of the box become rows of C, and their multipliers μ and ν
         up, low = np.flatnonzero(np.isfinite(upper)), np.flatnonzero(np.isfinite(lower))
         unit = np.eye(n)
         point, multipliers = _least_distance(
@@ -103,6 +104,9 @@ def _least_distance(C: np.ndarray, h: np.ndarray) -> tuple[np.ndarray | None, np
     rate = h / size
     if not (rate < 0).any():
         return np.zeros(C.shape[1]), np.zeros(len(h))
+    # minimise ‖η‖ s.t. Cη ≤ h is min ‖E u − (0, …, 0, 1)‖ over u ≥ 0, with E = [−Cᵀ; −hᵀ]: the
+    # residual r gives η = −r_{1..n} / r_{n+1}, and u the multipliers (Lawson and Hanson). In the
+    # basis of the rows' span E has at most m + 1 rows.
     unit = np.abs(rate[rate < 0]).max()
     basis, triangle = np.linalg.qr((-C / size[:, None]).T)
     E = np.vstack([triangle, -rate / unit])
@@ -112,6 +116,7 @@ def _least_distance(C: np.ndarray, h: np.ndarray) -> tuple[np.ndarray | None, np
         u, _ = nnls(E, target, maxiter=50 * len(h) + 100)
     except RuntimeError:
         return None, np.zeros(len(h))
+    # a residual of 0 means that there is no η, and u is Farkas' certificate of it
     residual = E @ u - target
     multipliers = u / size
     if np.linalg.norm(residual) < _INFEASIBLE or residual[-1] >= 0:
@@ -123,6 +128,8 @@ def _linear(
     C: np.ndarray, h: np.ndarray, norm: float, lower: np.ndarray, upper: np.ndarray
 ) -> LeastNorm:
     """Least ℓ₁ or ℓ∞ norm as a linear program in scaled units."""
+    # rows of size 1, and the right side that is farthest out at −1: the solver's tolerances are
+    # absolute
     n = C.shape[1]
     size = np.abs(C).max(axis=1)
     kept = (size > 0) | (h < 0)
@@ -170,6 +177,7 @@ def _linear(
             return LeastNorm(None, rows, mu, np.maximum(result.lower.marginals[:n], 0))
     if result.status != 0:
         return LeastNorm(None, rows, np.zeros(n), np.zeros(n))
+    # marginals are derivatives of the optimum by the right sides: minus the multipliers
     rows[kept] = np.maximum(-result.ineqlin.marginals[: len(A)], 0) / row_scale[kept]
     if norm == 1:
         point = result.x[:n] - result.x[n:]

@@ -64,6 +64,7 @@ def nearest_by_class(
     squared_norms = (Z * Z).sum(1)
     buffer = Z.new_empty(0)
 
+    # sorted rows, so that those of a class are a slice of them, as the classes are of Z
     wanted = own if rows is None else rows.to(Z.device).sort().values
     for rows_of_class in class_slices:
         first, last = rows_of_class.start, rows_of_class.stop
@@ -77,7 +78,7 @@ def nearest_by_class(
             size = len(chosen)
             if len(buffer) < size:
                 buffer = Z.new_empty(size, n_samples)
-            # ‖z_j‖² − 2 z·z_j orders the points as the distance does
+            # ‖z_j‖² − 2 z·z_j orders the points as the distance does: (size, n_samples)
             order = torch.mm(Z[chosen] * -2, Z.T, out=buffer[:size]).add_(squared_norms)
             order[torch.arange(size, device=Z.device), chosen] = torch.inf
             if n_same > 0:

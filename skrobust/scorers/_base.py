@@ -8,9 +8,10 @@ from sklearn import get_config
 from sklearn.utils import column_or_1d
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from skrobust.utils._validation import check_eps
 from skrobust.utils._weights import balanced_weight, check_weight
 
-__all__ = ["RobustnessScorer", "by_class", "point_weight", "shares_by_eps"]
+__all__ = ["RobustnessScorer", "by_class", "check_budgets", "point_weight", "shares_by_eps"]
 
 
 class RobustnessScorer:
@@ -73,6 +74,14 @@ def point_weight(y: Any, sample_weight: Any, balanced: bool = False) -> np.ndarr
     """
     weight = check_weight(sample_weight, len(y))
     return balanced_weight(y, weight) if balanced else weight
+
+
+def check_budgets(eps: Any) -> tuple[float, ...]:
+    """Return budgets, no two of which have the same name in a dict of scores."""
+    budgets = tuple(check_eps(eps).tolist())
+    if len({f"{value:g}" for value in budgets}) < len(budgets):
+        raise ValueError(f"eps must not have a value twice (six digits count); got {budgets}.")
+    return budgets
 
 
 def shares_by_eps(

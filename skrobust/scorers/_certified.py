@@ -9,9 +9,15 @@ from sklearn.utils import column_or_1d
 
 from skrobust.certificates import METHODS, Certificate, certify, certify_retrieval
 from skrobust.metrics import certified_accuracy_score, mean_certified_radius
-from skrobust.scorers._base import RobustnessScorer, by_class, point_weight, shares_by_eps
+from skrobust.scorers._base import (
+    RobustnessScorer,
+    by_class,
+    check_budgets,
+    point_weight,
+    shares_by_eps,
+)
 from skrobust.threat_model import ThreatModel, model_or_l2
-from skrobust.utils._validation import check_choice, check_eps, check_one_eps
+from skrobust.utils._validation import check_choice, check_one_eps
 from skrobust.utils._weights import check_weight, weighted_mean
 
 __all__ = [
@@ -72,9 +78,9 @@ def certified_accuracy(
     >>> certified_accuracy(knn, [[0.0], [0.9]], [0, 0], eps=0.5)
     0.5
     """
-    budget, weight = check_one_eps(eps), point_weight(y, sample_weight, balanced)
-    certificate = certify(estimator, X, y, threat_model=threat_model, method=method)
-    return _score(certificate, budget, weight)
+    options: dict[str, Any] = {"threat_model": threat_model, "method": method}
+    scorer = certified_accuracy_scorer(eps, balanced=balanced, **options)
+    return scorer(estimator, X, y, sample_weight)
 
 
 def _check(threat_model: Any, method: str = "fast") -> None:
@@ -90,58 +96,56 @@ def _score(certificate: Certificate, eps: Any, weight: np.ndarray | None) -> Any
 
 
 @dataclass(unsafe_hash=True)
-class _CertifiedAccuracy(RobustnessScorer):
-    """Scorer of the certified accuracy at one budget."""
+class _CertifiedScorer(RobustnessScorer):
+    """Base class: a scorer that certifies the points once."""
 
-    eps: float
     threat_model: ThreatModel | None
     method: str
     balanced: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
-        return certified_accuracy(
-            estimator,
-            X,
-            y,
-            self.eps,
-            threat_model=self.threat_model,
-            method=self.method,
-            balanced=self.balanced,
-            sample_weight=sample_weight,
-        )
+    def _certify(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Certificate, np.ndarray | None]:
+        """Return a certificate, and the weights of the points."""
+        weight = point_weight(y, sample_weight, self.balanced)
+        certificate = certify(estimator, X, y, threat_model=self.threat_model, method=self.method)
+        return certificate, weight
 
 
 @dataclass(unsafe_hash=True)
-class _MeanCertifiedRadius(RobustnessScorer):
+class _CertifiedAccuracy(_CertifiedScorer):
+    """Scorer of the certified accuracy at one budget."""
+
+    eps: float
+
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        certificate, weight = self._certify(estimator, X, y, sample_weight)
+        return _score(certificate, self.eps, weight)
+
+
+@dataclass(unsafe_hash=True)
+class _MeanCertifiedRadius(_CertifiedScorer):
     """Scorer of the mean certified radius."""
 
     cap: float | None
-    threat_model: ThreatModel | None
-    method: str
-    balanced: bool
 
     def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
-        weight = point_weight(y, sample_weight, self.balanced)
-        certificate = certify(estimator, X, y, threat_model=self.threat_model, method=self.method)
+        certificate, weight = self._certify(estimator, X, y, sample_weight)
         return mean_certified_radius(certificate.radius, cap=self.cap, sample_weight=weight)
 
 
 @dataclass(unsafe_hash=True)
-class _CertifiedCurve(RobustnessScorer):
+class _CertifiedCurve(_CertifiedScorer):
     """Scorer of several numbers from one certification."""
 
     eps: tuple[float, ...]
     cap: float | None
-    threat_model: ThreatModel | None
-    method: str
-    balanced: bool
     per_class: bool
 
     def __call__(
         self, estimator: Any, X: Any, y: Any, sample_weight: Any = None
     ) -> dict[str, float]:
-        weight = point_weight(y, sample_weight, self.balanced)
-        certificate = certify(estimator, X, y, threat_model=self.threat_model, method=self.method)
+        certificate, weight = self._certify(estimator, X, y, sample_weight)
 
         def shares(weight: np.ndarray | None) -> dict[str, float]:
             return shares_by_eps(
@@ -151,10 +155,9 @@ class _CertifiedCurve(RobustnessScorer):
         scores = {"accuracy": float(weighted_mean(certificate.correct, weight))} | shares(weight)
         unreachable = np.isinf(certificate.radius)
         counted = unreachable if weight is None else unreachable & (weight > 0)
+        mean = float("inf")
         if self.cap is not None or not counted.any():
             mean = mean_certified_radius(certificate.radius, cap=self.cap, sample_weight=weight)
-        else:
-            mean = float("inf")
         scores["mean_certified_radius"] = mean
         scores["share_unreachable"] = float(weighted_mean(unreachable, weight))
         if self.per_class:
@@ -200,7 +203,7 @@ def certified_accuracy_scorer(
     5
     """
     _check(threat_model, method)
-    return _CertifiedAccuracy(check_one_eps(eps), threat_model, method, balanced)
+    return _CertifiedAccuracy(threat_model, method, balanced, check_one_eps(eps))
 
 
 @dataclass(unsafe_hash=True)
@@ -340,7 +343,7 @@ def mean_certified_radius_scorer(
     if cap is not None:
         check_one_eps(cap, name="cap")
     _check(threat_model, method)
-    return _MeanCertifiedRadius(cap, threat_model, method, balanced)
+    return _MeanCertifiedRadius(threat_model, method, balanced, cap)
 
 
 def certified_curve_scorer(
@@ -387,10 +390,8 @@ def certified_curve_scorer(
     >>> scores["certified@0.1"], scores["certified@0.5"]
     (0.5, 0.5)
     """
-    budgets = tuple(check_eps(eps).tolist())
-    if len({f"{value:g}" for value in budgets}) < len(budgets):
-        raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
+    budgets = check_budgets(eps)
     if cap is not None:
         check_one_eps(cap, name="cap")
     _check(threat_model, method)
-    return _CertifiedCurve(budgets, cap, threat_model, method, balanced, per_class)
+    return _CertifiedCurve(threat_model, method, balanced, budgets, cap, per_class)

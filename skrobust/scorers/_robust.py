@@ -9,8 +9,14 @@ from sklearn.base import clone
 
 from skrobust.attacks import AttackResult, BaseAttack, BaseEmbeddingAttack
 from skrobust.metrics import recall_at_k, robust_accuracy_score
-from skrobust.scorers._base import RobustnessScorer, by_class, point_weight, shares_by_eps
-from skrobust.utils._validation import check_eps, check_one_eps
+from skrobust.scorers._base import (
+    RobustnessScorer,
+    by_class,
+    check_budgets,
+    point_weight,
+    shares_by_eps,
+)
+from skrobust.utils._validation import check_one_eps
 from skrobust.utils._weights import check_weight, weighted_mean
 
 __all__ = [
@@ -210,9 +216,7 @@ def robust_curve_scorer(
     >>> scores["robust@0.2"], scores["robust@0.5"]
     (1.0, 0.5)
     """
-    budgets = tuple(sorted(check_eps(eps).tolist()))
-    if len({f"{value:g}" for value in budgets}) < len(budgets):
-        raise ValueError(f"eps must not hold a value twice (six digits count); got {budgets}.")
+    budgets = tuple(sorted(check_budgets(eps)))
     return _RobustCurve(_check(attack), budgets, balanced, per_class)
 
 

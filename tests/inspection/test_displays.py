@@ -55,7 +55,7 @@ def test_images_side_by_side():
     low, high = shown.clean.min(), shown.clean.max()
     np.testing.assert_allclose(drawn, ((adversarial - low) / (high - low)).clip(0, 1))
     assert shown.axes_[2, 0].get_xlabel() == f"→ {found.predicted[first]}"
-    with pytest.raises(ValueError, match=r"image_shape must hold 64 pixels.* got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"image_shape must have 64 pixels.* got \(3, 3\)"):
         PerturbationDisplay.from_result(X[500:520], y[500:520], found, image_shape=(3, 3))
 
 

@@ -116,7 +116,7 @@ def test_any_metric_under_attack(digits):
 def test_wrong_parameters():
     with pytest.raises(TypeError, match="attack must be an attack"):
         robust_accuracy_scorer("pgd", 0.1)
-    with pytest.raises(ValueError, match="eps must not hold a value twice"):
+    with pytest.raises(ValueError, match="eps must not have a value twice"):
         robust_curve_scorer(NoiseAttack(), [0.1, 0.1])
     with pytest.raises(ValueError, match="eps must be finite"):
         robust_accuracy_scorer(NoiseAttack(), np.nan)
