@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
-from skrobust.metrics import certified_recall_score
+from skrobust.metrics import certified_accuracy_per_class
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._sklearn import safe_indexing
@@ -73,7 +73,7 @@ def certified_directions(
     certify = exact_nearest_neighbor_radius if exact else certify_nearest_neighbors
     options: dict[str, Any] = {"threat_model": threat_model, "n_jobs": n_jobs}
     anywhere = certify(estimator, X, labels, **options)
-    share = np.diag(certified_recall_score(labels, anywhere.radius, anywhere.correct, budget))
+    share = np.diag(certified_accuracy_per_class(labels, anywhere.radius, anywhere.correct, budget))
     for t, target in enumerate(classes):
         rows = np.flatnonzero(labels != target)
         if not len(rows):
@@ -82,6 +82,6 @@ def certified_directions(
         certificate = certify(estimator, others, labels[rows], target=target, **options)
         # a proof that nothing changes is one that the target is not reached
         radius = np.maximum(certificate.radius, anywhere.radius[rows])
-        recall = certified_recall_score(labels[rows], radius, certificate.correct, budget)
-        share[np.arange(len(classes)) != t, t] = recall
+        certified = certified_accuracy_per_class(labels[rows], radius, certificate.correct, budget)
+        share[np.arange(len(classes)) != t, t] = certified
     return classes, share

@@ -130,7 +130,7 @@ class ConvexSolver(Solver):
         try:
             for n_round in range(1, self.n_rounds + 1):
                 started = time.perf_counter()
-                # the triplets that are active yet, and those that the metric of the moment fails on
+                # triplets that are still active, and new ones under the metric of the moment
                 triplets = _merge(kept, self._mine(problem, components))
                 program = self._program(problem, triplets, radius)
                 mined = time.perf_counter()

@@ -1,8 +1,8 @@
 """Numbers from arrays: plain functions."""
 
 from skrobust.metrics._certified import (
+    certified_accuracy_per_class,
     certified_accuracy_score,
-    certified_recall_score,
     mean_certified_radius,
 )
 from skrobust.metrics._clustering import clustering_scores, pairwise_f1
@@ -18,8 +18,8 @@ from skrobust.metrics._verification import equal_error_rate, tar_at_far, verific
 
 __all__ = [
     "attack_success_rate",
+    "certified_accuracy_per_class",
     "certified_accuracy_score",
-    "certified_recall_score",
     "clustering_scores",
     "embedding_density",
     "empirical_robustness_score",

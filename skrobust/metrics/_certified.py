@@ -8,7 +8,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from skrobust.utils._validation import check_eps, check_one_eps, check_radii
 from skrobust.utils._weights import check_weight, weighted_mean
 
-__all__ = ["certified_accuracy_score", "certified_recall_score", "mean_certified_radius"]
+__all__ = ["certified_accuracy_per_class", "certified_accuracy_score", "mean_certified_radius"]
 
 
 def certified_accuracy_score(
@@ -48,7 +48,7 @@ def certified_accuracy_score(
     return float(shares[0]) if np.ndim(eps) == 0 else shares
 
 
-def certified_recall_score(
+def certified_accuracy_per_class(
     y_true: Any, radius: Any, correct: Any, eps: float, *, sample_weight: Any = None
 ) -> np.ndarray:
     """Certified accuracy within each class.
@@ -74,8 +74,8 @@ def certified_recall_score(
 
     Examples
     --------
-    >>> from skrobust.metrics import certified_recall_score
-    >>> certified_recall_score(["a", "a", "b"], [0.1, 0.5, 0.9], [True, True, True], 0.2)
+    >>> from skrobust.metrics import certified_accuracy_per_class
+    >>> certified_accuracy_per_class(["a", "a", "b"], [0.1, 0.5, 0.9], [True, True, True], 0.2)
     array([0.5, 1. ])
     """
     radius, correct = check_radii(radius, correct)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from skrobust.metrics import (
+    certified_accuracy_per_class,
     certified_accuracy_score,
-    certified_recall_score,
     mean_certified_radius,
 )
 
@@ -51,12 +51,12 @@ def test_bad_input(radius, correct, eps, error, message):
 
 def test_recall_of_each_class():
     y = np.array(["b", "a", "b", "b", "a"])
-    np.testing.assert_allclose(certified_recall_score(y, RADIUS, CORRECT, 0), [0.5, 1])
-    np.testing.assert_allclose(certified_recall_score(y, RADIUS, CORRECT, 0.3), [0, 2 / 3])
+    np.testing.assert_allclose(certified_accuracy_per_class(y, RADIUS, CORRECT, 0), [0.5, 1])
+    np.testing.assert_allclose(certified_accuracy_per_class(y, RADIUS, CORRECT, 0.3), [0, 2 / 3])
     for eps in (0, 0.1, 0.3):
-        recall = certified_recall_score(y, RADIUS, CORRECT, eps)
+        recall = certified_accuracy_per_class(y, RADIUS, CORRECT, eps)
         assert recall @ [2, 3] / 5 == pytest.approx(certified_accuracy_score(RADIUS, CORRECT, eps))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        certified_recall_score(y[:2], RADIUS, CORRECT, 0)
+        certified_accuracy_per_class(y[:2], RADIUS, CORRECT, 0)
     with pytest.raises(ValueError, match="eps must be finite"):
-        certified_recall_score(y, RADIUS, CORRECT, -1)
+        certified_accuracy_per_class(y, RADIUS, CORRECT, -1)

@@ -33,7 +33,9 @@ def data(seed, n=12):
 # of data, and the weights
 COPIES = {
     "certified_accuracy_score": lambda f, d, **w: f(d["radius"], d["correct"], [0, 0.1, 1], **w),
-    "certified_recall_score": lambda f, d, **w: f(d["y"], d["radius"], d["correct"], 0.1, **w),
+    "certified_accuracy_per_class": lambda f, d, **w: f(
+        d["y"], d["radius"], d["correct"], 0.1, **w
+    ),
     "mean_certified_radius": lambda f, d, **w: f(d["norm"], cap=1.5, **w),
     "robust_accuracy_score": lambda f, d, **w: f(d["norm"], d["correct"], [0, 0.1, 1], **w),
     "attack_success_rate": lambda f, d, **w: f(d["success"], d["correct"], **w),
@@ -75,7 +77,7 @@ def test_whole_weights_are_copies(name, seed):
     copies = {key: value if key == "gallery" else value[rows] for key, value in d.items()}
     found = COPIES[name](metric, d, sample_weight=weight)
     expected = COPIES[name](metric, copies)
-    if name == "certified_recall_score":
+    if name == "certified_accuracy_per_class":
         found = found[~np.isnan(found)]
     if name == "spectral_decay" and len({*rows}) < 3:
         return
