@@ -5,8 +5,14 @@ An attack is an estimator. ``run(estimator, X, y)`` attacks a fitted one and ret
 """
 
 from skrobust.attacks._ascent import ascend, steepest
-from skrobust.attacks._base import BaseAttack, check_same_threat_model, threat_model_or_default
-from skrobust.attacks._problem import AttackProblem, ScaledRows, checked_scores, resolve_budget
+from skrobust.attacks._base import BaseAttack, check_same_threat_model
+from skrobust.attacks._problem import (
+    AttackProblem,
+    ScaledRows,
+    checked_scores,
+    resolve_budget,
+    resolve_eps,
+)
 from skrobust.attacks._result import AttackResult, EmbeddingAttackResult
 from skrobust.attacks.classifiers._apgd import APGD
 from skrobust.attacks.classifiers._hop_skip_jump import HopSkipJump
@@ -63,6 +69,6 @@ __all__ = [
     "check_same_threat_model",
     "checked_scores",
     "resolve_budget",
+    "resolve_eps",
     "steepest",
-    "threat_model_or_default",
 ]

@@ -21,7 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skrobust.attacks._problem import AttackProblem, Victim, resolve_budget
+from skrobust.attacks._problem import AttackProblem, Victim, resolve_budget, resolve_eps
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._search import Search
 from skrobust.threat_model import ThreatModel
@@ -32,15 +32,13 @@ from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._torch import resolve_device
-from skrobust.utils._validation import check_eps, check_kind_of_labels, check_one_eps
+from skrobust.utils._validation import check_eps, check_kind_of_labels
 
 __all__ = [
     "Attack",
     "AttackTransformer",
     "BaseAttack",
     "check_same_threat_model",
-    "needed_eps",
-    "threat_model_or_default",
 ]
 
 _POSITIVE = [Interval(Integral, 1, None, closed="left")]
@@ -66,6 +64,9 @@ class Attack(BaseEstimator):
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
+
+    # whether it looks for the smallest perturbation, and so needs no budget
+    minimum_norm: ClassVar[bool] = False
 
     # for attacks that have no such parameter
     threat_model: ThreatModel | None = None
@@ -187,10 +188,12 @@ class AttackTransformer(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMix
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        model = threat_model_or_default(self.threat_model)
+        model = ThreatModel.of(self.threat_model)
         if isinstance(model.bounds, str) and model.bounds == "data":
             model = model.with_bounds_of(X)
-        model.resolve(**table.layout)
+        budget = model.resolve(**table.layout)
+        if not self.minimum_norm:
+            model = clone(model).set_params(eps=resolve_eps(model, budget, table))
         self.threat_model_ = model
         self.estimator_ = victim if frozen else clone(victim).fit(X, y)
         if hasattr(self, "max_iter"):  # scikit-learn wants it where there is a max_iter
@@ -265,7 +268,6 @@ class BaseAttack(AttackTransformer):
         does not depend on the rows that it comes with.
     """
 
-    minimum_norm: ClassVar[bool] = False
     uses_gradients: ClassVar[bool] = False
     uses_training_points: ClassVar[bool] = False
     fills_batches: ClassVar[bool] = False
@@ -351,7 +353,7 @@ class BaseAttack(AttackTransformer):
             If the estimator is not fitted.
         """
         self._check_run(estimator)
-        return self._attack(estimator, X, y, eps, threat_model_or_default(self.threat_model))
+        return self._attack(estimator, X, y, eps, ThreatModel.of(self.threat_model))
 
     @names_missed_once()
     def _attack(self, estimator: Any, X: Any, y: Any, eps: Any, model: ThreatModel) -> AttackResult:
@@ -373,7 +375,9 @@ class BaseAttack(AttackTransformer):
                 "fit a classifier on that column of y."
             )
         budget = resolve_budget(model, table)
-        budgets = self._budgets(eps, model)
+        if eps is None and not (self.minimum_norm and model.eps is None):
+            eps = resolve_eps(model, budget, table)
+        budgets = self._budgets(eps)
         budget.check_inside(table.clean)
         check_kind_of_labels(y, clean)
         victim = Victim(estimator, table, y, model, self.device)
@@ -393,15 +397,10 @@ class BaseAttack(AttackTransformer):
             inner = getattr(attack, "threat_model", None)
             check_same_threat_model(inner, model, table, estimator, name, type(self).__name__)
 
-    def _budgets(self, eps: Any, model: ThreatModel) -> np.ndarray:
-        if eps is None and model.eps is None:
-            if not self.minimum_norm:
-                raise ValueError(
-                    f"eps must be given, to run or in the threat model: {type(self).__name__} "
-                    "needs a budget; got None."
-                )
+    def _budgets(self, eps: Any) -> np.ndarray:
+        if eps is None:  # of an attack of minimum norm
             return np.array([np.inf])
-        budgets = np.unique(check_eps(model.eps if eps is None else eps))
+        budgets = np.unique(check_eps(eps))
         return budgets[-1:] if self.minimum_norm else budgets
 
     def _candidates(self, problem: AttackProblem) -> np.ndarray:
@@ -419,28 +418,6 @@ class BaseAttack(AttackTransformer):
                 f"{points.shape}."
             )
         return points.reshape(-1, *shape)
-
-
-def threat_model_or_default(model: ThreatModel | None) -> ThreatModel:
-    """Return the threat model of an attack.
-
-    Parameters
-    ----------
-    model : ThreatModel or None
-        None is ℓ₂ with 0.1.
-
-    Returns
-    -------
-    ThreatModel
-    """
-    return ThreatModel(norm=2, eps=0.1) if model is None else model
-
-
-def needed_eps(model: ThreatModel) -> float:
-    """Return the budget of a threat model that has to have one."""
-    if model.eps is None:
-        raise ValueError("eps must be given in the threat model of this attack; got None.")
-    return check_one_eps(model.eps)
 
 
 def check_same_threat_model(

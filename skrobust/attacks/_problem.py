@@ -20,6 +20,7 @@ from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._torch import as_tensor, resolve_device
+from skrobust.utils._validation import check_one_eps
 
 __all__ = [
     "AttackProblem",
@@ -28,6 +29,7 @@ __all__ = [
     "Victim",
     "checked_scores",
     "resolve_budget",
+    "resolve_eps",
 ]
 
 
@@ -325,6 +327,26 @@ def checked_scores(estimator: Any, X: Any, device: str = "cpu") -> Scores:
     scores = differentiable_scores(estimator).with_shape(table.row_shape).to(place)
     check_gradient(scores, as_tensor(table.clean[:1], place, scores.dtype), estimator)
     return scores
+
+
+def resolve_eps(threat_model: ThreatModel, budget: FeatureBudget, table: Table) -> float:
+    """Return the `eps` of a threat model, or the default one for the rows of a table.
+
+    Parameters
+    ----------
+    threat_model : ThreatModel
+    budget : FeatureBudget
+        What the threat model is for the features of the table.
+    table : Table
+
+    Raises
+    ------
+    ValueError
+        If `eps` is not as described, or None where no feature that can change varies.
+    """
+    if threat_model.eps is None:
+        return budget.default_eps(table.spread)
+    return check_one_eps(threat_model.eps)
 
 
 def resolve_budget(threat_model: ThreatModel, X: Any, estimator: Any = None) -> FeatureBudget:

@@ -15,7 +15,7 @@ from skrobust.certificates._problem import Region, refuse_difference
 from skrobust.certificates._result import Certificate
 from skrobust.certificates.nearest_neighbor._api import certify_rule
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
-from skrobust.threat_model import ThreatModel, model_or_l2
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
 
 __all__ = ["certify_lipschitz", "certify_through_network"]
@@ -92,7 +92,7 @@ def certify_through_network(
     y, rule = column_or_1d(y), as_nearest_neighbor_rule(victim.tail)
     front = victim.front
     table = front.read(X)
-    budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
+    budget = ThreatModel.of(threat_model).resolve_for(table, whole_groups=True)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)

@@ -19,7 +19,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.adapters import EmbeddedQueries, NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.certificates._result import Certificate
-from skrobust.threat_model import FeatureBudget, ThreatModel, model_or_l2
+from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._floating_point import round_inside
 from skrobust.utils._frames import Table
 from skrobust.utils._guard import is_exactly_known
@@ -263,7 +263,7 @@ class CertificationProblem:
             rule = as_nearest_neighbor_rule(estimator)
         # read once, as numbers and as the victim's embeddings
         table = rule.read(X)
-        budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
+        budget = ThreatModel.of(threat_model).resolve_for(table, whole_groups=True)
         queries, from_predictions = rule.embed(table), y is None
         y = column_or_1d(estimator.predict(X) if from_predictions else y)
         budget.check_inside(queries.raw)

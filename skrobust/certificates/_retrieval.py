@@ -34,7 +34,7 @@ from skrobust.adapters import (
 from skrobust.certificates._problem import Region
 from skrobust.certificates._result import Certificate
 from skrobust.certificates.nearest_neighbor._lower_bound import round_down
-from skrobust.threat_model import ThreatModel, model_or_l2
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._guard import protocol_method
 from skrobust.utils._validation import check_one_eps
@@ -113,7 +113,7 @@ def certify_retrieval(
     victim = _victim(metric, X, y)
     front = victim.front
     table = front.read(X)
-    budget = model_or_l2(threat_model).resolve_for(table, whole_groups=True)
+    budget = ThreatModel.of(threat_model).resolve_for(table, whole_groups=True)
     queries, Z = victim.embed(X)
     check_consistent_length(Z, y)
     budget.check_inside(queries.raw)

@@ -26,8 +26,6 @@ from skrobust.utils._validation import check_one_eps
 
 __all__ = ["Adversary", "training_adversary"]
 
-DEFAULT_EPS = 0.1
-
 
 @dataclass(eq=False)
 class Adversary:
@@ -167,8 +165,7 @@ def training_adversary(
     Parameters
     ----------
     model : ThreatModel or None
-        None is ℓ∞ with a tenth of the standard deviation of the training points, inside their
-        range: of each feature for tables, of all values for images.
+        None is ``ThreatModel()``.
     layout : InputLayout
     known : Moments
         What is known of the training points.
@@ -181,21 +178,13 @@ def training_adversary(
     Raises
     ------
     ValueError
-        If the model does not fit the data, or has no budget.
+        If the model does not fit the data, or they have no spread that gives it a budget.
     """
-    if model is None:
-        model = ThreatModel(np.inf, DEFAULT_EPS, bounds="data", outside="extend")
-        scale: np.ndarray | None = known.spread
-    else:
-        scale = None
-    if model.eps is None:
-        raise ValueError("threat_model of training must have a budget eps; got eps=None.")
-    eps = check_one_eps(model.eps)
+    model = ThreatModel.of(model)
     if isinstance(model.bounds, str) and model.bounds == "data":
         model = clone(model).set_params(bounds=(known.lower, known.upper))
     budget = model.resolve(len(known.spread), feature_names)
-    if scale is not None:
-        budget.scale[:] = scale
+    eps = budget.default_eps(known.spread) if model.eps is None else check_one_eps(model.eps)
     bounded = budget.bounded and not budget.extend
     if bounded or budget.integer.any() or budget.groups:
         _check_inside(budget, X)

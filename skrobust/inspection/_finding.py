@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from skrobust.attacks import resolve_budget
+from skrobust.attacks import resolve_budget, resolve_eps
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._fitted_table import read_table
 
@@ -105,14 +105,16 @@ def sign_test(wins: int, losses: int, chance: float) -> bool:
 
 
 def beyond_the_data(
-    estimator: Any, X: Any, threat_model: ThreatModel, eps: float
+    estimator: Any, X: Any, threat_model: ThreatModel, eps: float | None = None
 ) -> tuple[np.ndarray, FeatureBudget, float]:
     """Return rows, spread evenly, the threat model for X, and a budget that reaches all points.
 
-    An attack that fails even there is broken.
+    An attack that fails even there is broken. `eps` is a budget to exceed; None is that of the
+    threat model.
     """
     table = read_table(X, estimator)
     budget = resolve_budget(threat_model, table)
+    eps = resolve_eps(threat_model, budget, table) if eps is None else eps
     rows = np.linspace(0, len(table.values) - 1, min(len(table.values), _SAMPLE)).astype(int)
     movable = budget.scale > 0
     if not movable.any():

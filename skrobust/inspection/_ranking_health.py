@@ -9,7 +9,6 @@ from skrobust.attacks import (
     EmbeddingAttackResult,
     EmbeddingNoise,
     EmbeddingShift,
-    threat_model_or_default,
 )
 from skrobust.inspection._finding import (
     CHANCE,
@@ -22,8 +21,8 @@ from skrobust.inspection._finding import (
     sign_test,
     zero_gradients,
 )
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import safe_indexing
-from skrobust.utils._validation import check_one_eps
 
 __all__ = ["ranking_health"]
 
@@ -99,8 +98,8 @@ def _control(
 def _reaches_others(estimator: Any, X: Any, y: np.ndarray, attack: EmbeddingShift) -> HealthFinding:
     """Give an attack a budget that reaches any point: embeddings have to leave their class."""
     name = "embeddings leave their class"
-    model = threat_model_or_default(attack.threat_model)
-    rows, budget, wide = beyond_the_data(estimator, X, model, check_one_eps(model.eps))
+    model = ThreatModel.of(attack.threat_model)
+    rows, budget, wide = beyond_the_data(estimator, X, model)
     labels = y[rows]
     other = labels[:, None] != labels
     if not other.any(axis=1).all() or not (budget.scale > 0).any():

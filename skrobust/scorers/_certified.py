@@ -16,7 +16,7 @@ from skrobust.scorers._base import (
     point_weight,
     shares_by_eps,
 )
-from skrobust.threat_model import ThreatModel, model_or_l2
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_choice, check_one_eps
 from skrobust.utils._weights import check_weight, weighted_mean
 
@@ -85,7 +85,7 @@ def certified_accuracy(
 
 def _check(threat_model: Any, method: str = "fast") -> None:
     """Raise before anything is fitted: inside a search, an error would be a score of NaN."""
-    model_or_l2(threat_model)
+    ThreatModel.of(threat_model)
     check_choice(method, METHODS, name="method")
 
 

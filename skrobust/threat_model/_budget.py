@@ -196,6 +196,30 @@ class FeatureBudget:
         norms = np.linalg.norm(moved, ord=self.norm, axis=1) if movable.any() else 0.0
         return np.where((delta[:, ~movable] != 0).any(axis=1), np.inf, norms)
 
+    def default_eps(self, spread: np.ndarray) -> float:
+        """Return ``‖σ / (10 s)‖_p``: all features move by a tenth of their standard deviation.
+
+        The budget of ``ThreatModel(eps=None)`` where one is needed.
+
+        Parameters
+        ----------
+        spread : ndarray of shape (n_features,)
+            σ, the features' standard deviations.
+
+        Raises
+        ------
+        ValueError
+            If no feature that can change varies.
+        """
+        move = np.where(self.scale > 0, 0.1 * spread, 0.0)
+        eps = float(self.size(move[None])[0])
+        if eps == 0 and (self.scale > 0).any():
+            raise ValueError(
+                "threat_model has no eps, and the points have no spread that would give one (are "
+                "they more than n_samples=1?); set it, as in ThreatModel(eps=0.1)."
+            )
+        return eps
+
     def satisfied(self, raw: np.ndarray, points: np.ndarray, eps: float) -> np.ndarray:
         """Return the mask of rows of `points` that an adversary at `raw` may go to.
 

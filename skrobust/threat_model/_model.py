@@ -22,7 +22,7 @@ from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table
 from skrobust.utils._validation import check_norm, check_one_eps
 
-__all__ = ["ThreatModel", "model_or_l2"]
+__all__ = ["ThreatModel"]
 
 
 class ThreatModel(BaseEstimator):
@@ -41,7 +41,10 @@ class ThreatModel(BaseEstimator):
     norm : {1, 2, inf, "l1", "l2", "linf"}, default=2
         p of the norm that measures a perturbation; ``"inf"`` and ``"2"`` are understood as well.
     eps : float, default=None
-        The budget, ≥ 0, in the units of X over `feature_scale`. Certificates do not need it.
+        The budget, ≥ 0, in the units of X over `feature_scale`. Certificates and attacks of
+        minimum norm do not need it. Where it is needed, None is the size of a move of all
+        features by a tenth of their standard deviation: over the training points, or over X of
+        an attack's `run`.
     feature_scale : array-like of shape (n_features,) or mapping of str to float, default=None
         How far each feature moves for one unit of `eps`, in (1e-100, 1e100). A mapping gives the
         scales of named features, the others have 1; None is 1 for all. A pandas Series, here and
@@ -104,6 +107,24 @@ class ThreatModel(BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({name: restored(value) for name, value in state.items()})
+
+    @classmethod
+    def of(cls, model: Any) -> "ThreatModel":
+        """Return the threat model that a parameter `threat_model` means.
+
+        Parameters
+        ----------
+        model : ThreatModel or None
+            None is ``ThreatModel()``: ℓ₂, all features, in the units of X.
+
+        Raises
+        ------
+        TypeError
+            If it is something else.
+        """
+        if model is not None and not isinstance(model, ThreatModel):
+            raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
+        return cls() if model is None else model
 
     def with_bounds_of(self, X: Any) -> Self:
         """Return a copy whose bounds are the smallest and largest values of each column.
@@ -419,20 +440,3 @@ def _vector(value: Any, n_features: int, name: str) -> np.ndarray:
     if vector.shape != (n_features,):
         raise ValueError(f"{name} must have shape ({n_features},); got {vector.shape}.")
     return vector
-
-
-def model_or_l2(model: ThreatModel | None) -> ThreatModel:
-    """Return the threat model of a certificate, which needs no budget; None is ℓ₂ on all features.
-
-    Parameters
-    ----------
-    model : ThreatModel or None
-
-    Raises
-    ------
-    TypeError
-        If it is neither.
-    """
-    if model is not None and not isinstance(model, ThreatModel):
-        raise TypeError(f"threat_model must be a ThreatModel or None; got {model!r}.")
-    return ThreatModel() if model is None else model

@@ -224,6 +224,15 @@ class Table:
         return np.where(np.isfinite(self.values) & self.numeric, self.values, 0.0)
 
     @cached_property
+    def spread(self) -> np.ndarray:
+        """Standard deviation of each feature over its finite values; 0 of what are no numbers."""
+        known = np.isfinite(self.values) & self.numeric
+        count = np.maximum(known.sum(axis=0), 1)
+        values = self.clean.astype(np.float64)
+        centred = np.where(known, values - values.sum(axis=0) / count, 0.0)
+        return np.sqrt((centred**2).sum(axis=0) / count)
+
+    @cached_property
     def finite(self) -> np.ndarray:
         """Mask of the features that are finite numbers in every row."""
         return np.asarray(np.isfinite(self.values).all(axis=0) & self.numeric)

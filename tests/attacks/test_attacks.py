@@ -11,6 +11,7 @@ from shared_data import load_digits
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -26,6 +27,7 @@ from skrobust.attacks import (
     APGD,
     FGSM,
     PGD,
+    EmbeddingNoise,
     ExactNeighborAttack,
     GreedyNeighborAttack,
     HopSkipJump,
@@ -429,10 +431,34 @@ def test_wrong_victims_and_data(iris, attack):
         attack.run(knn, X, y[:-1])
 
 
-def test_a_missing_budget_and_missing_gradients_are_told(iris):
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+def test_the_default_budget_moves_all_features_by_a_tenth_of_their_deviation(iris, norm):
     X, y = iris
-    with pytest.raises(ValueError, match="PGD needs a budget; got None"):
-        PGD(threat_model=ThreatModel()).run(KNeighborsClassifier(1).fit(X, y), X, y)
+    knn = KNeighborsClassifier(1).fit(X, y)
+    scale = np.array([1.0, 2.0, 0.5, 1.0])
+    threat = ThreatModel(norm, feature_scale=scale, mutable=[0, 1, 2])
+    eps = np.linalg.norm((0.1 * X.std(axis=0) / scale)[:3], ord=norm)
+    explicit = clone(threat).set_params(eps=eps)
+    for attack in (NoiseAttack(random_state=0), EmbeddingNoise(random_state=0)):
+        victim, labels = (knn, y) if isinstance(attack, NoiseAttack) else (PCA(2).fit(X), None)
+        default, given = (
+            clone(attack).set_params(threat_model=model).run(victim, X, labels)
+            for model in (threat, explicit)
+        )
+        np.testing.assert_allclose(default.X_adv, given.X_adv, rtol=1e-12)
+    fitted = PGD(threat_model=threat).fit(X, y)  # the training points' budget, for any points
+    assert fitted.threat_model_.eps == pytest.approx(eps)
+    assert fitted.transform(X[:1]).shape == (1, 4)
+    eps = NoiseAttack().fit(X, y).threat_model_.eps
+    assert eps == pytest.approx(0.1 * np.linalg.norm(X.std(0)))
+    with pytest.raises(ValueError, match="no eps, and the points have no spread"):
+        PGD().run(knn, X[:1], y[:1])
+    assert PGD(threat_model=ThreatModel(mutable=[])).run(knn, X[:1], y[:1]).success.sum() == 0
+    assert ExactNeighborAttack().run(knn, X[:1], y[:1]).success.all()  # needs no budget
+
+
+def test_missing_gradients_are_named(iris):
+    X, y = iris
     with pytest.raises(TypeError, match="use a black-box attack such as HopSkipJump"):
         PGD().run(RandomForestClassifier(5).fit(X, y), X, y)
 
@@ -468,7 +494,8 @@ def test_an_interrupt_keeps_what_there_is(iris, monkeypatch):
 
 def test_progress_is_printed(iris, capsys):
     X, y = iris
-    NoiseAttack(verbose=1).run(KNeighborsClassifier(1).fit(X, y), X, y)
+    threat = ThreatModel(eps=0.1)
+    NoiseAttack(verbose=1, threat_model=threat).run(KNeighborsClassifier(1).fit(X, y), X, y)
     assert "NoiseAttack, eps=0.1: 150 of 150 points" in capsys.readouterr().out
 
 

@@ -124,7 +124,7 @@ def test_an_interrupt_keeps_the_best(monkeypatch, capsys):
         ({"clusters": (0, 7)}, r"two different labels of \[0, 1, 2\]; got \(0, 7\)"),
         ({"clusters": (0, 0)}, "two different labels"),
         ({"clusters": ([0], [1])}, "two different labels"),
-        ({"threat_model": ThreatModel()}, "eps must be given"),
+        ({"threat_model": ThreatModel(2, -1.0)}, "eps must be finite"),
     ],
 )
 def test_bad_parameters(params, match):

@@ -60,5 +60,5 @@ def test_a_row_gets_the_same_noise_in_any_batch():
 def test_bad_parameters():
     with pytest.raises(ValueError, match="'distribution' parameter"):
         run(distribution="normal")
-    with pytest.raises(ValueError, match="eps must be given"):
-        EmbeddingNoise(threat_model=ThreatModel()).run(SCALER, X)
+    with pytest.raises(ValueError, match="no spread"):
+        EmbeddingNoise().run(SCALER, X[[0, 0]])

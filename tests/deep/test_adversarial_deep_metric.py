@@ -281,14 +281,17 @@ def test_bounds_of_the_data_grow_with_partial_fit():
 def test_a_fit_that_fails_leaves_what_was_fitted(fitted):
     own = pickle.loads(pickle.dumps(fitted))
     expected = own.transform(X_test)
-    for params, data in [({}, X_train[:, :10]), ({"training": MDProp(ThreatModel(2))}, X_train)]:
-        with pytest.raises(ValueError, match=r"image_shape=|must have a budget"):
+    for params, data in [
+        ({}, X_train[:, :10]),
+        ({"training": MDProp(ThreatModel(2, -1.0))}, X_train),
+    ]:
+        with pytest.raises(ValueError, match=r"image_shape=|eps must be finite"):
             own.set_params(**params).fit(data, y_train)
         np.testing.assert_array_equal(own.transform(X_test), expected)
         again = pickle.loads(pickle.dumps(own))
         np.testing.assert_array_equal(again.transform(X_test), expected)
-    fresh = metric(training=MDProp(ThreatModel(2)))
-    with pytest.raises(ValueError, match="must have a budget"):
+    fresh = metric(training=MDProp(ThreatModel(2, -1.0)))
+    with pytest.raises(ValueError, match="eps must be finite"):
         fresh.partial_fit(X_train, y_train)
     fresh.set_params(training=None).partial_fit(X_train, y_train)
 
@@ -567,7 +570,7 @@ BAD = [
     ({"loss": "tripplet"}, ValueError, "'loss' parameter"),
     ({"miner": "tough"}, ValueError, "'miner' parameter"),
     ({"training": "mdprop"}, ValueError, "'training' parameter"),
-    ({"training": MDProp(ThreatModel(2))}, ValueError, "must have a budget"),
+    ({"training": MDProp(ThreatModel(2, -1.0))}, ValueError, "eps must be finite"),
     ({"training": MDProp(EPS, n_targets=0)}, ValueError, "'n_targets' parameter"),
     ({"training": MDProp(ThreatModel(2, 1.0, bounds=(0, 1)))}, ValueError, "bounds must hold"),
     ({"device": "tpu"}, ValueError, "device='tpu' is not"),

@@ -65,15 +65,12 @@ def test_a_linear_value_is_raised_to_its_maximum(norm, dual):
     torch.testing.assert_close(gain, torch.full_like(gain, expected), rtol=1e-3, atol=0)
 
 
-def test_the_default_is_a_tenth_of_the_deviation_inside_the_range():
+def test_the_default_budget_is_that_of_attacks():
     attack = adversary(None)
-    np.testing.assert_allclose(attack.scale, X.std(0), rtol=1e-6)
-    assert attack.norm == np.inf
-    assert attack.eps == 0.1
-    x = torch.from_numpy(X).float()
-    found = attack.noise(x).numpy()
-    assert (found >= X.min(0) - 1e-6).all()
-    assert (found <= X.max(0) + 1e-6).all()
+    assert (attack.scale == 1).all()
+    assert attack.norm == 2
+    assert attack.eps == pytest.approx(0.1 * np.linalg.norm(X.std(0)), rel=1e-6)
+    assert attack.lower is attack.upper is None
 
 
 @pytest.mark.parametrize("norm", [1, 2, np.inf])
@@ -91,18 +88,11 @@ def test_noise_has_the_full_budget_and_starts_fill_the_ball(norm):
     assert abs((size**3).mean() - 0.5) < 0.03  # uniform in three dimensions
 
 
-def test_constant_features_do_not_move():
-    data = X.copy()
-    data[:, 3] = 7.0
-    x = torch.from_numpy(data).float()
-    assert torch.equal(adversary(None, data).noise(x)[:, 3], x[:, 3])
-
-
-def test_images_have_one_scale_and_features_find_their_pixels():
+def test_images_have_one_deviation_and_features_find_their_pixels():
     images = np.random.default_rng(1).random((30, 6, 5, 3))
     layout = InputLayout.of((6, 5, 3))
-    attack = adversary(None, images, layout)
-    np.testing.assert_allclose(attack.scale, images.std(), rtol=1e-6)
+    attack = adversary(ThreatModel(np.inf), images, layout)
+    assert attack.eps == pytest.approx(0.1 * images.std(), rel=1e-6)
     mutable = np.zeros((6, 5, 3), dtype=bool)
     mutable[2, 1, 0] = True
     one = adversary(ThreatModel(np.inf, 0.1, mutable=mutable.ravel()), images, layout)
@@ -121,7 +111,6 @@ def test_names_of_features():
 @pytest.mark.parametrize(
     ("model", "match"),
     [
-        (ThreatModel(2), "must have a budget eps"),
         (ThreatModel(2, -1.0), "eps must be finite and >= 0"),
         (ThreatModel(2, 0.1, bounds=(0.0, 1.0)), "bounds must hold for the clean points"),
         (ThreatModel(2, 0.1, bounds="dta"), "bounds='dta'"),

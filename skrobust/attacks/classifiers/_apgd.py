@@ -35,7 +35,7 @@ class APGD(BaseAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     max_iter : int, default=50
         Steps.
     loss : {"margin", "cross_entropy", "dlr"}, default="margin"

@@ -44,7 +44,7 @@ class HopSkipJump(BaseAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``. Any classifier with `predict`.
     threat_model : ThreatModel, default=None
-        What may be changed; None is ℓ₂ with 0.1. Larger perturbations than its `eps` do not
+        What may be changed; None is ``ThreatModel()``. Larger perturbations than its `eps` do not
         count; None there is no limit.
     max_iter : int, default=30
         Steps.

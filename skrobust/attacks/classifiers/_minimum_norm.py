@@ -41,7 +41,7 @@ class MinimumNormAttack(BaseAttack):
         None is ``APGD(max_iter=30, n_restarts=4)``. Its own `estimator`, `threat_model`,
         `batch_size`, `device`, `random_state`, `n_jobs` and `verbose` are not used.
     threat_model : ThreatModel, default=None
-        What may be changed; None is ℓ₂ with 0.1. Larger perturbations than its `eps` do not
+        What may be changed; None is ``ThreatModel()``. Larger perturbations than its `eps` do not
         count; None there is no limit.
     max_iter : int, default=6
         Halvings of the interval of budgets.

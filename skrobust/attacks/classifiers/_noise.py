@@ -21,7 +21,7 @@ class NoiseAttack(BaseAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``. Any classifier with `predict`.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     distribution : {"uniform", "gaussian"}, default="uniform"
         Evenly over the ball; or independent normal numbers, scaled to the budget.
     max_iter : int, default=20

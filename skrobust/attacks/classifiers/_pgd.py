@@ -32,7 +32,7 @@ class PGD(BaseAttack):
         is ``KNeighborsClassifier(1)``. See :func:`skrobust.adapters.differentiable_scores` for
         what has gradients.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     max_iter : int, default=50
         Steps.
     step_size : float, default=None
@@ -161,7 +161,7 @@ class FGSM(BaseAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     loss : {"margin", "cross_entropy", "dlr"}, default="margin"
         What is raised.
     batch_size : int, default=128

@@ -40,7 +40,7 @@ class TransferAttack(BaseAttack):
         How the surrogate is attacked; None is ``PGD(n_restarts=2)``. It has no `threat_model` of
         its own, or the same.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     batch_size : int, default=128
         Rows that are attacked together.
     random_state : int, RandomState or None, default=None

@@ -27,7 +27,7 @@ class WorstCase(BaseComposition, BaseAttack):
         None is APGD with four restarts, and noise. Their own `estimator` is not used, and they
         have no `threat_model` of their own, or the same.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
 
     Attributes
     ----------

@@ -13,11 +13,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import threat_model_or_default
 from skrobust.attacks.clusters._parts import ClusteringAttackResult, ClusteringParts
 from skrobust.attacks.embeddings._base import BaseEmbeddingAttack, Gallery
 from skrobust.attacks.embeddings._pairs import PairAttack
 from skrobust.attacks.embeddings._shift import EmbeddingShift
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import BaseEstimator
 from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._sklearn import Interval, StrOptions
@@ -130,7 +130,7 @@ class ClusteringAttack(BaseEstimator):
         some = table.rebuild(table.values[chosen], chosen)
         # groups have the means of all points
         gallery = Gallery(np.asarray(Z, dtype=np.float64), groups)
-        model = threat_model_or_default(attack.threat_model)
+        model = ThreatModel.of(attack.threat_model)
         moved = attack._attack_groups(parts.embedding, some, groups[chosen], model, gallery)
         points = table.values.copy()
         points[chosen] = Table.of(moved.X_adv).values

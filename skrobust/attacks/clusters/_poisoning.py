@@ -24,8 +24,8 @@ import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import Attack, needed_eps, threat_model_or_default
-from skrobust.attacks._problem import resolve_budget
+from skrobust.attacks._base import Attack
+from skrobust.attacks._problem import resolve_budget, resolve_eps
 from skrobust.attacks._result import EmbeddingAttackResult
 from skrobust.attacks._search import verified
 from skrobust.attacks.clusters._parts import ClusteringAttackResult, ClusteringParts
@@ -43,7 +43,7 @@ class ClusterPoisoning(Attack):
     Parameters
     ----------
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     share : float, default=0.05
         Share of all points, in (0, 1], that are moved; at most those of one cluster.
     clusters : tuple of two labels, default=None
@@ -152,13 +152,13 @@ class ClusterPoisoning(Attack):
         self._validate_params()
         parts = ClusteringParts.of(estimator)
         table = read_table(X, parts.embedding)
-        model = threat_model_or_default(self.threat_model)
-        eps = needed_eps(model)
+        model = ThreatModel.of(self.threat_model)
+        budget = resolve_budget(model, table)
+        eps = resolve_eps(model, budget, table)
         truth = None if y is None else column_or_1d(y)
         if truth is not None and len(truth) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(truth)}.")
         raw = table.clean
-        budget = resolve_budget(model, table)
         budget.check_inside(raw)
         Z = np.asarray(parts.embedding.transform(X), dtype=np.float64)
         labels = parts.cluster(Z)

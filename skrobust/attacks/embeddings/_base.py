@@ -22,13 +22,14 @@ from sklearn.utils import column_or_1d
 
 from skrobust.adapters import check_gradient, differentiable_embedding
 from skrobust.attacks._ascent import BestIterate, ascend
-from skrobust.attacks._base import Attack, AttackTransformer, needed_eps, threat_model_or_default
+from skrobust.attacks._base import Attack, AttackTransformer
 from skrobust.attacks._problem import (
     AttackProblem,
     Counts,
     ScaledRows,
     Victim,
     resolve_budget,
+    resolve_eps,
 )
 from skrobust.attacks._result import EmbeddingAttackResult
 from skrobust.attacks._search import budgets_in_turn, verified
@@ -190,7 +191,7 @@ class EmbeddingAttack(Attack):
     ) -> EmbeddingAttackResult:
         """Attack rows of X; their own embeddings are the gallery where it has no items."""
         table = read_table(X, estimator)
-        eps = needed_eps(model)
+        eps = resolve_eps(model, resolve_budget(model, table), table)
         if y is not None and len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
         victim = EmbeddingVictim(estimator, table, y, model)
@@ -391,7 +392,7 @@ class BaseEmbeddingAttack(EmbeddingAttack, AttackTransformer):
         """
         self._check_run(estimator)
         labels = None if y is None else column_or_1d(y)
-        model = threat_model_or_default(self.threat_model)
+        model = ThreatModel.of(self.threat_model)
         return self._attack(estimator, X, labels, model, Gallery(labels=labels))
 
 

@@ -46,7 +46,7 @@ class EmbeddingMargin(BaseEmbeddingAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``PCA()``.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     objective : {"margin", "proxy_anchor"}, default="margin"
         See the formulas of this file.
     toward : {"random", "nearest"}, default="random"

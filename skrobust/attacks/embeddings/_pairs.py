@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state, column_or_1d
 
-from skrobust.attacks._base import threat_model_or_default
 from skrobust.attacks._result import EmbeddingAttackResult
 from skrobust.attacks.embeddings._base import EmbeddingAttack, EmbeddingProblem, Gallery
 from skrobust.threat_model import ThreatModel
@@ -52,7 +51,7 @@ class PairAttack(EmbeddingAttack):
     Parameters
     ----------
     threat_model : ThreatModel, default=None
-        What may be changed in each point, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed in each point, and how far; None is ``ThreatModel()``.
     max_iter : int, default=32
         Steps.
     step_size : float, default=0.25
@@ -139,7 +138,7 @@ class PairAttack(EmbeddingAttack):
                 f"{n} values."
             )
         signs = np.repeat(np.where(together.astype(bool), 1, -1), 2)
-        model = threat_model_or_default(self.threat_model)
+        model = ThreatModel.of(self.threat_model)
         moved = self._attack(estimator, both, signs, model, Gallery())
         clean, adversarial = (
             np.linalg.norm(z[0::2] - z[1::2], axis=1)

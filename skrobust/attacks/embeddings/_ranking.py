@@ -52,7 +52,7 @@ class RankingAttack(BaseEmbeddingAttack):
     kind : {"CA+", "CA-", "QA+", "QA-", "LTM", "GTM", "GTT", "order"}, default="QA+"
         What is changed; "LTM" and "GTM" need labels.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     n_items : int, default=1
         Queries of CA, candidates of QA: random ones for +, random ones of the nearest per cent
         for −. For "order", the number of items whose order is changed, at least 2.

@@ -34,7 +34,7 @@ class EmbeddingShift(_Movement):
         is ``PCA()``. With ``gradient="exact"`` one of
         :func:`skrobust.adapters.differentiable_embedding`.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     normalize : bool, default=False
         Whether embeddings are compared on the unit sphere.
     max_iter : int, default=32
@@ -118,7 +118,7 @@ class EmbeddingNoise(_Movement):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``PCA()``. Any transformer.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     distribution : {"surface", "uniform"}, default="surface"
         Directions that use up the budget (ℓ∞: random signs), or points spread evenly over the
         ball.

@@ -26,7 +26,7 @@ class EmbeddingTargets(BaseEmbeddingAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``PCA()``.
     threat_model : ThreatModel, default=None
-        What may be changed, with its budget `eps`; None is ℓ₂ with 0.1.
+        What may be changed, and how far; None is ``ThreatModel()``.
     n_targets : int, default=1
         T.
     targets : {"any", "other_class"}, default="any"

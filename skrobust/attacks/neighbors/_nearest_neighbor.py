@@ -39,7 +39,7 @@ class ExactNeighborAttack(BaseAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``.
     threat_model : ThreatModel, default=None
-        What may be changed; None is ℓ₂ with 0.1. Larger perturbations than its `eps` do not
+        What may be changed; None is ``ThreatModel()``. Larger perturbations than its `eps` do not
         count; None there is no limit. Whole numbers and one-hot groups are refused.
     rtol : float, default=1e-3
         As in the exact search, for more than one neighbour.
@@ -167,7 +167,7 @@ class GreedyNeighborAttack(_CandidateAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``.
     threat_model : ThreatModel, default=None
-        What may be changed; None is ℓ₂ with 0.1. Larger perturbations than its `eps` do not
+        What may be changed; None is ``ThreatModel()``. Larger perturbations than its `eps` do not
         count; None there is no limit.
     n_candidates : int, default=10
         Points j that are tried, in the order of their distances.
@@ -225,7 +225,7 @@ class NeighborDirectionAttack(_CandidateAttack):
         The victim of :meth:`transform`: fitted as a clone, unless in a ``FrozenEstimator``. None
         is ``KNeighborsClassifier(1)``.
     threat_model : ThreatModel, default=None
-        What may be changed; None is ℓ₂ with 0.1. Larger perturbations than its `eps` do not
+        What may be changed; None is ``ThreatModel()``. Larger perturbations than its `eps` do not
         count; None there is no limit.
     n_candidates : int, default=10
         Points that are tried, in the order of their distances.

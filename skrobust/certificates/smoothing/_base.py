@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from skrobust.threat_model import model_or_l2
+from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 
@@ -24,7 +24,7 @@ class NoisyInput:
     def _first_read(self, X: Any) -> Table:
         """Read training points, and keep the scales of their noise."""
         table = self._table(X, reset=True)
-        budget = model_or_l2(self.threat_model).resolve_for(table)  # type: ignore[attr-defined]
+        budget = ThreatModel.of(self.threat_model).resolve_for(table)  # type: ignore[attr-defined]
         if budget.norm != 2:
             raise ValueError(
                 f"threat_model must have norm=2 for smoothing; got norm={budget.norm:g}."

@@ -25,8 +25,7 @@ class AdversarialTraining(AdversarialStrategy):
     Parameters
     ----------
     threat_model : ThreatModel, default=None
-        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
-        of the standard deviation of the training values (of each feature for tables).
+        What the adversary may change, in the units of X; None is ``ThreatModel()``.
     objective : {"loss", "trades"}, default="loss"
         The loss of adversarial batches, or that of clean ones and how far the adversary moves
         their embeddings.

@@ -200,8 +200,7 @@ class AdversarialStrategy(Training):
     Parameters
     ----------
     threat_model : ThreatModel, default=None
-        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
-        of the standard deviation of the training values (of each feature for tables).
+        What the adversary may change, in the units of X; None is ``ThreatModel()``.
     max_iter : int, default=7
         Steps of the adversary.
     step_size : float, default=None

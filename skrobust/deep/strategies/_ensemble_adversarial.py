@@ -47,8 +47,7 @@ class EnsembleAdversarialTraining(EnsembleStrategy, AdversarialStrategy):
     Parameters
     ----------
     threat_model : ThreatModel, default=None
-        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
-        of the standard deviation of the training values (of each feature for tables).
+        What the adversary may change, in the units of X; None is ``ThreatModel()``.
     n_members : int, default=3
         M.
     split : {"leave_one_out", "disjoint", "classes", "none"}, default="leave_one_out"

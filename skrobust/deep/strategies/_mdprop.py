@@ -36,8 +36,7 @@ class MDProp(AdversarialStrategy):
     Parameters
     ----------
     threat_model : ThreatModel, default=None
-        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
-        of the standard deviation of the training values (of each feature for tables).
+        What the adversary may change, in the units of X; None is ``ThreatModel()``.
     variant : {"AP'", "MP'", "MP''"}, default="MP''"
         Adversarial rows with one target, with several, or half of them each.
     n_targets : int, default=5
