@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from itertools import takewhile
@@ -11,6 +10,7 @@ from typing import Any
 from sklearn.base import BaseEstimator as SklearnEstimator
 
 from skrobust._version import __version__
+from skrobust.utils._warnings import warn
 
 __all__ = ["BaseEstimator", "Packaged", "is_newer", "warn_if_newer"]
 
@@ -83,11 +83,9 @@ def warn_if_newer(what: str, version: str) -> None:
         The one that wrote it.
     """
     if is_newer(version):
-        warnings.warn(
+        warn(
             f"{what} was written by skrobust {version}, newer than {__version__}; what it does "
-            "may differ.",
-            UserWarning,
-            stacklevel=3,
+            "may differ."
         )
 
 

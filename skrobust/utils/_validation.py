@@ -1,11 +1,12 @@
 """Checks of what a user hands in, with messages that name parameter, value and what is allowed."""
 
-import warnings
 from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+
+from skrobust.utils._warnings import warn
 
 __all__ = [
     "check_abstain_label",
@@ -161,11 +162,9 @@ def check_labels(y: np.ndarray, known: np.ndarray) -> None:
     """
     check_kind_of_labels(y, known)
     if not np.isin(y, known).any():
-        warnings.warn(
+        warn(
             f"y holds none of the classes {known.tolist()}, only labels like "
-            f"{y.tolist()[0]!r}: all points count as misclassified.",
-            UserWarning,
-            stacklevel=3,
+            f"{y.tolist()[0]!r}: all points count as misclassified."
         )
 
 

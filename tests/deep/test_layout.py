@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from shared_data import load_digits
+from sklearn.pipeline import make_pipeline
 
 from skrobust import AdversarialDeepMetric
 from skrobust.deep._data import InputLayout
@@ -44,8 +45,10 @@ def test_networks_get_the_bands_as_channels(bands, tmp_path):
     X, y = load_digits(return_X_y=True)
     X = np.repeat(X[:40].reshape(-1, 8, 8, 1), bands, axis=3).astype(np.float32)
     params = {"max_iter": 1, "random_state": 0, "device": "cpu"}
-    with pytest.warns(UserWarning, match=rf"\(8, 8, {bands}\) are read as \(height, width, chan"):
-        guessed = AdversarialDeepMetric(**params).fit(X, y[:40])
+    match = rf"\(8, 8, {bands}\) are read as \(height, width, chan"
+    with pytest.warns(UserWarning, match=match) as caught:
+        guessed = make_pipeline(AdversarialDeepMetric(**params)).fit(X, y[:40])[-1]
+    assert caught[0].filename == __file__  # through scikit-learn
     given_ = AdversarialDeepMetric(channels_last=True, **params).fit(X, y[:40])
     assert given_.layout_.input_shape == (bands, 8, 8)
     np.testing.assert_array_equal(guessed.transform(X), given_.transform(X))

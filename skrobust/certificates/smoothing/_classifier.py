@@ -13,7 +13,6 @@ Source: Cohen, Rosenfeld and Kolter, *Certified adversarial robustness via rando
 ICML 2019, theorem 1 and its algorithm.
 """
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -40,6 +39,7 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress, check_n_jobs, run_parts, split_evenly
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_abstain_label, check_labels
+from skrobust.utils._warnings import warn
 
 __all__ = ["RandomizedSmoothingClassifier"]
 
@@ -260,12 +260,10 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
             check_consistent_length(points, truth)
             check_labels(truth, self.classes_)
         if smoothed_radius(np.array([self.n_samples]), self.n_samples, self.alpha, 1.0)[0] == 0:
-            warnings.warn(
+            warn(
                 f"n_samples={self.n_samples} draws prove nothing at alpha={self.alpha:g}, even if "
                 "all agree: every point abstains. Use n_samples >= "
-                f"{int(np.log2(1 / self.alpha)) + 1}.",
-                UserWarning,
-                stacklevel=2,
+                f"{int(np.log2(1 / self.alpha)) + 1}."
             )
         parts = self._parts(points)
         progress = Progress(len(points), self.verbose, "smoothed")

@@ -17,7 +17,6 @@ NeurIPS 2021, with Hoeffding's bounds and another draw at x′ in the place of t
 here.
 """
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -43,6 +42,7 @@ from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_one_eps
+from skrobust.utils._warnings import warn
 
 __all__ = ["CenterSmoothing"]
 
@@ -209,11 +209,9 @@ class CenterSmoothing(
         # so many draws inside a ball prove that it has the share
         k = int(stats.binom.isf(self.alpha / 2, self.n_certify, share)) + 1
         if k > self.n_certify or share == 1:
-            warnings.warn(
+            warn(
                 f"n_certify={self.n_certify} draws do not bound the movement at eps={eps:g} and "
-                f"sigma={self.sigma:g}; use more, or a larger sigma.",
-                UserWarning,
-                stacklevel=2,
+                f"sigma={self.sigma:g}; use more, or a larger sigma."
             )
             return np.full(len(X), np.inf)
         return (
@@ -250,11 +248,9 @@ class CenterSmoothing(
     def _radius(self, X: Any, centres: np.ndarray, reach: np.ndarray) -> np.ndarray:
         q, m = self.needed_share_, self.n_certify
         if (self.alpha / 2) ** (1 / m) <= q:  # the bound of a share of 1
-            warnings.warn(
+            warn(
                 f"n_samples={self.n_samples} and n_certify={m} draws prove nothing at "
-                f"alpha={self.alpha:g}, even if all agree: every point abstains. Use more of both.",
-                UserWarning,
-                stacklevel=3,
+                f"alpha={self.alpha:g}, even if all agree: every point abstains. Use more of both."
             )
         inside = (3 * _SLACK * self._distances(X, centres) <= reach[:, None]).sum(axis=1)
         at_least = np.maximum(inside, 1)
