@@ -84,7 +84,9 @@ ESTIMATORS = [
     HopSkipJump(max_iter=1, n_evaluations=5, n_starts=5, random_state=0),
     NoiseAttack(random_state=0),
     TransferAttack(DecisionTreeClassifier(random_state=0), attack=PGD(max_iter=5), random_state=0),
-    WorstCase(attacks=[("pgd", PGD(max_iter=3, random_state=0)), ("noise", NoiseAttack())]),
+    WorstCase(
+        attacks=[("pgd", PGD(max_iter=3, random_state=0)), ("noise", NoiseAttack(random_state=0))]
+    ),
     EmbeddingShift(max_iter=3, random_state=0),
     EmbeddingNoise(random_state=0),
     EmbeddingMargin(max_iter=3, random_state=0),
