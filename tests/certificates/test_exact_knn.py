@@ -38,8 +38,8 @@ def random_problem(seed, n_train=11):
     return model, X_train, y_train, X, y, K, G, ThreatModel(NORMS[seed % 3], **parameters)
 
 
-def check_problem(seed):
-    model, X_train, y_train, X, y, K, G, threat = random_problem(seed)
+def check_problem(seed, n_train=11):
+    model, X_train, y_train, X, y, K, G, threat = random_problem(seed, n_train)
     budget = threat.resolve(3)
     found = exact_nearest_neighbor_radius(model, X, y, threat_model=threat, rtol=1e-7)
     bound = certify_nearest_neighbors(model, X, y, threat_model=threat)
@@ -72,9 +72,11 @@ def test_equals_every_set_of_neighbours(seed):
 
 
 @pytest.mark.slow
-def test_equals_every_set_of_neighbours_on_hundreds_of_points():
-    for seed in range(24, 144):
-        check_problem(seed)
+@pytest.mark.parametrize("start", range(24, 144, 20))
+def test_equals_every_set_of_neighbours_on_hundreds_of_points(start):
+    """480 points; of 9 training points there are fewer sets than of 11, and no other kinds."""
+    for seed in range(start, start + 20):
+        check_problem(seed, n_train=9)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -110,6 +112,8 @@ def test_one_direction_equals_every_set_of_neighbours(seed):
 def test_digits_between_bound_and_attack(n_neighbors, norm):
     X, y = load_digits(return_X_y=True)
     X_train, X, y_train, y = train_test_split(X / 16, y, test_size=12, random_state=0)
+    if norm == np.inf:  # linear programs: ten times as long
+        X, y = X[:6], y[:6]
     model = KNeighborsClassifier(n_neighbors).fit(X_train, y_train)
     threat = ThreatModel(norm)
     bound = certify_nearest_neighbors(model, X, y, threat_model=threat)
