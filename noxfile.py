@@ -55,7 +55,7 @@ def shell(session, command):
 
 @nox.session
 def tests(session):
-    """Run the tests, doctests and docstrings by the README's command."""
+    """Run the quick tests, doctests and docstrings by the README's command."""
     install(session)
     (command,) = readme("pytest")
     shell(session, command)
