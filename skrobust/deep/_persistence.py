@@ -43,6 +43,11 @@ from skrobust.utils._warnings import warn
 
 __all__ = ["Checkpoint", "PersistenceMixin", "built_with", "look_for_checkpoint"]
 
+# what a loaded estimator has besides its model
+_FITTED = (
+    *("classes_", "embedding_dim_", "feature_names_in_", "history_"),
+    *("loss_curve_", "n_features_in_", "n_iter_"),
+)
 _TRAINING = "the checkpoint of a training"
 # a training that goes on may have others of these
 _FREE = {"max_iter", "resume", "checkpoint", "verbose", "callbacks"}
@@ -66,17 +71,8 @@ class PersistenceMixin:
         check_is_fitted(self)
         check_writable(path, "path")
         own: Any = self
-        # the parameters as they were fitted, whatever was set since
-        params = own.get_params(deep=False)
-        params = {k: v for k, v in params.items() if not k.startswith("module__")}
-        params |= own._built_with
-        module = params.pop("module")
-        if own.layout_.shape != own.layout_.row_shape:
-            params["image_shape"] = own.layout_.shape
-        if len(own.layout_.shape) == 3:
-            params["channels_last"] = own.layout_.channels_last
         kept, lost = {}, []
-        for name, value in params.items():
+        for name, value in _params_of_fit(own).items():
             try:
                 kept[name] = parameter_to_tree(value)
             except TypeError:
@@ -88,17 +84,14 @@ class PersistenceMixin:
             )
         # parameters of what is not there go with it, such as loss__… of a loss
         parts = tuple(f"{name}__" for name in lost)
+        module = own.module
         kind = module if hasattr(module, "__qualname__") or module is None else type(module)
         content = {
             "module": None if kind is None else f"{kind.__module__}.{kind.__qualname__}",
             "params": {k: v for k, v in kept.items() if not k.startswith(parts)},
             "row_shape": own.layout_.row_shape,
             "branches": branches_of(own.module_),
-            "embedding_dim": own.embedding_dim_,
-            "classes": own.classes_,
-            "n_features_in": own.n_features_in_,
-            "feature_names_in": getattr(own, "feature_names_in_", None),
-            "history": own.history_,
+            "fitted": {name: getattr(own, name) for name in _FITTED if hasattr(own, name)},
             "state": state_of(own.module_),
         }
         write_file(path, f"an {type(self).__name__}", content)
@@ -167,12 +160,9 @@ class PersistenceMixin:
         own.lipschitz_ = None
         if own.lipschitz is not None:
             own.lipschitz_ = lipschitz_bound(own.module_, own.layout_.input_shape)
-        for name in ("embedding_dim", "classes", "n_features_in", "history"):
-            setattr(own, f"{name}_", content[name])
-        if content["feature_names_in"] is not None:
-            own.feature_names_in_ = content["feature_names_in"]
-        own.loss_curve_ = [row["train_loss"] for row in own.history_ if "train_loss" in row]
-        own.n_iter_ = len(own.loss_curve_)
+        for name in _FITTED:
+            if name in content["fitted"]:
+                setattr(own, name, content["fitted"][name])
         return own
 
 
@@ -186,6 +176,18 @@ def built_with(estimator: Any) -> dict[str, Any]:
     names = ("normalize", "lipschitz", "standardize", "embedding_dim", "training")
     params = {name: getattr(estimator, name) for name in names}
     return params | {f"module__{k}": v for k, v in estimator.params_for("module__").items()}
+
+
+def _params_of_fit(estimator: Any) -> dict[str, Any]:
+    """Return the parameters as they were fitted, whatever was set since, without the module."""
+    params = estimator.get_params(deep=False)
+    params = {k: v for k, v in params.items() if k != "module" and not k.startswith("module__")}
+    layout = estimator.layout_
+    if layout.shape != layout.row_shape:
+        params["image_shape"] = layout.shape
+    if len(layout.shape) == 3:
+        params["channels_last"] = layout.channels_last
+    return params | estimator._built_with
 
 
 def _read_params(path: Any, trees: dict[str, Any], components: Sequence[type]) -> dict[str, Any]:
