@@ -57,8 +57,7 @@ def shell(session, command):
 def tests(session):
     """Run the quick tests, doctests and docstrings by the README's command."""
     install(session)
-    (command,) = readme("pytest")
-    shell(session, command)
+    shell(session, readme("pytest")[0])
 
 
 @nox.session
