@@ -1,4 +1,4 @@
-"""What modules hold beside their code: it is saved, resumed, and left alone by those who look."""
+"""Files: trees come back as they were; so does what modules have beside their code."""
 
 import functools
 import warnings
@@ -294,3 +294,35 @@ def test_a_finished_cycle_can_be_prolonged_and_killed(tmp_path):
     again = metric(max_iter=5, checkpoint=tmp_path / "d", resume=True).fit(X, y)
     assert whole.n_iter_ == again.n_iter_ == 5
     np.testing.assert_array_equal(again.transform(X), whole.transform(X))
+
+
+TREE = {
+    "numbers": [1, 2.5, float("inf"), True, None, np.float64(3.0), "text"],
+    "pair": (1, (2, [3])),
+    "tensors": {"a": torch.arange(3), 7: torch.zeros(2, 2, dtype=torch.uint8)},
+    "array": np.arange(4.0),
+    "labels": np.array(["x", "y"]),
+    "names": np.array(["x", "yy"], dtype=object),
+}
+
+
+def test_trees_round_trip(tmp_path):
+    path = tmp_path / "tree"
+    shared = torch.arange(6.0)
+    write_tree(path, TREE | {"same": [shared, shared, shared[:3]]})
+    found = read_tree(path)
+    assert found["numbers"] == [1, 2.5, float("inf"), True, None, 3.0, "text"]
+    assert found["pair"] == (1, (2, [3]))
+    assert torch.equal(found["tensors"][7], TREE["tensors"][7])
+    for key in ("array", "labels", "names"):
+        np.testing.assert_array_equal(found[key], TREE[key])
+        assert found[key].dtype.kind == TREE[key].dtype.kind
+    assert torch.equal(found["same"][2], shared[:3])
+
+
+def test_trees_with_something_else_are_not_written(tmp_path):
+    with pytest.raises(TypeError, match="/a/0 holds a function"):
+        write_tree(tmp_path / "tree", {"a": [print]} | {"a": [lambda: 0]})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        read_tree(tmp_path / "none")
