@@ -14,7 +14,7 @@ from skrobust.adapters import LipschitzVictim, as_lipschitz_victim, as_nearest_n
 from skrobust.certificates._problem import Region, refuse_difference
 from skrobust.certificates._result import Certificate
 from skrobust.certificates.nearest_neighbor._api import certify_rule
-from skrobust.certificates.nearest_neighbor._lower_bound import round_down
+from skrobust.certificates.nearest_neighbor._geometry import round_down
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
 

@@ -33,7 +33,7 @@ from skrobust.adapters import (
 )
 from skrobust.certificates._problem import Region
 from skrobust.certificates._result import Certificate
-from skrobust.certificates.nearest_neighbor._lower_bound import round_down
+from skrobust.certificates.nearest_neighbor._geometry import round_down
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._guard import protocol_method

@@ -12,7 +12,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
-from skrobust.certificates.nearest_neighbor._vote import Vote
+from skrobust.certificates.nearest_neighbor._branch_and_bound import Vote
 
 NORMS = (2, 1, np.inf)
 
@@ -259,7 +259,7 @@ def test_a_box_that_holds_no_attack_is_searched_to_its_end():
 
 
 def test_too_many_candidates_leave_the_lower_bound(monkeypatch):
-    monkeypatch.setattr("skrobust.certificates.nearest_neighbor._neighborhood.MOST_CANDIDATES", 0)
+    monkeypatch.setattr("skrobust.certificates.nearest_neighbor._bisectors.MOST_CANDIDATES", 0)
     X_train, y_train, X, y = problems(np.random.default_rng(2), "random", 100, 12)
     knn = KNeighborsClassifier(3).fit(X_train, y_train)
     found = exact_nearest_neighbor_radius(knn, X, y)

@@ -116,7 +116,7 @@ def test_an_interrupt_keeps_what_is_proved(n_neighbors, monkeypatch):
 
         return original(stop, parts, n_jobs, keep)
 
-    monkeypatch.setattr("skrobust.certificates._run.run_parts", interrupted)
+    monkeypatch.setattr("skrobust.utils._parallel.run_parts", interrupted)
     with config_context(working_memory=0.2), pytest.warns(UserWarning, match="Interrupted"):
         found = exact_nearest_neighbor_radius(model(n_neighbors), X, Y, max_nodes=5)
     missing = found.status == "interrupted"

@@ -181,14 +181,13 @@ def test_no_candidate_is_dropped_that_rounding_could_bring_in(radius):
     import torch
 
     from skrobust.adapters import as_nearest_neighbor_rule
-    from skrobust.certificates.nearest_neighbor._bisectors import BisectorHalfspaces
-    from skrobust.certificates.nearest_neighbor._neighborhood import (
+    from skrobust.certificates.nearest_neighbor._bisectors import (
+        BisectorHalfspaces,
         Neighborhood,
-        _bisector_distances,
+        bisector_distances,
         squared_distances,
     )
-    from skrobust.certificates.nearest_neighbor._rounding import Rounding
-    from skrobust.certificates.nearest_neighbor._training_set import TrainingSet
+    from skrobust.certificates.nearest_neighbor._geometry import Rounding, TrainingSet
 
     for offset in (0.0, 1e6):
         rng = np.random.default_rng(1)
@@ -200,12 +199,12 @@ def test_no_candidate_is_dropped_that_rounding_could_bring_in(radius):
         budget = ThreatModel().resolve(3)
         queries = rule.embed(X[:1])
         training = TrainingSet.of(rule, budget, queries, torch.device("cpu"), torch.float64)
-        rounding = Rounding.within(np.array([radius]), rule, training, queries)
-        comparisons = BisectorHalfspaces(training, queries, rounding)
-        near = Neighborhood.within(radius, comparisons, 0, 3, training.reach)
-        squared = squared_distances(comparisons.Z, comparisons.z[0])
+        rounding = Rounding.within(np.array([radius]), training, queries)
+        bisectors = BisectorHalfspaces.around(training, queries, rounding)[0]
+        near = Neighborhood.within(radius, bisectors, 3)
+        squared = squared_distances(bisectors.Z, bisectors.z)
         everyone = np.arange(300)
-        bisector_distance = _bisector_distances(comparisons, 0, everyone, everyone, squared)
+        bisector_distance = bisector_distances(bisectors, everyone, everyone, squared)
         needed = np.flatnonzero((bisector_distance >= radius).sum(1) < 3)
         assert np.isin(needed, near.rows).all()
         assert len(needed) >= (100 if offset else 3)

@@ -27,14 +27,13 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from skrobust.adapters import AffineMap, NearestNeighborRule, as_nearest_neighbor_rule
 from skrobust.certificates._problem import CertificationProblem
 from skrobust.certificates._result import Certificate
-from skrobust.certificates._run import run_job
 from skrobust.certificates.nearest_neighbor._exact_1nn import CellJob, ExactRadii
 from skrobust.certificates.nearest_neighbor._exact_knn import VoteJob
 from skrobust.certificates.nearest_neighbor._lower_bound import BoundJob, lower_bound
 from skrobust.numerics import row_batches
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._frames import Table, names_missed_once
-from skrobust.utils._parallel import check_n_jobs
+from skrobust.utils._parallel import check_n_jobs, run_job
 from skrobust.utils._sklearn import safe_indexing
 from skrobust.utils._validation import check_one_eps
 
