@@ -19,7 +19,7 @@ Source: Wang, Liu, Yi, Zhou, Hsieh, *Evaluating the Robustness of Nearest Neighb
 A Primal-Dual Perspective*, arXiv:1906.03972.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -35,7 +35,7 @@ from skrobust.numerics import row_batches
 from skrobust.utils._parallel import Job
 from skrobust.utils._torch import as_tensor, exact_matmul, to_numpy
 
-__all__ = ["CellJob", "CellProjection", "ExactRadii", "VoronoiCells"]
+__all__ = ["CellJob", "CellProjection", "ExactRadii", "VoronoiCells", "first_successes"]
 
 Attack = Callable[[np.ndarray, np.ndarray], AttackOutcome]
 
@@ -376,33 +376,49 @@ class _CellSearch:
         return tried
 
     def _try(
-        self,
-        examples: dict[int, tuple[np.ndarray, Any]],
-        rows: np.ndarray,
-        attack: Attack,
+        self, examples: dict[int, tuple[np.ndarray, Any]], rows: np.ndarray, attack: Attack
     ) -> None:
-        """Check the solved cells of rows without an example, nearest first."""
+        """Check the solved cells of rows without an example."""
         waiting: dict[int, list[CellProjection]] = {}
         for (t, _), pair in self.pairs.items():
             if t not in examples and pair.point is not None and not pair.tried:
                 waiting.setdefault(t, []).append(pair)
-        for pairs in waiting.values():
-            pairs.sort(key=self.cells.size, reverse=True)
-        while waiting:
-            # one cell of each row, in one prediction a margin
-            current = {t: pairs.pop() for t, pairs in waiting.items()}
-            for margin in self.cells.bisectors[0].margins:
-                deltas = {
-                    t: delta
-                    for t, pair in current.items()
-                    if t not in examples and (delta := self.cells.delta(pair, margin)) is not None
-                }
-                if not deltas:
-                    continue
-                keys = np.fromiter(deltas, dtype=int)
-                outcome = attack(rows[keys], np.array(list(deltas.values())))
-                for k in np.flatnonzero(outcome.success):
-                    examples[int(keys[k])] = outcome.moved[k], outcome.predicted[k]
-            for pair in current.values():
-                pair.tried = True
-            waiting = {t: pairs for t, pairs in waiting.items() if pairs and t not in examples}
+        proposals = {t: self._deltas(pairs) for t, pairs in waiting.items()}
+        examples |= first_successes(proposals, rows, attack)
+
+    def _deltas(self, pairs: list[CellProjection]) -> Iterator[np.ndarray]:
+        """Yield δ inside of cells, the nearest cell first, each by growing margins."""
+        farthest_first = sorted(pairs, key=self.cells.size, reverse=True)
+        for pair in reversed(farthest_first):
+            pair.tried = True
+            for margin in self.cells.bisectors[pair.t].margins:
+                delta = self.cells.delta(pair, margin)
+                if delta is not None:
+                    yield delta
+
+
+def first_successes(
+    proposals: Mapping[int, Iterator[np.ndarray]], rows: np.ndarray, attack: Attack
+) -> dict[int, tuple[np.ndarray, Any]]:
+    """Return the first perturbation of each point that succeeds, and what is predicted there.
+
+    Parameters
+    ----------
+    proposals : dict of int to iterator of ndarray of shape (n_features,)
+        Perturbations of each point, by its position in `rows`.
+    rows : ndarray of shape (n_rows,)
+    attack : callable ``(rows, deltas) -> AttackOutcome``
+    """
+    examples: dict[int, tuple[np.ndarray, Any]] = {}
+    while proposals:
+        # one perturbation of each point, in one prediction
+        candidates = ((t, next(more, None)) for t, more in proposals.items())
+        deltas = {t: delta for t, delta in candidates if delta is not None}
+        if not deltas:
+            break
+        keys = np.fromiter(deltas, dtype=int)
+        outcome = attack(rows[keys], np.array(list(deltas.values())))
+        for k in np.flatnonzero(outcome.success):
+            examples[int(keys[k])] = outcome.moved[k], outcome.predicted[k]
+        proposals = {t: proposals[t] for t in deltas if t not in examples}
+    return examples

@@ -33,7 +33,7 @@ from skrobust.certificates.nearest_neighbor._branch_and_bound import (
     Incumbent,
     Vote,
 )
-from skrobust.certificates.nearest_neighbor._exact_1nn import ExactRadii
+from skrobust.certificates.nearest_neighbor._exact_1nn import ExactRadii, first_successes
 from skrobust.certificates.nearest_neighbor._geometry import Rounding, TrainingSet, round_down
 from skrobust.utils._parallel import Job
 
@@ -193,17 +193,10 @@ class VoteJob(Job):
         self, rows: np.ndarray, waiting: dict[int, list[np.ndarray]], radii: ExactRadii
     ) -> None:
         """Predict perturbed points by the victim, the smallest perturbation of each first."""
-        waiting = {t: list(reversed(deltas)) for t, deltas in waiting.items()}
-        while waiting:
-            # one perturbation of each point, in one prediction
-            current = {t: deltas.pop() for t, deltas in waiting.items()}
-            keys = np.fromiter(current, dtype=int)
-            outcome = self.problem.attack(rows[keys], np.array(list(current.values())))
-            sizes = self.problem.budget.size(outcome.moved)
-            for k in np.flatnonzero(outcome.success):
-                radii.note(int(keys[k]), sizes[k], outcome.moved[k], outcome.predicted[k])
-            done = set(keys[outcome.success].tolist())
-            waiting = {t: deltas for t, deltas in waiting.items() if deltas and t not in done}
+        proposals = {t: iter(deltas) for t, deltas in waiting.items()}
+        examples = first_successes(proposals, rows, self.problem.attack)
+        for t, (delta, predicted) in examples.items():
+            radii.note(t, self.problem.budget.size(delta[None])[0], delta, predicted)
 
 
 class WorkingSet:
