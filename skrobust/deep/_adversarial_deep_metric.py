@@ -39,7 +39,7 @@ from skrobust.deep._persistence import (
     built_with,
     look_for_checkpoint,
 )
-from skrobust.deep.lipschitz._bound import LipschitzBound, lipschitz_bound
+from skrobust.deep.lipschitz._bound import lipschitz_bound
 from skrobust.deep.strategies._base import AdversarialStrategy, StandardTraining, Training
 from skrobust.utils._callback_context import CallbackContext
 from skrobust.utils._estimator import BaseEstimator
@@ -87,9 +87,8 @@ class AdversarialDeepMetric(
         ``module_`` computes in float64.
     loss : {"multi_similarity", "proxy_anchor", "triplet", "contrastive", "arcface", \
 "certified_margin"}, class or object, default="multi_similarity"
-        Of pytorch-metric-learning, and :class:`~skrobust.deep.CertifiedMarginLoss`, with
-        ``loss__…``; a loss with proxies gets its sizes from the
-        data.
+        A loss of pytorch-metric-learning, or :class:`~skrobust.deep.CertifiedMarginLoss`, with
+        ``loss__…``; a loss with proxies gets its sizes from the data.
     miner : {"auto", "multi_similarity", "semihard", "hard"}, class, object or None, default="auto"
         Which pairs or triplets of a batch the loss looks at, with ``miner__…``. "auto" is
         "multi_similarity" for the loss of that name, "semihard" for "triplet", else None: all.
@@ -101,7 +100,7 @@ class AdversarialDeepMetric(
         parameters: ``optimizer__param_groups=[("*proxies", {"lr": 0.1})]`` (``"*W"`` for
         "arcface").
     learning_rate : float, default=2e-3
-        The highest one of the schedule; ``optimizer__lr`` goes before it.
+        The highest one of the schedule; ``optimizer__lr`` takes precedence.
     schedule : {"one_cycle"} or None, default="one_cycle"
         Up and down again over `max_iter` epochs, or over those that are added, or constant. For
         others use skorch's ``LRScheduler`` as a callback, with None here.
@@ -170,7 +169,7 @@ class AdversarialDeepMetric(
         How a row of X becomes an input of the module.
     embedding_dim_ : int
     lipschitz_ : LipschitzBound or None
-        Of the whole model, from raw features to embeddings, layer by layer.
+        Bounds of the whole model, from raw features to embeddings, layer by layer.
     classes_ : ndarray of shape (n_classes,)
     history_ : list of dict
         One an epoch: losses, seconds, recall of the validation.
@@ -235,13 +234,10 @@ class AdversarialDeepMetric(
         "random_state": ["random_state"],
     }
 
-    # `module_` is that of `net_`, which loaded estimators have not
     net_: MetricNet
     criterion_: nn.Module
     n_iter_: int
-    lipschitz_: LipschitzBound | None
     _state: TrainingState
-    _built_with: dict[str, Any]
 
     def __init__(
         self,

@@ -173,8 +173,10 @@ class ClassBatches(Sampler[list[int]]):
         seed: int,
         epoch: int = 0,
     ):
+        # positions of the rows of each class
         order = np.argsort(labels, kind="stable")
         self.members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+        # as many classes as fit into a batch; where all do, they share what room is left
         self.n_classes = min(len(self.members), batch_size // samples_per_class)
         largest = max(len(rows) for rows in self.members)
         room = min(batch_size // self.n_classes, largest)
@@ -189,6 +191,7 @@ class ClassBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.RandomState([self.seed, self.epoch])
         self.epoch += 1
+        # what is left of a random order of each class; an empty queue gets another order
         queues: list[np.ndarray] = [rows[:0] for rows in self.members]
         for _ in range(self.length):
             batch: list[int] = []

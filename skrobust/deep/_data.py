@@ -350,7 +350,8 @@ def compute_moments(X: Any, layout: InputLayout, positions: Any = None) -> Momen
     """
     chosen = np.arange(len(X)) if positions is None else positions
     n, width = len(chosen), int(np.prod(layout.shape))
-    # about the first row, so that squares do not cancel
+    # sums of each of the values of a row, shape (width,), as differences from the first row, so
+    # that squares do not cancel
     origin = np.asarray(X[chosen[:1]]).reshape(width).astype(np.float64)
     total, squares = np.zeros(width), np.zeros(width)
     lower, upper = np.zeros(width), np.zeros(width)
@@ -361,12 +362,13 @@ def compute_moments(X: Any, layout: InputLayout, positions: Any = None) -> Momen
         lower, upper = np.minimum(lower, some.min(axis=0)), np.maximum(upper, some.max(axis=0))
     mean, square = total / n, squares / n
     ends = lower + origin, upper + origin
+    # tables: each feature has its own deviation
     if len(layout.shape) == 1:
         std = np.sqrt(np.maximum(square - mean**2, 0))
         # what rounding leaves of a constant
         std[std <= 1e-7 * np.sqrt(square)] = 0.0
         return Moments(_tensor(mean + origin), _tensor(np.where(std > 0, std, 1.0)), std, *ends)
-    # E x and E x² about 0, of shape (channels, height, width), may be averaged over pixels
+    # images: E x and E x² of a pixel, of shape (channels, height, width), are averaged over pixels
     first = layout.channels_first(mean + origin)
     second = layout.channels_first(square + 2 * mean * origin + origin**2)
     axes = (1, 2) if first.ndim == 3 else tuple(range(first.ndim))
@@ -394,7 +396,7 @@ class TrainingState:
     n_trained : int
         How many are trained on.
     moments : Moments
-        Of the training points.
+        Statistics of the training points.
     """
 
     seed: int

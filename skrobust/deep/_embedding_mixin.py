@@ -42,7 +42,8 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         ndarray of shape (n_samples, `embedding_dim_`), float32
-            Of norm 1 unless ``normalize=False``. With `lipschitz`, float64 and of norm at most 1.
+            Rows have norm 1 unless ``normalize=False``. With `lipschitz` they are float64 and have
+            norm at most 1.
         """
         check_is_fitted(self)
         return self._embed(check_rows(self, X, self.layout_))
@@ -185,7 +186,7 @@ class Branch:
     metric : AdversarialDeepMetric
         Fitted.
     name : str
-        Of the branch.
+        Name of the branch.
     """
 
     metric: EmbeddingMixin

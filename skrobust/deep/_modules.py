@@ -81,7 +81,7 @@ class ConvNet(nn.Module):
     input_shape : tuple (channels, height, width)
     embedding_dim : int
     channels : sequence of int, default=(16, 32, 64)
-        Of each block.
+        Width of each block.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def build_model(
         It makes the model of one or several networks.
     layout : InputLayout
     moments : Moments
-        Of the training points.
+        Statistics of the training points.
 
     Raises
     ------

@@ -62,15 +62,15 @@ class TrainingContext:
     strategy : Training
     adversary : Adversary or None
     seed : int
-        Of the batches.
+        Seed of the batches.
     n_batches : int
-        Of an epoch.
+        Batches of an epoch.
     first_epoch : int
         Epochs that were made before.
     cycle_start : int
         The epoch in which the cycle of the learning rate starts.
     memory : dict
-        Of the strategy.
+        What the strategy keeps from step to step.
     validation : MetricDataset or None
         Rows that are not trained on.
     known_classes : bool
@@ -254,7 +254,11 @@ class MetricNet(NeuralNet):
         module, criterion = self.inference_module(), self.criterion_
         if copies:
             module, criterion = duplicate(module), duplicate(criterion)
-        history = [{k: _plain(v) for k, v in row.items() if k != "batches"} for row in self.history]
+        epochs = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
+        history = [
+            {k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
+            for row in epochs
+        ]
         curve = [row["train_loss"] for row in history if "train_loss" in row]
         return {
             "module_": module,
@@ -328,6 +332,7 @@ class MetricNet(NeuralNet):
             sampler = kwargs.get(name)
             if callable(sampler) and not isinstance(sampler, Sampler):
                 kwargs[name] = sampler(dataset.labels)
+        # without one, batches have m points of each of their classes
         if kwargs.get("batch_sampler") is None and kwargs.get("sampler") is None:
             kwargs["batch_sampler"] = ClassBatches(
                 dataset.labels,
@@ -341,10 +346,6 @@ class MetricNet(NeuralNet):
         loader = self.iterator_train(dataset, **kwargs)
         self.context.n_batches = len(loader)
         return loader
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_result(
@@ -374,7 +375,7 @@ class AcceleratedNet(MetricNet, AccelerateMixin, NeuralNet):
     Parameters
     ----------
     *args, **kwargs
-        Of :class:`MetricNet`, and ``accelerator``.
+        Parameters of :class:`MetricNet`, and ``accelerator``.
     """
 
     @property
@@ -443,9 +444,7 @@ def make_net(
     """
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("module must have parameters to learn; it has none.")
-    mixed = estimator.precision == "mixed" or (
-        estimator.precision == "auto" and device.type == "cuda"
-    )
+    mixed = ("mixed", "auto") if device.type == "cuda" else ("mixed",)
     options = {
         name: value
         for name, value in estimator.get_params(deep=False).items()
@@ -458,7 +457,7 @@ def make_net(
         "max_epochs": estimator.max_iter,
         "batch_size": estimator.batch_size,
         "samples_per_class": estimator.samples_per_class,
-        "precision": "mixed" if mixed else "full",
+        "precision": "mixed" if estimator.precision in mixed else "full",
         "lipschitz": estimator.lipschitz is not None,
         "callbacks": make_callbacks(estimator),
         "compile": estimator.compile,

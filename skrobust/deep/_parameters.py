@@ -1,4 +1,7 @@
-"""Parameters and attributes of a deep metric: prefixes, as in skorch, checks, failed fits."""
+"""Parameters of a deep metric: those with prefixes, as in skorch, and the check before a fit.
+
+A fit that fails leaves the estimator as it was.
+"""
 
 import inspect
 from collections.abc import Iterator

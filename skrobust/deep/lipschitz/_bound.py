@@ -203,7 +203,7 @@ def layer_bound(layer: Any, shape: tuple[int, ...]) -> LayerBound:
     layer : torch.nn.Module
         In float64, in evaluation mode.
     shape : tuple of int
-        Of one input.
+        Shape of one input.
 
     Returns
     -------

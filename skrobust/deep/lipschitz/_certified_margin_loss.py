@@ -35,7 +35,7 @@ class CertifiedMarginLoss(nn.Module):
         ``standardize=True`` a unit is the root mean square distance of the training points from
         their mean.
     temperature : float, default=0.1
-        Of the smoothed extremes, a share of r, > 0.
+        Temperature of the smoothed extremes, a share of r, > 0.
     proxies_per_class : int, default=1
     """
 

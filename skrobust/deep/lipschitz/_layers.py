@@ -272,7 +272,7 @@ class LipschitzConvNet(nn.Sequential):
     input_shape : tuple (channels, height, width)
     embedding_dim : int
     channels : sequence of int, default=(32, 64)
-        Of each block.
+        Width of each block.
     hidden : sequence of int, default=(256,)
         Widths of the dense layers before the last.
 
