@@ -36,8 +36,8 @@ from skrobust.neighbors import (
 __all__ = ["ESTIMATORS"]
 
 ESTIMATORS = [
-    RobustMahalanobis(max_iter=5, random_state=0),
-    RobustMahalanobis(n_components=1, init="pca", target_radius=1.0, max_iter=3),
+    RobustMahalanobis(max_iter=2, random_state=0),
+    RobustMahalanobis(n_components=1, init="pca", target_radius=1.0, max_iter=2),
     RobustMahalanobis(solver=ProjectedSolver(n_rounds=1), random_state=0),
     RobustMahalanobis(solver=CvxpySolver(n_rounds=1), random_state=0),
     AdversarialClustering(n_clusters=3, random_state=0),
@@ -81,7 +81,7 @@ ESTIMATORS = [
     ExactNeighborAttack(),
     GreedyNeighborAttack(n_candidates=2),
     NeighborDirectionAttack(n_candidates=2),
-    HopSkipJump(max_iter=1, n_evaluations=5, n_starts=5, random_state=0),
+    HopSkipJump(LogisticRegression(), max_iter=1, n_evaluations=5, n_starts=5, random_state=0),
     NoiseAttack(random_state=0),
     TransferAttack(DecisionTreeClassifier(random_state=0), attack=PGD(max_iter=5), random_state=0),
     WorstCase(
