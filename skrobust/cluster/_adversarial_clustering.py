@@ -28,10 +28,9 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skrobust.adapters import (
     NearestNeighborRule,
-    as_lipschitz_victim,
     as_nearest_neighbor_rule,
 )
-from skrobust.certificates import certify_lipschitz, certify_nearest_neighbors
+from skrobust.certificates import certify
 from skrobust.cluster._engines import (
     inertia,
     kmeans,
@@ -304,7 +303,7 @@ class AdversarialClustering(
         threat_model : ThreatModel, default=None
             Norm, scales and mutable features; None is ℓ₂ on all features.
         **kwargs : dict
-            Passed to :func:`skrobust.certificates.certify_nearest_neighbors`.
+            Passed to :func:`skrobust.certify`.
 
         Returns
         -------
@@ -317,13 +316,7 @@ class AdversarialClustering(
             If the metric is neither an affine map of X nor a network with a Lipschitz bound
             (``AdversarialDeepMetric(lipschitz="orthogonal")``), or the algorithm is not "kmeans".
         """
-        if as_lipschitz_victim(self) is None:
-            return certify_nearest_neighbors(
-                self, X, None, threat_model=threat_model, **kwargs
-            ).radius
-        return certify_lipschitz(
-            self, X, self.predict(X), threat_model=threat_model, exact=False, **kwargs
-        ).radius
+        return certify(self, X, threat_model=threat_model, **kwargs).radius
 
     def _as_nearest_neighbor_rule(self) -> NearestNeighborRule:
         return as_nearest_neighbor_rule(self._as_pipeline())

@@ -8,8 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skrobust.certificates import (
     Certificate,
-    certify_nearest_neighbors,
-    exact_nearest_neighbor_radius,
+    certify,
 )
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import Packaged
@@ -39,10 +38,10 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
         ``{"VI": M}`` for the Mahalanobis metric.
     threat_model : ThreatModel, default=None
         What the adversary may change; None is ℓ₂ on all features.
-    method : {"bound", "exact"}, default="bound"
-        "bound" proves a lower bound on the radius; "exact" searches the radius itself, which
-        takes longer for more than one neighbour
-        (:func:`~skrobust.certificates.exact_nearest_neighbor_radius`).
+    method : {"auto", "fast", "exact", "bound"}, default="auto"
+        The proof, as in :func:`skrobust.certify`: "auto" is the exact radius for one neighbour
+        and a lower bound for more, "fast" and "bound" are the lower bound; "exact" searches the
+        radius itself, which takes longer for more than one neighbour.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:N" or "auto", for certificates.
     n_jobs : int, default=None
@@ -77,7 +76,7 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
         },
         "metric": [StrOptions({"euclidean", "mahalanobis"})],
         "threat_model": [ThreatModel, None],
-        "method": [StrOptions({"bound", "exact"})],
+        "method": [StrOptions({"auto", "fast", "exact", "bound"})],
         "device": [str],
     }
 
@@ -90,7 +89,7 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
         metric: str = "euclidean",
         metric_params: dict[str, Any] | None = None,
         threat_model: ThreatModel | None = None,
-        method: str = "bound",
+        method: str = "auto",
         device: str = "cpu",
         n_jobs: int | None = None,
     ):
@@ -157,7 +156,7 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
     def certify(
         self, X: Any, y: Any = None, *, target: Any = None, verbose: int = 0
     ) -> Certificate:
-        """Certify predictions.
+        """Certify predictions, as :func:`skrobust.certify` does.
 
         Parameters
         ----------
@@ -175,14 +174,12 @@ class RobustKNeighborsClassifier(Packaged, KNeighborsClassifier):
         Certificate
         """
         check_is_fitted(self)
-        certify = (
-            certify_nearest_neighbors if self.method == "bound" else exact_nearest_neighbor_radius
-        )
         return certify(
             self,
             X,
             y,
             threat_model=self.threat_model,
+            method=self.method,
             target=target,
             device=self.device,
             n_jobs=self.n_jobs,

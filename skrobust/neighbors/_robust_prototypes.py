@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skrobust.adapters import NearestNeighborRule, as_nearest_neighbor_rule
-from skrobust.certificates import Certificate, exact_nearest_neighbor_radius
+from skrobust.certificates import Certificate, certify
 from skrobust.metric_learning import AdamSolver, MahalanobisMixin, Solver, SolverResult
 from skrobust.neighbors._prototype_training import PrototypeProblem, prototype_problem
 from skrobust.numerics import row_batches
@@ -303,7 +303,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
 
     @names_missed_once()
     def certify(self, X: Any, y: Any = None, **kwargs: Any) -> Certificate:
-        """Return the exact radius of each prediction.
+        """Return the radius of each prediction, as :func:`skrobust.certify` does.
 
         Parameters
         ----------
@@ -312,7 +312,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
             True labels; points that are predicted wrong have radius 0. None certifies the
             predictions themselves.
         **kwargs : dict
-            Passed to :func:`skrobust.certificates.exact_nearest_neighbor_radius`.
+            Passed to :func:`skrobust.certify`.
 
         Returns
         -------
@@ -320,8 +320,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         """
         check_is_fitted(self)
         given = {"threat_model": self.threat_model, "device": self.device} | kwargs
-        labels = self.predict(X) if y is None else y
-        return exact_nearest_neighbor_radius(self, X, labels, **given)
+        return certify(self, X, y, **given)
 
     def _as_nearest_neighbor_rule(self) -> NearestNeighborRule:
         check_is_fitted(self)

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
-from skrobust import ThreatModel
+from skrobust import ThreatModel, certify
 from skrobust.certificates import certify_nearest_neighbors, exact_nearest_neighbor_radius
 from skrobust.neighbors import RobustKNeighborsClassifier
 from skrobust.scorers import certified_accuracy_scorer
@@ -24,7 +24,9 @@ def test_predicts_and_certifies_as_the_plain_classifier_does(n_neighbors):
     robust = RobustKNeighborsClassifier(n_neighbors).fit(X[::2], Y[::2])
     rest, y = X[1::2], Y[1::2]
     np.testing.assert_array_equal(robust.predict(rest), plain.predict(rest))
-    expected = certify_nearest_neighbors(plain, rest, y)
+    expected = certify(plain, rest, y)  # the same call is the same proof
+    assert expected.bound == ("interval" if n_neighbors == 1 else "lower")
+    assert robust.certify(rest, y).method == expected.method
     np.testing.assert_array_equal(robust.certify(rest, y).radius, expected.radius)
     np.testing.assert_array_equal(robust.certify(rest, y).status, expected.status)
     labels, radius = robust.predict_with_radius(rest)
@@ -96,7 +98,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="'metric' parameter"):
         RobustKNeighborsClassifier(metric="cosine").fit(X, Y)
     with pytest.raises(ValueError, match="'method' parameter"):
-        RobustKNeighborsClassifier(method="fast").fit(X, Y)
+        RobustKNeighborsClassifier(method="best").fit(X, Y)
     with pytest.raises(ValueError, match="metric='mahalanobis' needs metric_params="):
         RobustKNeighborsClassifier(metric="mahalanobis").fit(X, Y)
     with pytest.raises(ValueError, match="'threat_model' parameter"):
