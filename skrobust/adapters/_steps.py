@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skrobust.adapters._affine import AffineFunction, AffineMap, NotAffineError
 from skrobust.utils._floating_point import DOUBLE, SINGLE
+from skrobust.utils._frames import with_names
 from skrobust.utils._guard import guarded_dispatch
 from skrobust.utils._sklearn import column_transformer_blocks
 
@@ -265,19 +266,9 @@ def _told_map(step: Any) -> AffineMap:
 
 def _transform(step: Any, X: np.ndarray) -> np.ndarray:
     """Return ``step.transform(X)`` as a dense float64 array, X with the names that fit saw."""
-    given: Any = X
-    names = getattr(step, "feature_names_in_", None)
-    if names is not None:
-        try:
-            import pandas as pd
-
-            given = pd.DataFrame(X, columns=names)
-        except ImportError:  # names without pandas: polars
-            import polars
-
-            given = polars.DataFrame(X, schema=list(names))
+    named = with_names(X, getattr(step, "feature_names_in_", None))
     try:
-        result = step.transform(given)
+        result = step.transform(named)
     except Exception as error:
         raise NotAffineError(
             f"{type(step).__name__}.transform fails on numeric probes ({error})."

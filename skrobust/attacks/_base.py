@@ -25,7 +25,7 @@ from skrobust.attacks._problem import AttackProblem, Victim, resolve_budget, res
 from skrobust.attacks._result import AttackResult
 from skrobust.attacks._search import Search
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._estimator import BaseEstimator, fit_unless_frozen
 from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._parallel import check_n_jobs
@@ -195,7 +195,7 @@ class AttackTransformer(MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMix
         if not self.minimum_norm:
             model = clone(model).set_params(eps=resolve_eps(model, budget, table))
         self.threat_model_ = model
-        self.estimator_ = victim if frozen else clone(victim).fit(X, y)
+        self.estimator_ = fit_unless_frozen(victim, X, y)
         if hasattr(self, "max_iter"):  # scikit-learn wants it where there is a max_iter
             self.n_iter_ = self.max_iter
         self._fit_more(X, y)

@@ -18,7 +18,6 @@ from sklearn.base import (
 )
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -40,7 +39,7 @@ from skrobust.cluster._engines import (
 )
 from skrobust.metrics import clustering_scores
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._estimator import BaseEstimator, fit_unless_frozen
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skrobust.utils._torch import resolve_device
 from skrobust.utils._warnings import warn
@@ -220,10 +219,8 @@ class AdversarialClustering(
         labels = None if y is None else column_or_1d(y)
         if self.metric is None:
             self.metric_ = None
-        elif isinstance(self.metric, FrozenEstimator):
-            self.metric_ = self.metric
         else:
-            self.metric_ = clone(self.metric).fit(X, y)
+            self.metric_ = fit_unless_frozen(self.metric, X, y)
         Z = self._embed(X, checked)
         if self.algorithm in _WITH_CENTERS:
             self._fit_centers(Z, gpu)

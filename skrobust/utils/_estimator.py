@@ -8,11 +8,14 @@ from itertools import takewhile
 from typing import Any
 
 from sklearn.base import BaseEstimator as SklearnEstimator
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from skrobust._version import __version__
 from skrobust.utils._warnings import warn
 
-__all__ = ["BaseEstimator", "Packaged", "is_newer", "warn_if_newer"]
+__all__ = ["BaseEstimator", "Packaged", "fit_unless_frozen", "is_newer", "warn_if_newer"]
 
 _KEY = "_skrobust_version"
 
@@ -48,6 +51,22 @@ class Packaged:
 
 class BaseEstimator(Packaged, SklearnEstimator):
     """Scikit-learn's base, with what the package adds."""
+
+
+def fit_unless_frozen(estimator: Any, *data: Any) -> Any:
+    """Return a clone fitted on data, or the estimator itself where it is frozen.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A FrozenEstimator has to be fitted.
+    *data : array-like
+        X, or X and y.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        check_is_fitted(estimator)
+        return estimator
+    return clone(estimator).fit(*data)
 
 
 @cache

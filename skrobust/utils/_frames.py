@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from scipy import sparse
 
-__all__ = ["Table", "feature_names", "names_missed_once", "numeric_values"]
+__all__ = ["Table", "feature_names", "names_missed_once", "numeric_values", "with_names"]
 
 
 def numeric_values(X: Any) -> np.ndarray:
@@ -41,6 +41,30 @@ def feature_names(estimator: Any) -> list[str] | None:
         if step is not None and not isinstance(step, str):  # what is passed through has no names
             return feature_names(step)
     return None
+
+
+def with_names(X: np.ndarray, names: Any) -> Any:
+    """Return an array as a data frame with the names of its features; itself without names.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    names : array-like of shape (n_features,) or None
+
+    Returns
+    -------
+    data frame or ndarray
+        Of pandas, or of polars where pandas is not installed.
+    """
+    if names is None:
+        return X
+    try:
+        import pandas as pd
+    except ImportError:
+        import polars
+
+        return polars.DataFrame(X, schema=list(names))
+    return pd.DataFrame(X, columns=names)
 
 
 @contextmanager

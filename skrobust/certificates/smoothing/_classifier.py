@@ -13,7 +13,7 @@ Source: Cohen, Rosenfeld and Kolter, *Certified adversarial robustness via rando
 ICML 2019, theorem 1 and its algorithm.
 """
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,22 +21,21 @@ from scipy import stats
 from sklearn.base import (
     ClassifierMixin,
     MetaEstimatorMixin,
-    clone,
     is_clusterer,
     is_regressor,
 )
-from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skrobust.certificates._result import Certificate
-from skrobust.certificates.smoothing._base import NoisyInput, noisy_copies
+from skrobust.certificates._run import Job, run_job
+from skrobust.certificates.smoothing._base import CONSTRAINTS, SmoothedEstimator, proportion_bound
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._estimator import fit_unless_frozen
 from skrobust.utils._frames import Table
-from skrobust.utils._parallel import Progress, check_n_jobs, run_parts, split_evenly
+from skrobust.utils._parallel import check_n_jobs
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_abstain_label, check_labels
 from skrobust.utils._warnings import warn
@@ -44,7 +43,7 @@ from skrobust.utils._warnings import warn
 __all__ = ["RandomizedSmoothingClassifier"]
 
 
-class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class RandomizedSmoothingClassifier(MetaEstimatorMixin, ClassifierMixin, SmoothedEstimator):
     """Smooth any classifier by Gaussian noise, and certify what comes out, with high probability.
 
     The guarantee is for the smoothed classifier, not for the one inside; it is probabilistic, and
@@ -101,17 +100,12 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CONSTRAINTS,
         "estimator": [HasMethods(["fit", "predict"]), None],
-        "sigma": [Interval(Real, 0, None, closed="neither")],
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "n_selection": [Interval(Integral, 1, None, closed="left")],
-        "alpha": [Interval(Real, 0, 1, closed="neither")],
         "n_augment": [Interval(Integral, 0, None, closed="left")],
-        "threat_model": [ThreatModel, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
         "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -174,23 +168,20 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
         check_consistent_length(table, labels)
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        if isinstance(base, FrozenEstimator):
-            check_is_fitted(base)
-            self.estimator_ = base
-        else:
-            flat = table.clean
-            rng = np.random.default_rng(seed)
-            copies = [flat] + [
-                flat + self.sigma * self._scale * rng.standard_normal(flat.shape)
-                for _ in range(self.n_augment)
-            ]
-            rows = np.tile(np.arange(len(flat)), 1 + self.n_augment)
-            noisy = table.rebuild(np.concatenate(copies), rows)
-            self.estimator_ = clone(base).fit(noisy, labels[rows])
+        self._draw_seed()
+        rows = np.tile(np.arange(len(labels)), 1 + self.n_augment)
+        self.estimator_ = fit_unless_frozen(base, self._augmented(table, rows), labels[rows])
         self.classes_ = np.unique(getattr(self.estimator_, "classes_", labels))
-        self._seed = seed
         return self
+
+    def _augmented(self, table: Table, rows: np.ndarray) -> Any:
+        """Return the training points, and noisy copies of them."""
+        flat, rng = table.clean, np.random.default_rng(self._seed)
+        copies = [flat] + [
+            flat + self.sigma * self._scale * rng.standard_normal(flat.shape)
+            for _ in range(self.n_augment)
+        ]
+        return table.rebuild(np.concatenate(copies), rows)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return what the base classifier says most often of noisy copies, of `n_selection`.
@@ -265,30 +256,21 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
                 "all agree: every point abstains. Use n_samples >= "
                 f"{int(np.log2(1 / self.alpha)) + 1}."
             )
-        parts = self._parts(points)
-        progress = Progress(len(points), self.verbose, "smoothed")
         radius = np.zeros(len(points))
         status = np.full(len(points), "interrupted", dtype="<U13")
 
-        def keep(found: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-            for rows, chosen, bound in found:
-                labels = self.classes_[chosen]
-                wrong = np.zeros(len(rows), bool) if truth is None else labels != truth[rows]
-                proved = bound > 0
-                status[rows] = np.where(proved, "probabilistic", "abstained")
-                status[rows[wrong]] = "misclassified"
-                radius[rows] = np.where(wrong, 0.0, bound)
-                progress.advance(len(rows))
+        def keep(rows: np.ndarray, proof: tuple[np.ndarray, np.ndarray]) -> None:
+            chosen, bound = proof
+            wrong = np.zeros(len(rows), bool)
+            if truth is not None:
+                wrong = self.classes_[chosen] != truth[rows]
+            status[rows] = np.where(bound > 0, "probabilistic", "abstained")
+            status[rows[wrong]] = "misclassified"
+            radius[rows] = np.where(wrong, 0.0, bound)
 
-        run_parts(_Certifier(self, points), split_evenly(parts, self.n_jobs), self.n_jobs, keep)
-        return Certificate(
-            radius=radius,
-            status=status,
-            norm=2.0,
-            method=f"randomized smoothing, each radius with probability {1 - self.alpha:g}",
-            scale=self._scale,
-            feature_names=getattr(self, "feature_names_in_", None),
-        )
+        parts = self._parts(len(points), self.n_selection)
+        run_job(_VoteJob(self, points), parts, len(points), keep, self.n_jobs, self.verbose)
+        return self._probable(radius, status, "randomized smoothing")
 
     def _certify(
         self, X: Any, y: Any, *, threat_model: ThreatModel | None, method: str, **options: Any
@@ -341,34 +323,32 @@ class RandomizedSmoothingClassifier(NoisyInput, MetaEstimatorMixin, ClassifierMi
     def _selection(self, points: Table) -> np.ndarray:
         """Return the votes that choose classes, shape (n_points, n_classes)."""
         return np.concatenate(
-            [self._votes(points, rows, self.n_selection, 0) for rows in self._parts(points)]
+            [
+                self._votes(points, rows, self.n_selection, 0)
+                for rows in self._parts(len(points), self.n_selection)
+            ]
         )
 
     def _votes(self, table: Table, rows: np.ndarray, n: int, stage: int) -> np.ndarray:
         """Return how often each class is said of n noisy copies, shape (n_points, n_classes)."""
         votes = np.zeros((len(rows), len(self.classes_)), dtype=np.int64)
-        scale = self.sigma * self._scale
-        parts = noisy_copies(table, rows, scale, n, self._seed, stage, self.batch_size)
-        for some, noisy in parts:
+        for some, noisy in self._copies(table, rows, n, stage):
             said = np.asarray(self.estimator_.predict(noisy)).reshape(len(rows), some)
             for c, name in enumerate(self.classes_):  # what is none of them does not count
                 votes[:, c] += (said == name).sum(axis=1)
         return votes
 
-    def _parts(self, points: Table) -> list[np.ndarray]:
-        """Return the rows that are looked at together."""
-        most = max(1, self.batch_size // self.n_selection)
-        return np.split(np.arange(len(points)), range(most, len(points), most))
 
+class _VoteJob(Job):
+    """Chosen classes and radii of points."""
 
-class _Certifier:
-    """Certifies parts; picklable."""
+    what = "smoothed"
 
     def __init__(self, smoothed: RandomizedSmoothingClassifier, points: Table):
         self.smoothed, self.points = smoothed, points
 
-    def __call__(self, parts: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        return [(rows, *self.smoothed._certify_rows(self.points, rows)) for rows in parts]
+    def solve(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.smoothed._certify_rows(self.points, rows)
 
 
 def smoothed_radius(votes: np.ndarray, n: int, alpha: float, sigma: float) -> np.ndarray:
@@ -381,6 +361,5 @@ def smoothed_radius(votes: np.ndarray, n: int, alpha: float, sigma: float) -> np
     alpha : float
     sigma : float
     """
-    # the one-sided bound of Clopper and Pearson: the p at which so many votes have probability α
-    p = np.where(votes > 0, stats.beta.ppf(alpha, np.maximum(votes, 1), n - votes + 1), 0.0)
+    p = proportion_bound(votes, n, alpha)
     return np.where(p > 0.5, sigma * stats.norm.ppf(p) * (1 - 1e-9), 0.0)

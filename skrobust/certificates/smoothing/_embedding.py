@@ -17,7 +17,7 @@ NeurIPS 2021, with Hoeffding's bounds and another draw at x′ in the place of t
 here.
 """
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,17 +27,14 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     MetaEstimatorMixin,
     TransformerMixin,
-    clone,
 )
-from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.certificates._result import Certificate
-from skrobust.certificates.smoothing._base import NoisyInput, noisy_copies
+from skrobust.certificates.smoothing._base import CONSTRAINTS, SmoothedEstimator, proportion_bound
 from skrobust.threat_model import ThreatModel
-from skrobust.utils._estimator import BaseEstimator
+from skrobust.utils._estimator import fit_unless_frozen
 from skrobust.utils._frames import Table
 from skrobust.utils._parallel import Progress
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
@@ -51,7 +48,7 @@ _SLACK = 1 + 1e-9
 
 
 class CenterSmoothing(
-    NoisyInput, ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, SmoothedEstimator
 ):
     """Smooth any embedding by Gaussian noise, so that it is known how far it can move.
 
@@ -104,15 +101,10 @@ class CenterSmoothing(
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CONSTRAINTS,
         "estimator": [HasMethods(["fit", "transform"]), None],
-        "sigma": [Interval(Real, 0, None, closed="neither")],
         "n_samples": [Interval(Integral, 2, None, closed="left")],
         "n_certify": [Interval(Integral, 1, None, closed="left")],
-        "alpha": [Interval(Real, 0, 1, closed="neither")],
-        "threat_model": [ThreatModel, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -155,14 +147,10 @@ class CenterSmoothing(
             Itself, fitted.
         """
         table = self._first_read(X)
-        self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self._draw_seed()
         base = FunctionTransformer() if self.estimator is None else self.estimator
-        if isinstance(base, FrozenEstimator):
-            check_is_fitted(base)
-            self.estimator_ = base
-        else:
-            given = (table.given,) if y is None else (table.given, y)
-            self.estimator_ = clone(base).fit(*given)
+        given = (table.given,) if y is None else (table.given, y)
+        self.estimator_ = fit_unless_frozen(base, *given)
         one = np.zeros(1, dtype=int)
         self._n_outputs = self._embed(table.rebuild(table.clean[one], one), 1, 1).shape[2]
         return self
@@ -253,8 +241,7 @@ class CenterSmoothing(
                 f"alpha={self.alpha:g}, even if all agree: every point abstains. Use more of both."
             )
         inside = (3 * _SLACK * self._distances(X, centres) <= reach[:, None]).sum(axis=1)
-        at_least = np.maximum(inside, 1)
-        p = np.where(inside > 0, stats.beta.ppf(self.alpha / 2, at_least, m - at_least + 1), 0.0)
+        p = proportion_bound(inside, m, self.alpha / 2)
         found = self.sigma * (stats.norm.ppf(p) - stats.norm.ppf(q)) * (1 - 1e-9)
         return np.where(np.isinf(reach), np.inf, np.where(p > q, found, 0.0))
 
@@ -268,15 +255,7 @@ class CenterSmoothing(
         radius = np.where(reach > 0, self._radius(X, centres, reach), 0.0)
         proved = np.where(radius > 0, "probabilistic", "abstained").astype("<U13")
         kept = np.isin(status, ("misclassified", "interrupted", "unreachable"))
-        return Certificate(
-            radius=radius,
-            status=np.where(kept, status, proved),
-            norm=2.0,
-            method=f"center smoothing, each radius with probability {1 - self.alpha:g}",
-            scale=self._scale,
-            feature_names=getattr(self, "feature_names_in_", None),
-            target=target,
-        )
+        return self._probable(radius, np.where(kept, status, proved), "center smoothing", target)
 
     @property
     def needed_share_(self) -> float:
@@ -295,8 +274,7 @@ class CenterSmoothing(
 
     def _draws(self, table: Table, rows: np.ndarray, n: int, stage: int) -> np.ndarray:
         """Return noisy outputs, shape (n_points, n, n_outputs)."""
-        scale = self.sigma * self._scale
-        parts = noisy_copies(table, rows, scale, n, self._seed, stage, self.batch_size)
+        parts = self._copies(table, rows, n, stage)
         embedded = [self._embed(noisy, len(rows), some) for some, noisy in parts]
         return np.concatenate(embedded, axis=1)
 
@@ -304,11 +282,6 @@ class CenterSmoothing(
         """Return the outputs of `some` copies of each point, shape (n_points, some, n_outputs)."""
         outputs = np.asarray(self.estimator_.transform(noisy), dtype=np.float64)
         return outputs.reshape(n_points, some, -1)
-
-    def _parts(self, n_points: int, n: int) -> list[np.ndarray]:
-        """Return the rows that are looked at together."""
-        most = max(1, self.batch_size // n)
-        return np.split(np.arange(n_points), range(most, n_points, most))
 
     @property
     def _n_features_out(self) -> int:
@@ -324,7 +297,7 @@ def needed_share(n: int, alpha: float) -> float:
     alpha : float
     """
     half = n // 2  # Bin(n, q) > half but for α, on the safe side
-    return min(float(stats.beta.isf(alpha, half + 1, n - half)) * (1 + 1e-12), 1.0)
+    return min(float(proportion_bound(half, n, alpha, "upper")) * (1 + 1e-12), 1.0)
 
 
 def _centre(outputs: np.ndarray) -> np.ndarray:
