@@ -16,7 +16,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skrobust import AdversarialClustering, ThreatModel, certify
 from skrobust.certificates import CenterSmoothing, certify_retrieval
-from skrobust.certificates.smoothing._base import noisy_copies
 from skrobust.certificates.smoothing._embedding import needed_share
 from skrobust.utils._frames import Table
 
@@ -175,11 +174,17 @@ def test_noise_is_not_swallowed_by_large_values_in_float32():
         return (np.asarray(points, float)[:, :1] > 1e8 + 0.5) * 10.0
 
     far = np.full((1, 1), 1e8, np.float32)
-    params = {"sigma": 4.0, "n_samples": 100, "n_certify": 500, "random_state": 0}
+    params = {
+        "sigma": 4.0,
+        "n_samples": 100,
+        "n_certify": 500,
+        "random_state": 0,
+        "batch_size": 100,
+    }
     smooth = CenterSmoothing(FunctionTransformer(step), **params).fit(far)
     wide = smooth.certified_radius(far.astype(float), [1.0])
     np.testing.assert_allclose(smooth.certified_radius(far, [1.0]), wide, atol=2.0)
-    parts = noisy_copies(Table.of(far), np.zeros(1, int), np.array([4.0]), 500, 0, 0, 100)
+    parts = smooth._copies(Table.of(far), np.zeros(1, int), 500, 0)
     spread = np.concatenate([part.ravel() for _, part in parts])
     assert len(np.unique(spread)) > 1
 

@@ -131,8 +131,6 @@ def test_mahalanobis_metric():
     ).fit(X[::2], Y[::2])
     scaled = KNeighborsClassifier(1).fit(X[::2] * [1, 2, 1, 1], Y[::2])
     threat = ThreatModel(feature_scale=[1, 2, 1, 1])
-    expected = certify_nearest_neighbors(
-        scaled, X[1::2] * [1, 2, 1, 1], Y[1::2], threat_model=threat
-    )
+    expected = certify(scaled, X[1::2] * [1, 2, 1, 1], Y[1::2], threat_model=threat)
     np.testing.assert_allclose(knn.certify(X[1::2], Y[1::2]).radius, expected.radius, rtol=1e-6)
     assert clone(knn).metric_params is not None

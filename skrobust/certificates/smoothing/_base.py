@@ -109,7 +109,7 @@ class SmoothedEstimator(BaseEstimator):
             All of the first point, then those of the next.
         """
         flat = table.clean[rows]
-        kind = np.float32 if table.single.all() else np.float64
+        kind: Any = np.float32 if table.single.all() else np.float64
         # a stream of random numbers for each row, which its values choose
         keys = RowNoise(self._seed, flat).uniform(2, stage)
         streams = [

@@ -30,12 +30,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skrobust.certificates._result import Certificate
-from skrobust.certificates._run import Job, run_job
 from skrobust.certificates.smoothing._base import CONSTRAINTS, SmoothedEstimator, proportion_bound
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._estimator import fit_unless_frozen
 from skrobust.utils._frames import Table
-from skrobust.utils._parallel import check_n_jobs
+from skrobust.utils._parallel import Job, check_n_jobs, run_job
 from skrobust.utils._sklearn import HasMethods, Interval, fit_context
 from skrobust.utils._validation import check_abstain_label, check_labels
 from skrobust.utils._warnings import warn
