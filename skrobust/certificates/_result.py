@@ -11,7 +11,7 @@ __all__ = ["Certificate", "SoundnessError"]
 
 
 class SoundnessError(RuntimeError):
-    """A certificate is larger than a perturbation that was found: one of them is wrong."""
+    """A certificate is larger than a successful perturbation: one of them is wrong."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,7 +30,7 @@ class Certificate:
         - "numerical_tie": right, but the nearest point of another class is as near as the
           nearest one of its own up to rounding (1-NN);
         - "uncertified": right, but this bound proves nothing (K > 1);
-        - "exact": right, and `upper` agrees with `radius` up to the tolerance asked for;
+        - "exact": right, and `upper` agrees with `radius` up to the relative tolerance;
         - "probabilistic": right, with a radius that holds with the probability that `method`
           says (randomized smoothing);
         - "abstained": nothing is proved, at 0 either: the draws tell too little of a smoothed
@@ -46,7 +46,7 @@ class Certificate:
         How it was proved.
     upper : ndarray of shape (n_samples,) or None
         Norms of adversarial examples, upper bounds on the true radii: 0 where the clean
-        prediction is wrong, inf where no example was found.
+        prediction is wrong, inf where no example is known.
     perturbation : ndarray of shape (n_samples, n_features) or None
         The perturbations of norm `upper`, in the units of X; 0 where there is none.
     adversarial_label : ndarray of shape (n_samples,) or None
@@ -74,11 +74,11 @@ class Certificate:
 
     def __repr__(self) -> str:
         names, counts = np.unique(self.status, return_counts=True)
-        told = ", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True))
+        statuses = ", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True))
         middle = f"{np.median(self.radius):.4g}" if len(self.radius) else "none"
         return (
-            f"Certificate({self.method}; bound={self.bound!r}, norm={self.norm:g}; {told}; median "
-            f"radius {middle})"
+            f"Certificate({self.method}; bound={self.bound!r}, norm={self.norm:g}; {statuses}; "
+            f"median radius {middle})"
         )
 
     @property

@@ -100,7 +100,7 @@ def certify_nearest_neighbors(
         If the estimator is no nearest-neighbour classifier.
     ValueError
         If a step is not affine, a parameter or the data are not supported, or the estimator's
-        `predict` is not what is known of it: it is asked about points and perturbations.
+        `predict` is not what is known of it, on the points or on perturbed ones.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def exact_nearest_neighbor_radius(
     """Smallest perturbation of raw features that changes a k-NN prediction, from both sides.
 
     The lower side is proved in floating point, allowing for the rounding of the victim's own
-    `predict`; the upper side is an adversarial example that its `predict` was asked about.
+    `predict`; the upper side is an adversarial example that its `predict` confirms.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def exact_nearest_neighbor_radius(
         If the estimator is no nearest-neighbour classifier.
     ValueError
         If a step is not affine, a parameter or the data are not supported, or the estimator's
-        `predict` is not what is known of it: it is asked about points and perturbations.
+        `predict` is not what is known of it, on the points or on perturbed ones.
     skrobust.inspection.SoundnessError
         If an adversarial example is smaller than what is proved: a fault of this package.
 

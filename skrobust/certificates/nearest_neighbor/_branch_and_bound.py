@@ -123,7 +123,7 @@ class Vote:
         return -1
 
     def complete(self, state: np.ndarray, distance: np.ndarray) -> np.ndarray | None:
-        """Return K candidates that succeed and are near, as a mask; None if none was found.
+        """Return K candidates that succeed and are near, as a mask; None if no such K are known.
 
         Parameters
         ----------

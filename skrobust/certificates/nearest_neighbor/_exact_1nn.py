@@ -57,7 +57,7 @@ class ExactRadii:
     lower : ndarray of shape (n_samples,)
         Proved; inf where no perturbation changes the prediction.
     upper : ndarray of shape (n_samples,)
-        Norm of `perturbation`; inf where none was found that succeeds.
+        Norm of `perturbation`; inf where no example is known.
     perturbation : ndarray of shape (n_samples, n_features)
         δ in the units of X, which the victim's prediction confirms; 0 where there is none.
     adversarial_label : ndarray of shape (n_samples,)

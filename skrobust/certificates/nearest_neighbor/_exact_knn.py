@@ -250,7 +250,7 @@ def local_search(near: Candidates, vote: Vote, g: int) -> tuple[np.ndarray | Non
     Returns
     -------
     eta : ndarray of shape (n_directions,) or None
-        None if none was found.
+        None if the search has none.
     chosen : ndarray of shape (n_candidates,) of bool
     """
     wanted, own = vote.labels == g, vote.own
@@ -284,10 +284,10 @@ def _alternate(
         inside = _nearest(distance, wanted, n_wanted)
         left = _nearest(distance, own, n_own)
         outside = np.setdiff1d(np.flatnonzero(own), left)
-        found = separate(near, inside, outside, tol=_VIOLATION, max_rounds=_MAX_ROUNDS)
-        if found.failed:
+        nearest = separate(near, inside, outside, tol=_VIOLATION, max_rounds=_MAX_ROUNDS)
+        if nearest.failed:
             break
-        eta = np.zeros(near.V.shape[1]) if found.eta is None else found.eta
+        eta = np.zeros(near.V.shape[1]) if nearest.eta is None else nearest.eta
         if size(eta) >= size(best) * (1 - 1e-6):
             break
         best = eta
