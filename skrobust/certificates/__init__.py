@@ -1,7 +1,6 @@
 """Proofs that no perturbation below a radius changes a prediction: lower bounds on the truth."""
 
-from skrobust.certificates._certify import METHODS, certify, certify_batches
-from skrobust.certificates._lipschitz import certify_lipschitz
+from skrobust.certificates._certify import METHODS, certify, certify_batches, certify_lipschitz
 from skrobust.certificates._result import Certificate, SoundnessError
 from skrobust.certificates._retrieval import certify_retrieval
 from skrobust.certificates.nearest_neighbor._api import (
