@@ -74,11 +74,7 @@ class TrainingStep:
         adversary = self.require_adversary()
         with self.still(), route(self.module, branches):
             return adversary.ascend(
-                x,
-                lambda moved: value(self.module(moved.clone())),
-                max_iter=strategy.max_iter,
-                step_size=strategy.rate,
-                start=strategy.start,
+                x, lambda moved: value(self.module(moved.clone())), **strategy.ascent
             )
 
     @contextmanager
@@ -233,6 +229,11 @@ class AdversarialStrategy(Training):
     def rate(self) -> float:
         """The step, a share of the budget: 2.5 over the number of steps, at most 1, by default."""
         return min(1.0, 2.5 / self.max_iter) if self.step_size is None else self.step_size
+
+    @property
+    def ascent(self) -> dict[str, Any]:
+        """Number, size and start of the adversary's steps, as `Adversary.ascend` takes them."""
+        return {"max_iter": self.max_iter, "step_size": self.rate, "start": self.start}
 
     def _check_start(self, where: str) -> None:
         """Raise where the movement of embeddings is raised from the clean point itself."""

@@ -194,19 +194,14 @@ class EnsembleAdversarialTraining(EnsembleStrategy, AdversarialStrategy):
                     raised.append(loss(z, step.y))
             return torch.stack(raised).sum() / len(some)
 
-        ascend = partial(
-            step.require_adversary().ascend,
-            step.x,
-            max_iter=self.max_iter,
-            step_size=self.rate,
-            start=self.start,
-        )
+        adversary = step.require_adversary()
         examples = []
         with step.still():
             for some in victims:
                 with torch.no_grad():
                     before = [member(step.x) for member, _ in some] if shifted.any() else []
-                examples.append(ascend(partial(value, some=some, before=before)))
+                raised = partial(value, some=some, before=before)
+                examples.append(adversary.ascend(step.x, raised, **self.ascent))
         return examples
 
     def _select(
