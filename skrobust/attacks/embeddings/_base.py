@@ -57,10 +57,20 @@ class BlindAttackWarning(UserWarning):
 
 
 class Gallery(NamedTuple):
-    """Embeddings that rows are compared with, shape (n_gallery, n_components), and labels."""
+    """What rows are compared with.
 
-    items: np.ndarray | None = None
+    Attributes
+    ----------
+    items : Tensor of shape (n_gallery, n_components) or None
+        Embeddings; None is those of the rows themselves.
+    labels : ndarray of shape (n_gallery,) or None
+    of_rows : bool
+        Whether the items are the rows themselves, and so each row is one of them.
+    """
+
+    items: Any = None
     labels: np.ndarray | None = None
+    of_rows: bool = False
 
 
 class EmbeddingVictim(Victim):
@@ -91,11 +101,8 @@ class EmbeddingProblem(AttackProblem):
     ----------
     clean : Tensor of shape (n, n_components)
         Embeddings of the clean points; of unit norm where the attack normalises.
-    gallery : Tensor of shape (n_gallery, n_components)
+    gallery : Gallery
         Items that they are compared with.
-    gallery_labels : ndarray of shape (n_gallery,) or None
-    in_gallery : bool
-        Whether the rows are the items of the gallery.
     own : ndarray of shape (n,)
         The row's own place in the gallery; -1 where it is not in it.
     labels : ndarray of shape (n,) or None
@@ -103,14 +110,12 @@ class EmbeddingProblem(AttackProblem):
 
     victim: EmbeddingVictim
     clean: torch.Tensor
-    gallery: torch.Tensor
-    gallery_labels: np.ndarray | None
-    in_gallery: bool
+    gallery: Gallery
 
     @property
     def own(self) -> np.ndarray:
         """The row's own place in the gallery, shape (n,); -1 where it is not in it."""
-        return self.rows if self.in_gallery else np.full(len(self.rows), -1)
+        return self.rows if self.gallery.of_rows else np.full(len(self.rows), -1)
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -248,9 +253,10 @@ class EmbeddingAttack(Attack):
         rows = np.arange(len(raw))
         clean = victim.transform(raw, rows)
         compared = self._normalize(torch.from_numpy(clean))
-        items = compared
-        if gallery.items is not None:
-            items = self._normalize(torch.from_numpy(gallery.items))
+        if gallery.items is None:
+            gallery = Gallery(compared, gallery.labels, of_rows=True)
+        else:
+            gallery = gallery._replace(items=self._normalize(torch.from_numpy(gallery.items)))
         problem = EmbeddingProblem(
             victim=victim,
             budget=budget,
@@ -260,9 +266,7 @@ class EmbeddingAttack(Attack):
             noise=self._row_noise(raw),
             counts=Counts(n_queries=len(rows)),
             clean=compared,
-            gallery=items,
-            gallery_labels=gallery.labels,
-            in_gallery=gallery.items is None,
+            gallery=gallery,
         )
         return problem, clean
 

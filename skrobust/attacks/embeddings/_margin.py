@@ -141,13 +141,14 @@ class EmbeddingMargin(BaseEmbeddingAttack):
         return True
 
     def _select_targets(self, problem: EmbeddingProblem) -> _Means:
-        if problem.gallery_labels is None:
+        items, labels, _ = problem.gallery
+        if labels is None:
             raise ValueError("y must be given for EmbeddingMargin; got None.")
-        groups, codes = np.unique(problem.gallery_labels, return_inverse=True)
+        groups, codes = np.unique(labels, return_inverse=True)
         if len(groups) < 2:
             raise ValueError(f"y must hold at least two groups; got 1: {groups.tolist()[0]!r}.")
-        sums = problem.gallery.new_zeros(len(groups), problem.gallery.shape[1])
-        sums.index_add_(0, torch.from_numpy(codes), problem.gallery)
+        sums = items.new_zeros(len(groups), items.shape[1])
+        sums.index_add_(0, torch.from_numpy(codes), items)
         means = sums / torch.from_numpy(np.bincount(codes)).to(sums)[:, None]
         if problem.labels is None:  # of the nearest mean
             own = torch.cdist(problem.clean, means).argmin(1)

@@ -138,7 +138,7 @@ class RankingAttack(BaseEmbeddingAttack):
         allowed, same = others(problem), None
         if self.kind in ("LTM", "GTM"):
             same = same_class(problem, f"kind={self.kind!r}")
-        D = torch.cdist(problem.clean, problem.gallery).masked_fill(
+        D = torch.cdist(problem.clean, problem.gallery.items).masked_fill(
             ~torch.from_numpy(allowed), torch.inf
         )
         order = D.argsort(dim=1, stable=True).numpy()
@@ -159,7 +159,7 @@ class RankingAttack(BaseEmbeddingAttack):
         else:
             items = order[:, :1]
         return _Targets(
-            problem.gallery,
+            problem.gallery.items,
             torch.from_numpy(allowed),
             torch.from_numpy(np.ascontiguousarray(items)),
             None if same is None else torch.from_numpy(same),

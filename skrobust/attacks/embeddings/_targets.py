@@ -115,7 +115,7 @@ class EmbeddingTargets(BaseEmbeddingAttack):
         allowed = others(problem)
         if self.targets == "other_class":
             allowed &= ~same_class(problem, "targets='other_class'")
-        return problem.gallery[draw(allowed, self.n_targets, problem.noise)]
+        return problem.gallery.items[draw(allowed, self.n_targets, problem.noise)]
 
     def _value(self, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         distance = (z[:, None] - targets).square().sum(2)  # (n, n_targets)
@@ -130,7 +130,7 @@ class EmbeddingTargets(BaseEmbeddingAttack):
 def others(problem: EmbeddingProblem) -> np.ndarray:
     """Return the mask, of shape (n, n_gallery), of the items that are not the row itself."""
     own = problem.own
-    allowed = np.ones((len(own), len(problem.gallery)), dtype=bool)
+    allowed = np.ones((len(own), len(problem.gallery.items)), dtype=bool)
     inside = np.flatnonzero(own >= 0)
     allowed[inside, own[inside]] = False
     return allowed
@@ -138,9 +138,9 @@ def others(problem: EmbeddingProblem) -> np.ndarray:
 
 def same_class(problem: EmbeddingProblem, what: str) -> np.ndarray:
     """Return the mask of the items of each row's class; errors name what needs labels."""
-    if problem.labels is None or problem.gallery_labels is None:
+    if problem.labels is None or problem.gallery.labels is None:
         raise ValueError(f"y must be given for {what}; got None.")
-    return problem.labels[:, None] == problem.gallery_labels
+    return problem.labels[:, None] == problem.gallery.labels
 
 
 def draw(allowed: np.ndarray, n: int, noise: RowNoise) -> np.ndarray:
