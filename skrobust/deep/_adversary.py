@@ -9,7 +9,6 @@ one-hot groups are relaxed to intervals here: the adversary of training is not w
 the threat model.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from skrobust.deep._data import InputLayout, Moments, row_slices
 from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._torch import as_tensor
 from skrobust.utils._validation import check_one_eps
+from skrobust.utils._warnings import warn
 
 __all__ = ["Adversary", "training_adversary"]
 
@@ -141,12 +141,10 @@ class Adversary:
         if bool(raised.isfinite() & (raised != 0)) and bool((self.scale > 0).any()):
             self.warned = True
             kind = "0" if slope is not None else "missing"
-            warnings.warn(
+            warn(
                 f"the gradient of the adversary of training is {kind} for a whole batch: it moves "
                 "nothing on purpose, and what is learned withstands no more than random noise. "
-                "Look for rounding, saturation, NaN or a detach in the module.",
-                UserWarning,
-                stacklevel=2,
+                "Look for rounding, saturation, NaN or a detach in the module."
             )
         return gradient
 

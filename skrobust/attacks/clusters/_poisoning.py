@@ -15,7 +15,6 @@ Pattern Recognition 2022. The first candidates here are also drawn toward points
 cluster.
 """
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -33,6 +32,7 @@ from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table, names_missed_once
 from skrobust.utils._sklearn import Interval
+from skrobust.utils._warnings import warn
 
 __all__ = ["ClusterPoisoning"]
 
@@ -209,10 +209,9 @@ class ClusterPoisoning(Attack):
                         f"generation {generation + 1}/{self.max_iter}  {values[0]:.4f}"
                     )
         except KeyboardInterrupt:
-            warnings.warn(
+            warn(
                 f"interrupted after {len(history)} generations; the best candidate so far is "
-                "returned.",
-                stacklevel=4,
+                "returned."
             )
         return best, np.array(history)
 

@@ -8,7 +8,6 @@ ICML 2018),
     g = 1/(2 σ P) Σ_p [ v(x + σ s ∘ u_p) − v(x − σ s ∘ u_p) ] u_p.
 """
 
-import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,6 +37,7 @@ from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._sklearn import HasMethods, Interval, StrOptions
+from skrobust.utils._warnings import warn
 
 __all__ = [
     "BaseEmbeddingAttack",
@@ -218,12 +218,11 @@ class EmbeddingAttack(Attack):
             value[rows] = reported.numpy()[:n]
             problem.counts.add(batch.counts)
         if (share := float(zero.mean())) > _MANY and (problem.budget.scale > 0).any():
-            warnings.warn(
+            warn(
                 f"the first gradient is 0 for {share:.1%} of the points, and the attack is blind "
                 "there: look for rounding, saturation or a step that is not differentiable, and "
                 "do not take what it finds for robustness. gradient='nes' does without gradients.",
                 BlindAttackWarning,
-                stacklevel=4,
             )
         return EmbeddingAttackResult(
             X_adv=verified(table, problem.budget, points, eps),
