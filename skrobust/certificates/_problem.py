@@ -272,14 +272,7 @@ class CertificationProblem:
         # labels and the target as indices into the rule's classes
         place = np.searchsorted(rule.classes, y).clip(max=len(rule.classes) - 1)
         labels = np.where(rule.classes[place] == y, place, -1)
-        wanted = None
-        if target is not None:
-            wanted = _class_index(target, rule.classes)
-            if (labels == wanted).any():
-                row = int(np.flatnonzero(labels == wanted)[0])
-                raise ValueError(
-                    f"target={target!r} must not be the label of a point to certify; y[{row}] is."
-                )
+        wanted = None if target is None else _target_class(target, rule.classes, labels)
         # a unit of the norm that moves the embedding by about 1, whatever the units of X
         exponent = _exponent(rule, budget.scale)
         with np.errstate(over="ignore"):
@@ -518,8 +511,14 @@ def _in_units(radius: np.ndarray, exponent: int, toward: float) -> np.ndarray:
     return np.where(exact | np.isinf(radius), scaled, np.nextafter(scaled, toward))
 
 
-def _class_index(target: Any, classes: np.ndarray) -> int:
+def _target_class(target: Any, classes: np.ndarray, labels: np.ndarray) -> int:
+    """Return the index of the class that an adversary wants, of no point to certify."""
     place = np.flatnonzero(classes == target) if np.ndim(target) == 0 else np.empty(0, dtype=int)
     if len(place) != 1:
         raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
+    if (labels == place[0]).any():
+        row = int(np.flatnonzero(labels == place[0])[0])
+        raise ValueError(
+            f"target={target!r} must not be the label of a point to certify; y[{row}] is."
+        )
     return int(place[0])
