@@ -76,9 +76,9 @@ def test_mixed_columns_through_a_column_transformer(count_runs):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(
         {
-            "amount": rng.exponential(size=240),
-            "country": rng.choice(["de", "fr", "it"], 240),
-            "visits": rng.poisson(4, 240),
+            "amount": rng.exponential(size=120),
+            "country": rng.choice(["de", "fr", "it"], 120),
+            "visits": rng.poisson(4, 120),
         }
     )
     y = np.where(X["amount"] + 0.2 * X["visits"] > 1.6, "fraud", "fine")
@@ -87,9 +87,11 @@ def test_mixed_columns_through_a_column_transformer(count_runs):
         (StandardScaler(), ["amount", "visits"]),
     )
     threat = ThreatModel(np.inf, integers=["visits"], mutable=["amount", "visits"])
-    attack = HopSkipJump(threat_model=threat, max_iter=3, n_evaluations=20, random_state=0)
+    attack = HopSkipJump(
+        threat_model=threat, max_iter=1, n_evaluations=10, n_starts=5, random_state=0
+    )
     scores = cross_validate(
-        make_pipeline(encode, RandomForestClassifier(20, random_state=0)),
+        make_pipeline(encode, RandomForestClassifier(5, random_state=0)),
         X,
         y,
         cv=3,
