@@ -24,19 +24,6 @@ def test_a_module_does_not_import_its_own_package(path):
             assert package not in [alias.name for alias in node.names]
 
 
-# to be gone: who still reads the private modules of whom
-KNOWN = {
-    ("cluster", "certificates"),
-    ("deep", "attacks"),
-    ("attacks", "metrics"),
-    ("cluster", "metrics"),
-    ("scorers", "metrics"),
-    ("inspection", "attacks"),
-    ("neighbors", "metric_learning"),
-    ("scorers", "certificates"),
-}
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_private_modules_are_private(path):
     """What another package needs is exported by its package; `utils` is for all."""
@@ -49,7 +36,7 @@ def test_private_modules_are_private(path):
             continue
         private = any(part.startswith("_") for part in parts[1:])
         private |= any(alias.name.startswith("_") for alias in node.names)
-        assert not private or (own, parts[0]) in KNOWN, f"{own} imports {node.module}"
+        assert not private, f"{own} imports {node.module}"
 
 
 def test_importing_the_package_does_not_load_torch():

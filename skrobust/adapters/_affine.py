@@ -154,8 +154,8 @@ class AffineFunction:
     Parameters
     ----------
     func : callable
-        Maps an array of shape (n_samples, n_features) to (n_samples, n_outputs), each row
-        apart, as ``A x + b``. The map is read by probing and confirmed on further probes. It
+        Maps an array of shape (n_samples, n_features) to (n_samples, n_outputs), row by
+        row, as ``A x + b``. The map is read by probing and confirmed on further probes. It
         is given whole numbers as float64, since sums of integers may wrap around.
 
     Examples

@@ -292,8 +292,8 @@ def check_gradient(function: Embedding, x: torch.Tensor, estimator: Any) -> None
     with torch.enable_grad():
         try:
             # a view of it, for what works in place
-            found = function(x.view_as(x))
-            torch.autograd.grad(found.sum(), x)
+            output = function(x.view_as(x))
+            torch.autograd.grad(output.sum(), x)
         except RuntimeError as error:
             with torch.no_grad():
                 function(x.detach())  # an error of another kind speaks for itself
@@ -310,5 +310,5 @@ def _affine_embedding(step: AffineMap) -> Embedding:
 
 
 def _module_embedding(module: torch.nn.Module) -> Embedding:
-    asked = ModuleScores(module, [])
-    return lambda x: asked.outputs(x.to(asked.dtype)).to(x)
+    scores = ModuleScores(module, [])
+    return lambda x: scores.outputs(x.to(scores.dtype)).to(x)

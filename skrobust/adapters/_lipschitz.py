@@ -57,7 +57,7 @@ class LipschitzVictim:
     tail : fitted estimator
         A nearest-neighbour classifier or clusterer on the outputs of the step.
     estimator : fitted estimator
-        The whole that was taken apart.
+        The whole pipeline.
     """
 
     front: NearestNeighborRule
@@ -112,7 +112,7 @@ class LipschitzVictim:
 
 
 def as_lipschitz_victim(estimator: Any) -> LipschitzVictim | None:
-    """Take a fitted pipeline apart at its Lipschitz step; None where it has none.
+    """Split a fitted pipeline at its Lipschitz step; None where it has none.
 
     Parameters
     ----------

@@ -92,12 +92,12 @@ def _flat(estimator: Any) -> list[tuple[str, Any]]:
     if not isinstance(estimator, Pipeline):
         return [("estimator", estimator)]
     refuse_overrides(estimator, Pipeline, ("predict", "transform"), "use a Pipeline")
-    found = []
+    flat = []
     for name, step in active_steps(estimator.steps):
         inside = as_pipeline(step)
         inner = _flat(inside) if isinstance(inside, Pipeline) else [(name, step)]
-        found += [(name if n == "estimator" else n, child) for n, child in inner]
-    if len({name for name, _ in found}) == len(found):
-        return found
+        flat += [(name if n == "estimator" else n, child) for n, child in inner]
+    if len({name for name, _ in flat}) == len(flat):
+        return flat
     # names of nested pipelines may meet
-    return [(f"{k}_{name}", step) for k, (name, step) in enumerate(found)]
+    return [(f"{k}_{name}", step) for k, (name, step) in enumerate(flat)]

@@ -201,7 +201,7 @@ class ModuleScores(Scores):
     ----------
     module : torch.nn.Module
         Maps a batch of shape (n, ...) to (n, n_classes), or (n,) or (n, 1) for two classes. It
-        is put into evaluation mode while it is asked.
+        is put into evaluation mode while it computes.
     classes : ndarray of shape (n_classes,)
     shape : tuple of int, default=None
         Shape of one input; None hands on flat rows.
@@ -229,7 +229,7 @@ class ModuleScores(Scores):
 
     def in_its_mode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the scores, shape (n, n_classes), in the mode that the module is in."""
-        scores = _a_column_each(self._ask(x), len(self.classes))
+        scores = _a_column_each(self._forward(x), len(self.classes))
         if scores.shape[1] != len(self.classes):
             raise ValueError(
                 f"module must give one score for each of the {len(self.classes)} classes; got "
@@ -240,13 +240,13 @@ class ModuleScores(Scores):
     def outputs(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the module gives in evaluation mode."""
         with eval_mode(self.module):
-            return self._ask(x)
+            return self._forward(x)
 
-    def _ask(self, x: torch.Tensor) -> torch.Tensor:
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
         given = x if self.shape is None else x.reshape(len(x), *self.shape)
         # a copy: a module may work in place
-        found = self.module(given.to(self.device, self._inner, copy=True))
-        return (found[0] if isinstance(found, tuple) else found).to(x.device, self.dtype)
+        output = self.module(given.to(self.device, self._inner, copy=True))
+        return (output[0] if isinstance(output, tuple) else output).to(x.device, self.dtype)
 
 
 class CentroidScores(Scores):

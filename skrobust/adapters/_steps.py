@@ -52,7 +52,7 @@ def affine_map(step: Any) -> AffineMap:
         not, unless it has its own ``_affine_map()`` or is registered itself.
     """
     if hasattr(step, "_affine_map"):
-        return _told_map(step)
+        return _own_map(step)
     if hasattr(step, "_differentiable_embedding"):
         raise NotAffineError(
             f"{type(step).__name__} is a network, not an affine map; only those with a "
@@ -233,35 +233,35 @@ def step_map(name: str, step: Any) -> AffineMap:
     if hasattr(step, "fit"):
         check_is_fitted(step)
     try:
-        found = affine_map(step)
-        if not isinstance(found, AffineMap):
+        published = affine_map(step)
+        if not isinstance(published, AffineMap):
             raise TypeError(
                 f"the function registered for {type(step).__name__} with affine_map.register must "
-                f"return an AffineMap, AffineMap(matrix, offset); got {type(found).__name__}."
+                f"return an AffineMap, AffineMap(matrix, offset); got {type(published).__name__}."
             )
-        unit = max(found.unit, _confirm(step, found), _fitted_unit(step))
+        unit = max(published.unit, _confirm(step, published), _fitted_unit(step))
     except NotAffineError as error:
         raise NotAffineError(f"Step {name!r} cannot be folded: {error}") from error
-    return replace(found, unit=unit)
+    return replace(published, unit=unit)
 
 
-def _told_map(step: Any) -> AffineMap:
+def _own_map(step: Any) -> AffineMap:
     """Return what a step says of itself."""
-    told = step._affine_map()
+    pair = step._affine_map()
     try:
-        found = AffineMap(*told)
-        n_outputs, n_inputs = found.matrix.shape
-        fits = len(found.offset) == n_outputs
+        published = AffineMap(*pair)
+        n_outputs, n_inputs = published.matrix.shape
+        fits = len(published.offset) == n_outputs
         fits &= n_inputs == getattr(step, "n_features_in_", n_inputs)
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        got = [np.shape(part) for part in told] if isinstance(told, tuple) else repr(told)
+        got = [np.shape(part) for part in pair] if isinstance(pair, tuple) else repr(pair)
         raise TypeError(
             f"_affine_map() of {type(step).__name__} must return a pair (A, b) of shapes "
             f"(n_outputs, n_features) and (n_outputs,); got {got}."
         )
-    return found
+    return published
 
 
 def _transform(step: Any, X: np.ndarray) -> np.ndarray:
@@ -299,20 +299,20 @@ def _probed_map(step: Any, n_inputs: int) -> AffineMap:
     return AffineMap(matrix, origin, np.abs(matrix) + 2 * largest[:, None], largest)
 
 
-def _confirm(step: Any, found: AffineMap) -> float:
+def _confirm(step: Any, known: AffineMap) -> float:
     """Compare ``transform`` with ``A x + b`` at random points of several magnitudes.
 
     Returns the unit roundoff that the differences show.
     """
-    n_inputs = found.matrix.shape[1]
+    n_inputs = known.matrix.shape[1]
     draws = np.random.default_rng(0).standard_normal((12, n_inputs))
     probes = draws * np.repeat([1e-3, 1.0, 30.0, 1e4], 3)[:, None]
     got = _transform(step, probes)
-    shape = (len(probes), len(found.matrix))
-    if got.shape != shape or not found.holds(probes, got, 1e-5).all():
+    shape = (len(probes), len(known.matrix))
+    if got.shape != shape or not known.holds(probes, got, 1e-5).all():
         raise NotAffineError(
-            f"{type(step).__name__}.transform is not the affine map that its attributes tell, or "
+            f"{type(step).__name__}.transform is not the affine map that its attributes give, or "
             "not an affine map."
         )
-    exact = found.holds(probes, got, 2 * found.operations * DOUBLE)
+    exact = known.holds(probes, got, 2 * known.operations * DOUBLE)
     return DOUBLE if exact.all() else SINGLE

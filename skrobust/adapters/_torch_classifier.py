@@ -31,7 +31,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     ----------
     module : torch.nn.Module
         Maps a batch to scores of shape (n_samples, n_classes), or (n_samples,) for two classes.
-        It is asked in evaluation mode, on the device it is on; normalisation of the inputs
+        It predicts in evaluation mode, on the device it is on; normalisation of the inputs
         belongs in it.
     classes : array-like of shape (n_classes,), default=None
         Labels of the scores. None takes the sorted labels of :meth:`fit`.
@@ -189,13 +189,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 f"X has {values.shape[1]} features, but TorchClassifier is expecting "
                 f"{self.n_features_in_} features as input."
             )
-        found = np.empty((len(values), len(self.classes_)))
+        outputs = np.empty((len(values), len(self.classes_)))
         with torch.no_grad():
             for start in range(0, len(values), self.batch_size):
                 rows = slice(start, start + self.batch_size)
                 batch = as_tensor(values[rows], scores.device, scores.dtype)
-                found[rows] = to_numpy(scores(batch))
-        return found
+                outputs[rows] = to_numpy(scores(batch))
+        return outputs
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the label of the largest score, shape (n_samples,).

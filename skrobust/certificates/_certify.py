@@ -84,7 +84,7 @@ def certify(
     Raises
     ------
     TypeError, ValueError
-        If no proof applies, or the one that is asked for does not; the message says why.
+        If no proof applies, or the chosen one does not; the message says why.
 
     Examples
     --------
@@ -355,8 +355,8 @@ def certify_batches(
         raise ValueError(f"batch_size must be an integer >= 1; got {batch_size!r}.")
     parts = []
     for rows, labels in _batches(X, y, int(batch_size)):
-        found = certify(estimator, rows, labels, **options)
-        parts.append(replace(found, perturbation=None, adversarial_label=None))
+        part = certify(estimator, rows, labels, **options)
+        parts.append(replace(part, perturbation=None, adversarial_label=None))
     if not parts:
         raise ValueError("X must hold at least one batch; got none.")
     uppers: list[Any] = [part.upper for part in parts]

@@ -125,7 +125,7 @@ def certify_retrieval(
             left = reach - slack - slack.max() - stretch * gallery_eps
             radius = np.where(left > 0, left / stretch, 0.0)
     elif isinstance(victim.step, _Identity):
-        # the raw directions in which pairs of items are told apart
+        # the raw directions between pairs of items
         identity = AffineMap.identity(victim.front.n_features_in)
         matrix = reduce(AffineMap.then, victim.front.maps, identity).matrix * budget.scale
         growth = max(stretch - victim.gain(budget), 0) + 1e-9 * stretch
@@ -154,7 +154,7 @@ def certify_retrieval(
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """How pairs of items are told apart by perturbations.
+    """How far perturbations move pairs of items.
 
     Attributes
     ----------
@@ -235,11 +235,11 @@ def _bounds(
             radius[i] = np.inf
             continue
         some = own[:_CANDIDATES]
-        apart = cdist(Z[some], Z[other])
+        distances = cdist(Z[some], Z[other])
         size = np.sqrt(squares[some, None]) + np.sqrt(squares[None, other]) + _norm(Z[i])
-        gap = squares[None, other] - squares[some, None] - 2 * slack[i] * apart
+        gap = squares[None, other] - squares[some, None] - 2 * slack[i] * distances
         reached = cdist(images.points[some], images.points[other], metric=kind[images.dual])
-        reached = 2 * (reached + images.growth * apart) * (1 + 1e-9)
+        reached = 2 * (reached + images.growth * distances) * (1 + 1e-9)
         radius[i] = _within_rounding(gap, reached, size, Z.shape[1], images.stretch)
     return radius, right
 
@@ -252,11 +252,11 @@ def _within_rounding(
     def least(cap: float) -> float:
         rounded = (n_values + 16) * 4 * _ROUNDING * (size + stretch * cap) ** 2
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            found = np.where(gap > rounded, (gap - rounded) / reached, 0.0)
-        return float(found.min(axis=1).max())
+            bounds = np.where(gap > rounded, (gap - rounded) / reached, 0.0)
+        return float(bounds.min(axis=1).max())
 
     cap = least(0.0)
-    if not np.isfinite(cap):  # nothing that may be changed tells the items apart
+    if not np.isfinite(cap):  # no feature that may change differs between the items
         return cap
     best = 0.0
     # a larger cap allows for more rounding, a smaller one cuts off; halved 1,100 times it is 0
@@ -268,7 +268,7 @@ def _within_rounding(
 
 def _to_other_class(Z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return half of how much nearer the own class is than the others, and whether it is."""
-    found, right = np.zeros(len(Z)), np.zeros(len(Z), dtype=bool)
+    reach, right = np.zeros(len(Z)), np.zeros(len(Z), dtype=bool)
     for i, (own, other, squares) in enumerate(_ordered(Z, y)):
         if not len(own):
             continue
@@ -276,12 +276,12 @@ def _to_other_class(Z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
         far = np.sqrt(squares[other].min()) if len(other) else np.inf
         right[i] = size < far
         if np.isinf(far):
-            found[i] = np.inf
+            reach[i] = np.inf
         elif right[i]:
             # of squares, anywhere nearer than the other class
             rounded = (Z.shape[1] + 16) * 4 * _ROUNDING * (2 * (far + _norm(Z[i]))) ** 2
-            found[i] = (far - size) / 2 - rounded / (far + size)
-    return np.maximum(found, 0), right
+            reach[i] = (far - size) / 2 - rounded / (far + size)
+    return np.maximum(reach, 0), right
 
 
 def _norm(z: np.ndarray) -> float:

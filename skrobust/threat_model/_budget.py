@@ -231,12 +231,12 @@ class FeatureBudget:
         """
         lower, upper = self.box(raw)
         inside = ((lower <= points) & (points <= upper)) | (points == raw)
-        found = inside.all(axis=1) & (self.size(points - raw) <= eps)
-        found &= ((np.rint(points) == points) | ~self.integer | (points == raw)).all(axis=1)
+        allowed = inside.all(axis=1) & (self.size(points - raw) <= eps)
+        allowed &= ((np.rint(points) == points) | ~self.integer | (points == raw)).all(axis=1)
         for group in self.groups:
             chosen = _one_hot(points[:, group]) & _one_hot(raw[:, group])
-            found &= chosen | (points[:, group] == raw[:, group]).all(axis=1)
-        return found
+            allowed &= chosen | (points[:, group] == raw[:, group]).all(axis=1)
+        return allowed
 
     def project(
         self, raw: np.ndarray, points: np.ndarray, eps: float, single: Any = False

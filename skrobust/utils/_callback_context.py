@@ -1,4 +1,4 @@
-"""The steps of a fit, told to scikit-learn's callbacks."""
+"""The steps of a fit, passed to scikit-learn's callbacks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["CallbackContext"]
 
 
 class CallbackContext:
-    """The steps of a fit, told to the callbacks that were set on an estimator.
+    """The steps of a fit, passed to the callbacks that were set on an estimator.
 
     Made at the start of `fit`, in which :func:`fit_context` takes the callbacks down again.
     Without callbacks, or with a scikit-learn that knows none, nothing happens.
@@ -37,7 +37,7 @@ class CallbackContext:
         ----------
         fitted : callable
             Returns the fitted attributes that an estimator has that stops here; called only
-            if a callback asks for them.
+            if a callback needs them.
         """
         if self._context is None:
             return False

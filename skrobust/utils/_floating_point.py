@@ -36,11 +36,11 @@ def check_size(values: np.ndarray, largest: float = _LARGEST) -> None:
     values : ndarray
     largest : float, default=1e140
     """
-    found = float(np.abs(values).max(initial=0))
-    if not found < largest:
+    size = float(np.abs(values).max(initial=0))
+    if not size < largest:
         raise ValueError(
             f"X must stay below {largest:g} in absolute value, in training too, so that the "
-            f"squared distances of the estimator are finite; got {found:g}. Scale the data."
+            f"squared distances of the estimator are finite; got {size:g}. Scale the data."
         )
 
 
@@ -70,12 +70,12 @@ def round_inside(
     points, lower, upper : ndarray of shape (n_samples, n_features)
     single : ndarray of shape (n_features,) of bool
     """
-    found = round_features(points, single)
+    rounded = round_features(points, single)
     if not single.any():
-        return found
+        return rounded
     down, up = np.float32(-np.inf), np.float32(np.inf)
     with np.errstate(over="ignore"):
-        narrow = found.astype(np.float32)
-        found = np.where(single & (found > upper), np.nextafter(narrow, down), found)
-        narrow = found.astype(np.float32)
-        return np.where(single & (found < lower), np.nextafter(narrow, up), found)
+        narrow = rounded.astype(np.float32)
+        rounded = np.where(single & (rounded > upper), np.nextafter(narrow, down), rounded)
+        narrow = rounded.astype(np.float32)
+        return np.where(single & (rounded < lower), np.nextafter(narrow, up), rounded)

@@ -34,9 +34,9 @@ def numeric_values(X: Any) -> np.ndarray:
 
 def feature_names(estimator: Any) -> list[str] | None:
     """Return the names of the columns that an estimator was fitted on, None where it has none."""
-    found = getattr(estimator, "feature_names_in_", None)
-    if found is not None:
-        return [str(name) for name in found]
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        return [str(name) for name in names]
     for _, step in getattr(estimator, "steps", None) or []:
         if step is not None and not isinstance(step, str):  # what is passed through has no names
             return feature_names(step)

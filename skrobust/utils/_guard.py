@@ -148,10 +148,10 @@ def guarded_dispatch(
 
         @wraps(function)
         def call(estimator: Any) -> T:
-            found = known_of(estimator)
+            result = known_of(estimator)
             if check is not None:
-                check(found, estimator)
-            return found
+                check(result, estimator)
+            return result
 
         for name in ("register", "dispatch", "registry", "_clear_cache"):
             setattr(call, name, getattr(dispatch, name))

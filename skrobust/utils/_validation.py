@@ -70,15 +70,15 @@ def check_norm(norm: Any) -> float:
         If it is none of them.
     """
     if isinstance(norm, str):
-        found = _NORMS.get(norm.strip().lower().removeprefix("l").lstrip("_"))
+        p = _NORMS.get(norm.strip().lower().removeprefix("l").lstrip("_"))
     else:
         real = isinstance(norm, Real) and not isinstance(norm, (bool, np.bool_))
-        found = float(norm) if real and float(norm) in _NORMS.values() else None
-    if found is None:
+        p = float(norm) if real and float(norm) in _NORMS.values() else None
+    if p is None:
         raise ValueError(
             f"norm must be 1, 2 or inf; got {norm!r}. As text it is 'l1', 'l2' or 'linf'."
         )
-    return found
+    return p
 
 
 def check_abstain_label(label: Any, classes: np.ndarray) -> None:

@@ -169,12 +169,12 @@ class CenterSmoothing(
         check_is_fitted(self)
         points = self._read(X)
         progress = Progress(len(points), self.verbose, "smoothed")
-        found = np.empty((len(points), self._n_outputs))
+        centres = np.empty((len(points), self._n_outputs))
         for rows in self._parts(len(points), self.n_samples):
             drawn = self._draws(points, rows, self.n_samples, 0)
-            found[rows] = [_centre(outputs) for outputs in drawn]
+            centres[rows] = [_centre(outputs) for outputs in drawn]
             progress.advance(len(rows))
-        return found
+        return centres
 
     def movement_bound(self, X: Any, eps: float) -> np.ndarray:
         """Bound how far the outputs can move, each with probability 1 − α.
@@ -242,8 +242,8 @@ class CenterSmoothing(
             )
         inside = (3 * _SLACK * self._distances(X, centres) <= reach[:, None]).sum(axis=1)
         p = proportion_bound(inside, m, self.alpha / 2)
-        found = self.sigma * (stats.norm.ppf(p) - stats.norm.ppf(q)) * (1 - 1e-9)
-        return np.where(np.isinf(reach), np.inf, np.where(p > q, found, 0.0))
+        radius = self.sigma * (stats.norm.ppf(p) - stats.norm.ppf(q)) * (1 - 1e-9)
+        return np.where(np.isinf(reach), np.inf, np.where(p > q, radius, 0.0))
 
     def _certify_movement(
         self, X: Any, centres: np.ndarray, reach: np.ndarray, status: np.ndarray, target: Any = None
@@ -266,11 +266,11 @@ class CenterSmoothing(
     def _distances(self, X: Any, centres: np.ndarray) -> np.ndarray:
         """Return distances of new outputs to the centres, shape (n_points, n_certify)."""
         points = self._read(X)
-        found = np.empty((len(points), self.n_certify))
+        distances = np.empty((len(points), self.n_certify))
         for rows in self._parts(len(points), self.n_certify):
             drawn = self._draws(points, rows, self.n_certify, 1)
-            found[rows] = np.linalg.norm(drawn - centres[rows, None], axis=2)
-        return found
+            distances[rows] = np.linalg.norm(drawn - centres[rows, None], axis=2)
+        return distances
 
     def _draws(self, table: Table, rows: np.ndarray, n: int, stage: int) -> np.ndarray:
         """Return noisy outputs, shape (n_points, n, n_outputs)."""
@@ -303,5 +303,5 @@ def needed_share(n: int, alpha: float) -> float:
 def _centre(outputs: np.ndarray) -> np.ndarray:
     """Return the output that has half of them within the smallest distance."""
     half = -(-len(outputs) // 2)
-    apart = cdist(outputs, outputs)
-    return outputs[np.partition(apart, half - 1, axis=1)[:, half - 1].argmin()]
+    distances = cdist(outputs, outputs)
+    return outputs[np.partition(distances, half - 1, axis=1)[:, half - 1].argmin()]
