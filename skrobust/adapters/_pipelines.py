@@ -38,7 +38,10 @@ def unwrap(estimator: Any) -> Any:
         refuse_overrides(estimator, known, ("predict", "transform"), "use what is inside")
         inner = "estimator" if isinstance(estimator, FrozenEstimator) else "best_estimator_"
         if not hasattr(estimator, inner):
-            raise NotFittedError(f"{type(estimator).__name__} must be fitted, with refit.")
+            raise NotFittedError(
+                f"{type(estimator).__name__} must be fitted, with refit; got "
+                f"refit={getattr(estimator, 'refit', None)!r}."
+            )
         estimator = getattr(estimator, inner)
     return estimator
 
