@@ -1,6 +1,5 @@
 """A few learned prototypes a class, under a learned metric, with exact certificates."""
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
@@ -35,6 +34,7 @@ from skrobust.utils._sklearn import (
 )
 from skrobust.utils._torch import as_tensor, resolve_device, to_numpy
 from skrobust.utils._validation import check_temperature
+from skrobust.utils._warnings import warn
 
 __all__ = ["RobustPrototypeClassifier"]
 
@@ -233,7 +233,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         )
         problem, result = self._solve(make_problem, unit)
         if result.warning and result.status != "start_is_best":
-            warnings.warn(result.warning, ConvergenceWarning, stacklevel=2)
+            warn(result.warning, ConvergenceWarning)
         self.__dict__.update(fitted(problem, result.parameters))
         self.target_radius_ = problem.points.objective.target_radius * unit
         self.loss_curve_ = [loss * unit for loss in result.loss_curve]

@@ -1,7 +1,6 @@
 """Run parts of a long computation, in this process or over joblib, with progress."""
 
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -12,6 +11,8 @@ import numpy as np
 from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
+
+from skrobust.utils._warnings import warn
 
 __all__ = ["Job", "Progress", "check_n_jobs", "run_job", "run_parts", "split_evenly"]
 
@@ -133,7 +134,7 @@ def run_parts(
             for result in run(delayed(_call)(SizedTask(function), part) for part in parts):
                 keep(result)
     except KeyboardInterrupt:
-        warnings.warn("Interrupted: points that were not reached yet are left out.", UserWarning, 2)
+        warn("Interrupted: points that were not reached yet are left out.")
 
 
 class Job(ABC):
