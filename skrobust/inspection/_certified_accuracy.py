@@ -1,6 +1,7 @@
 """Certified accuracy against eps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = ["CertifiedAccuracyDisplay"]
 _UNIT = "ℓ₂, in the units of X"
 
 
+@dataclass(eq=False, repr=False)
 class CertifiedAccuracyDisplay:
     """Certified accuracy of one or several classifiers as a function of the budget.
 
@@ -53,17 +55,10 @@ class CertifiedAccuracyDisplay:
     (2, 101)
     """
 
-    def __init__(
-        self,
-        eps: np.ndarray,
-        certified_accuracy: np.ndarray,
-        names: Sequence[str],
-        unit: str = _UNIT,
-    ):
-        self.eps = eps
-        self.certified_accuracy = certified_accuracy
-        self.names = names
-        self.unit = unit
+    eps: np.ndarray
+    certified_accuracy: np.ndarray
+    names: Sequence[str]
+    unit: str = _UNIT
 
     @classmethod
     def from_estimator(

@@ -1,5 +1,6 @@
 """What an attack did, as a picture: images side by side, or the features of a table."""
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = ["PerturbationDisplay"]
 _CHANNELS = (1, 3)
 
 
+@dataclass(eq=False, repr=False)
 class PerturbationDisplay:
     """Perturbations of some points, as images or by feature.
 
@@ -55,23 +57,13 @@ class PerturbationDisplay:
     (4, 4)
     """
 
-    def __init__(
-        self,
-        clean: np.ndarray,
-        perturbed: np.ndarray,
-        labels: np.ndarray,
-        names: list[str],
-        image_shape: tuple[int, ...] | None = None,
-        scale: np.ndarray | None = None,
-        unit: str = "",
-    ):
-        self.clean = clean
-        self.perturbed = perturbed
-        self.labels = labels
-        self.names = names
-        self.image_shape = image_shape
-        self.scale = scale
-        self.unit = unit
+    clean: np.ndarray
+    perturbed: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    image_shape: tuple[int, ...] | None = None
+    scale: np.ndarray | None = None
+    unit: str = ""
 
     @classmethod
     def from_result(

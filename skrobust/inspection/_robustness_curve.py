@@ -1,5 +1,6 @@
 """The sandwich as a picture: what is proved and what attacks found, against the budget."""
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from skrobust.inspection._report import RobustnessReport
 __all__ = ["RobustnessCurveDisplay"]
 
 
+@dataclass(eq=False, repr=False)
 class RobustnessCurveDisplay:
     """Bounds on the robust accuracy of a classifier as a function of the budget.
 
@@ -47,19 +49,11 @@ class RobustnessCurveDisplay:
     array([0. , 0.2, 0.4])
     """
 
-    def __init__(
-        self,
-        eps: np.ndarray,
-        attacks: dict[str, np.ndarray],
-        worst: np.ndarray,
-        certified: np.ndarray | None,
-        norm: float = 2,
-    ):
-        self.eps = eps
-        self.attacks = attacks
-        self.worst = worst
-        self.certified = certified
-        self.norm = norm
+    eps: np.ndarray
+    attacks: dict[str, np.ndarray]
+    worst: np.ndarray
+    certified: np.ndarray | None
+    norm: float = 2
 
     @classmethod
     def from_report(cls, report: RobustnessReport, *, ax: Any = None, **kwargs: Any) -> Self:

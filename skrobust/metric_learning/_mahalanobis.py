@@ -127,5 +127,5 @@ class MahalanobisMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return self.components_.shape[0]
 
     def _affine_map(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tell the victims package that `transform` is linear."""
+        """Return the matrix and the offset of `transform`, for the adapters."""
         return self.components_.astype(np.float64), np.zeros(self.components_.shape[0])

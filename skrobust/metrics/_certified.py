@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from skrobust.utils._validation import check_eps, check_one_eps, check_radii
-from skrobust.utils._weights import check_weight, weighted_mean
+from skrobust.utils._weights import check_weight, weight_or_ones, weighted_mean
 
 __all__ = ["certified_accuracy_per_class", "certified_accuracy_score", "mean_certified_radius"]
 
@@ -81,10 +81,10 @@ def certified_accuracy_per_class(
     radius, correct = check_radii(radius, correct)
     y_true = column_or_1d(y_true)
     check_consistent_length(y_true, radius)
-    held = correct & (radius >= check_one_eps(eps))
-    weight = check_weight(sample_weight, len(radius))
+    certified = correct & (radius >= check_one_eps(eps))
+    weight = weight_or_ones(sample_weight, len(radius))
     rows = [y_true == label for label in np.unique(y_true)]
-    return np.array([weighted_mean(held[r], None if weight is None else weight[r]) for r in rows])
+    return np.array([weighted_mean(certified[r], weight[r]) for r in rows])
 
 
 def mean_certified_radius(

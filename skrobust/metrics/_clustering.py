@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from skrobust.utils._weights import check_weight
+from skrobust.utils._weights import check_weight, weight_or_ones
 
 __all__ = ["clustering_scores", "pairwise_f1"]
 
@@ -88,8 +88,8 @@ def pairwise_f1(labels_true: Any, labels_pred: Any, *, sample_weight: Any = None
     """
     labels_true, labels_pred = column_or_1d(labels_true), column_or_1d(labels_pred)
     check_consistent_length(labels_true, labels_pred)
-    weight = check_weight(sample_weight, len(labels_true))
-    weight = np.ones(len(labels_true)) if weight is None else weight / weight.max()
+    weight = weight_or_ones(sample_weight, len(labels_true))
+    weight = weight / weight.max()
     true, pred, both = _codes(labels_true[weight > 0], _noise_as_clusters(labels_pred[weight > 0]))
     weight = weight[weight > 0]
 

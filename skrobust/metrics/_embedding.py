@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from skrobust.utils._weights import check_weight
+from skrobust.utils._weights import check_weight, weight_or_ones
 
 __all__ = ["embedding_density", "spectral_decay"]
 
@@ -46,8 +46,8 @@ def embedding_density(embedding: Any, y: Any, *, sample_weight: Any = None) -> f
     Z = check_array(embedding, dtype=np.float64, input_name="embedding")
     y = column_or_1d(y)
     check_consistent_length(Z, y)
-    weight = check_weight(sample_weight, len(Z))
-    weight = np.ones(len(Z)) if weight is None else weight / weight.max()
+    weight = weight_or_ones(sample_weight, len(Z))
+    weight = weight / weight.max()
     Z, y, weight = Z[weight > 0], y[weight > 0], weight[weight > 0]
     classes, inverse = np.unique(y, return_inverse=True)
     if len(classes) < 2:

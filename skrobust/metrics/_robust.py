@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from skrobust.utils._validation import check_eps, check_radii
-from skrobust.utils._weights import check_weight, weighted_mean
+from skrobust.utils._weights import check_weight, weight_or_ones, weighted_mean
 
 __all__ = ["attack_success_rate", "median_perturbation_norm", "robust_accuracy_score"]
 
@@ -115,5 +115,4 @@ def median_perturbation_norm(norm: Any, correct: Any, *, sample_weight: Any = No
 
 def _weight_of_right(correct: np.ndarray, sample_weight: Any) -> np.ndarray:
     """Return weights of the right points, 0 for the others."""
-    weight = check_weight(sample_weight, len(correct))
-    return np.where(correct, 1.0 if weight is None else weight, 0.0)
+    return np.where(correct, weight_or_ones(sample_weight, len(correct)), 0.0)

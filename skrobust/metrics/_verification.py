@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from skrobust.utils._weights import check_weight
+from skrobust.utils._weights import weight_or_ones
 
 __all__ = ["equal_error_rate", "tar_at_far", "verification_threshold"]
 
@@ -127,8 +127,7 @@ def _rates(alike: Any, score: Any, sample_weight: Any) -> tuple[np.ndarray, np.n
     check_consistent_length(alike, score)
     if np.isnan(score).any():
         raise ValueError("score must not have NaN.")
-    weight = check_weight(sample_weight, len(alike))
-    weight = np.ones(len(alike)) if weight is None else weight
+    weight = weight_or_ones(sample_weight, len(alike))
     counted = weight > 0
     alike, score, weight = alike[counted], score[counted], weight[counted]
     if alike.all() or not alike.any():

@@ -234,7 +234,8 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         problem, result = self._solve(make_problem, unit)
         if result.warning and result.status != "start_is_best":
             warn(result.warning, ConvergenceWarning)
-        self.__dict__.update(fitted(problem, result.parameters))
+        for name, value in fitted(problem, result.parameters).items():
+            setattr(self, name, value)
         self.target_radius_ = problem.points.objective.target_radius * unit
         self.loss_curve_ = [loss * unit for loss in result.loss_curve]
         self.validation_curve_ = [radius * unit for radius in result.validation_curve]

@@ -9,7 +9,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from skrobust.utils._validation import check_eps
-from skrobust.utils._weights import balanced_weight, check_weight
+from skrobust.utils._weights import balanced_weight, check_weight, weight_or_ones
 
 __all__ = ["RobustnessScorer", "by_class", "check_budgets", "point_weight", "shares_by_eps"]
 
@@ -118,8 +118,7 @@ def by_class(
         Scores of the points under some weights.
     """
     labels = column_or_1d(y)
-    weight = check_weight(sample_weight, len(labels))
-    weight = np.ones(len(labels)) if weight is None else weight
+    weight = weight_or_ones(sample_weight, len(labels))
     known = np.asarray(getattr(estimator, "classes_", labels))
     by_label = {}
     for label in sorted({*known.tolist(), *labels.tolist()}):

@@ -18,7 +18,7 @@ from skrobust.scorers._base import (
 )
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._validation import check_choice, check_one_eps
-from skrobust.utils._weights import check_weight, weighted_mean
+from skrobust.utils._weights import check_weight, weight_or_ones, weighted_mean
 
 __all__ = [
     "certified_accuracy",
@@ -267,8 +267,8 @@ class _CertifiedRetrieval(RobustnessScorer):
         )
         certified = certificate.correct & (certificate.radius >= self.eps)
         _, inverse, counts = np.unique(column_or_1d(y), return_inverse=True, return_counts=True)
-        weight = np.ones(len(inverse)) if weight is None else weight
-        return float(weighted_mean(certified, np.where(counts[inverse] == 1, 0.0, weight)))
+        weight = np.where(counts[inverse] == 1, 0.0, weight_or_ones(weight, len(inverse)))
+        return float(weighted_mean(certified, weight))
 
 
 def certified_retrieval_scorer(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import column_or_1d
 
-__all__ = ["balanced_weight", "check_weight", "weighted_mean"]
+__all__ = ["balanced_weight", "check_weight", "weight_or_ones", "weighted_mean"]
 
 
 def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
@@ -41,6 +41,12 @@ def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None:
     return weight
 
 
+def weight_or_ones(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return checked weights; ones, which weigh all samples alike, for None."""
+    weight = check_weight(sample_weight, n_samples)
+    return np.ones(n_samples) if weight is None else weight
+
+
 def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> Any:
     """Return the mean over the last axis; NaN where no sample has a weight.
 
@@ -69,6 +75,6 @@ def balanced_weight(y: Any, weight: np.ndarray | None) -> np.ndarray:
         Within each class.
     """
     _, encoded = np.unique(column_or_1d(y), return_inverse=True)
-    weight = np.ones(len(encoded)) if weight is None else weight
+    weight = weight_or_ones(weight, len(encoded))
     total = np.bincount(encoded, weights=weight)[encoded]
     return np.divide(weight, total, out=np.zeros(len(weight)), where=total > 0)
