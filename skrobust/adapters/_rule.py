@@ -168,11 +168,12 @@ class NearestNeighborRule:
 
     def embedding_error(self, queries: EmbeddedQueries) -> np.ndarray:
         """Bound E of the rounding of the queries' embeddings, of shape (n_samples,)."""
-        magnitude = np.abs(queries.raw)
-        error = np.zeros_like(magnitude)
+        magnitude = np.abs(queries.raw)  # (n_samples, n_inputs): bounds the inputs of a step
+        error = np.zeros_like(magnitude)  # of the same shape: how far they are rounded
         for step in self._all_maps:
             magnitude = magnitude @ step.absolute.T + step.magnitude
             unit = max(queries.unit, step.unit)
+            # errors of the inputs pass through the step, which adds its own
             error = error @ np.abs(step.matrix).T + step.operations * unit * magnitude
             error += step.operations * _smallest(unit)  # products below the normal range
         return np.linalg.norm(error, axis=1)
@@ -188,8 +189,8 @@ class NearestNeighborRule:
         unit : float
             Unit roundoff of the queries.
         """
-        columns = np.diag(scale)  # how the input of a step moves
-        error = np.zeros(len(scale))
+        columns = np.diag(scale)  # (n_inputs, n_features_in): how the input of a step moves
+        error = np.zeros(len(scale))  # (n_inputs,): how much its rounding grows
         for k, step in enumerate(self._all_maps):
             # each entry of |A| |movement|: by the entries' own bounds, or at once
             moved = step.absolute @ np.linalg.norm(columns, ord=dual, axis=1)
@@ -215,6 +216,7 @@ class NearestNeighborRule:
         unit = SINGLE if self.expands and single else DOUBLE
         absolute = (self.points.shape[1] + _EXTRA_OPERATIONS) * unit
         if self.metric_root is not None:
+            # δᵀ M δ has two products, and M is not LᵀL to the last bit
             absolute *= 8
         # distances may be stored in float32
         return absolute, 2.0**-22 if single else 0.0
@@ -236,6 +238,7 @@ class NearestNeighborRule:
         float
             A bound on ``‖η‖_p``, for p of 1, 2 and inf, of moves by ``scale ∘ η``.
         """
+        # moved: (n_outputs, n_features_in), entries of |A| diag(s) after each step
         moved, growth = None, float(scale.max(initial=0))
         for step in self._all_maps:
             moved = step.absolute * scale if moved is None else step.absolute @ moved

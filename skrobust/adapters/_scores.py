@@ -325,8 +325,9 @@ class NeighborScores(Scores):
     def soften(
         self, x: torch.Tensor, temperature: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        D = self.distances(x)
+        D = self.distances(x)  # (n, n_train), a slice of columns for each class
         T = temperature[:, None]
+        # the log-sum-exp of a class; −∞ for one without points
         soft = [
             T * torch.logsumexp(-D[:, a:b] / T, dim=1, keepdim=True) if b > a else self._none(D)
             for a, b in zip(self.ends[:-1], self.ends[1:], strict=True)
@@ -353,11 +354,13 @@ class NeighborScores(Scores):
             The shortest one in ℓ₂; where the embedding cannot be reached, the nearest to it.
         """
         D = self.distances(x)
+        # points of the row's own class are infinitely far
         for c, (a, b) in enumerate(zip(self.ends[:-1], self.ends[1:], strict=True)):
             D[:, a:b] = torch.where((labels == c)[:, None], torch.inf, D[:, a:b])
         n_others = int(torch.isfinite(D).sum(1).amin()) if len(D) else 0
         if n_others == 0:
             return torch.zeros_like(x)
+        # the point of the rank, and the least-norm η that moves the embedding onto it
         column = D.topk(rank % n_others + 1, largest=False).indices[:, -1]
         step = self.points[column] - self.embed(x)
         if self.matrix is None:
@@ -365,7 +368,7 @@ class NeighborScores(Scores):
         return step @ torch.linalg.pinv(scale[:, None] * self.matrix)
 
     def _nearest(self, D: torch.Tensor) -> torch.Tensor:
-        needed = self.rule.n_neighbors // 2 + 1
+        needed = self.rule.n_neighbors // 2 + 1  # votes of a majority
         nearest = []
         for a, b in zip(self.ends[:-1], self.ends[1:], strict=True):
             if b == a:
