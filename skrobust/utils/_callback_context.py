@@ -31,7 +31,7 @@ class CallbackContext:
             self._context.call_on_fit_task_begin(**self._given)
 
     def step(self, fitted: Callable[[], dict[str, Any]]) -> bool:
-        """Tell of a step that was made; return whether a callback wants the fit to end.
+        """Call back after a step; return whether a callback wants the fit to end.
 
         Parameters
         ----------
@@ -46,6 +46,6 @@ class CallbackContext:
         return bool(step.call_on_fit_task_end(**self._given, reconstruction_attributes=fitted))
 
     def end(self) -> None:
-        """Tell that the estimator is fitted."""
+        """Call back after the fit."""
         if self._context is not None:
             self._context.call_on_fit_task_end(**self._given, reconstruction_attributes=dict)
