@@ -22,6 +22,7 @@ from sklearn.cluster import KMeans
 
 from skrobust import AdversarialDeepMetric
 from skrobust.attacks import EmbeddingMargin, EmbeddingNoise, EmbeddingShift, PairAttack
+from skrobust.attacks.embeddings._base import Gallery
 from skrobust.deep import AdversarialTraining, EnsembleAdversarialTraining, GradientDiversity
 from skrobust.metrics import clustering_scores
 from skrobust.scorers import reseeding_floor
@@ -92,7 +93,7 @@ def attacks(eps):
 def moved_by(attack, metric, X, y):
     """Return the embeddings of attacked images."""
     if isinstance(attack, PairAttack):
-        return attack._attack_groups(metric, X, y, attack.threat_model, None, None).embedding_adv
+        return attack._attack_groups(metric, X, y, attack.threat_model, Gallery()).embedding_adv
     return attack.run(metric, X, y).embedding_adv
 
 
