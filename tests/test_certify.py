@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
@@ -15,6 +16,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from skrobust import AdversarialClustering, RobustMahalanobis, ThreatModel, certify, certify_batches
 from skrobust.certificates import (
+    Certificate,
     RandomizedSmoothingClassifier,
     certify_nearest_neighbors,
     exact_nearest_neighbor_radius,
@@ -286,3 +288,43 @@ def test_hints_for_what_is_tried_first():
     with pytest.raises(TypeError, match=r"mmap_mode='r'"):
         certify_batches(knn, "points.npy", y)
     assert repr(certify(knn, X[:3], y[:3])).startswith("Certificate(exact 1-NN radius; bound=")
+
+
+class OwnProof(ClassifierMixin, BaseEstimator):
+    """A classifier whose proof returns what it is given."""
+
+    def __init__(self, gives=None):
+        self.gives = gives
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+    def _certify(self, X, y=None, *, threat_model=None, method="auto"):
+        return self.gives(len(X))
+
+
+@pytest.mark.parametrize(
+    ("gives", "error", "match"),
+    [
+        (lambda n: None, TypeError, "OwnProof._certify must return a Certificate; got NoneType"),
+        (lambda n: np.ones(n), TypeError, "must return a Certificate; got ndarray"),
+        (lambda n: Certificate(np.ones(3), np.full(3, "certified")), ValueError, "give 4 radii"),
+        (lambda n: Certificate(np.full(n, np.nan), np.full(n, "certified")), ValueError, "NaN"),
+        (lambda n: Certificate(np.full(n, -1.0), np.full(n, "certified")), ValueError, ">= 0"),
+        (lambda n: Certificate(np.ones(n), np.full(n, "proved")), ValueError, r"got \['proved'\]"),
+        (
+            lambda n: Certificate(np.ones(n), np.full(3, "certified")),
+            ValueError,
+            "both be of shape",
+        ),
+    ],
+)
+def test_what_an_own_proof_gives_is_checked(gives, error, match):
+    X, y = np.zeros((4, 2)), np.array([0, 0, 1, 1])
+    model = OwnProof(gives).fit(X, y)
+    with pytest.raises(error, match=match):
+        certify(model, X, y)

@@ -104,7 +104,7 @@ def certify(
     whole = as_pipeline(estimator)
     own = protocol_method(whole, "_certify", "predict")
     if own is not None:
-        return own(X, y, **given)
+        return _checked(own(X, y, **given), estimator, X)
     smoothed = split_pipeline(whole, _bounds_movement)
     if smoothed is not None:
         labels = estimator.predict(X) if y is None else y
@@ -122,6 +122,16 @@ def certify(
             "smoothed (RandomizedSmoothingClassifier), and then certified."
         ) from error
     return certify_rule(rule, estimator, X, y, **given)
+
+
+def _checked(certificate: Any, estimator: Any, X: Any) -> Certificate:
+    """Return what an estimator's own proof gives; raise where that is no certificate of X."""
+    named = f"{type(estimator).__name__}._certify"
+    if not isinstance(certificate, Certificate):
+        raise TypeError(f"{named} must return a Certificate; got {type(certificate).__name__}.")
+    if len(certificate.radius) != len(X):
+        raise ValueError(f"{named} must give {len(X)} radii; got {len(certificate.radius)}.")
+    return certificate
 
 
 def _check_predicts(estimator: Any, y: Any) -> None:

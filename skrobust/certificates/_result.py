@@ -9,6 +9,18 @@ from skrobust.utils._validation import check_one_eps
 
 __all__ = ["Certificate", "SoundnessError"]
 
+_STATUSES = (
+    "certified",
+    "misclassified",
+    "numerical_tie",
+    "uncertified",
+    "exact",
+    "probabilistic",
+    "abstained",
+    "unreachable",
+    "interrupted",
+)
+
 
 class SoundnessError(RuntimeError):
     """A certificate is larger than a successful perturbation: one of them is wrong."""
@@ -46,7 +58,8 @@ class Certificate:
         How it was proved.
     upper : ndarray of shape (n_samples,) or None
         Norms of adversarial examples, upper bounds on the true radii: 0 where the clean
-        prediction is wrong, inf where no example is known.
+        prediction is wrong already (and is the target, where there is one), inf where no example
+        is known.
     perturbation : ndarray of shape (n_samples, n_features) or None
         The perturbations of norm `upper`, in the units of X; 0 where there is none.
     adversarial_label : ndarray of shape (n_samples,) or None
@@ -71,6 +84,18 @@ class Certificate:
     scale: np.ndarray | None = None
     feature_names: np.ndarray | None = None
     target: Any = None
+
+    def __post_init__(self) -> None:
+        shapes = np.shape(self.radius), np.shape(self.status)
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+            raise ValueError(
+                f"radius and status must both be of shape (n_samples,); got {shapes[0]} and "
+                f"{shapes[1]}."
+            )
+        if not (np.asarray(self.radius) >= 0).all():
+            raise ValueError("radius must be >= 0 and not NaN everywhere.")
+        if unknown := sorted({*np.asarray(self.status).tolist()} - {*_STATUSES}):
+            raise ValueError(f"status must be among {list(_STATUSES)}; got {unknown}.")
 
     def __repr__(self) -> str:
         names, counts = np.unique(self.status, return_counts=True)

@@ -270,9 +270,7 @@ def _by_position(threat_model: Any, X: Any, estimator: Any) -> ThreatModel:
 
     The attacks know the names of X, the certificate those of the estimator: masks serve both.
     """
-    if threat_model is not None and not isinstance(threat_model, ThreatModel):
-        raise TypeError(f"threat_model must be a ThreatModel or None; got {threat_model!r}.")
-    model = ThreatModel() if threat_model is None else clone(threat_model)
+    model = clone(ThreatModel.of(threat_model))
     budget = resolve_budget(model, X, estimator)
     return model.set_params(
         norm=budget.norm,

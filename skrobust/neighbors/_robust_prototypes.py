@@ -195,7 +195,7 @@ class RobustPrototypeClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstim
         check_size(X)
         self.classes_, encoded = np.unique(y, return_inverse=True)
         names = getattr(self, "feature_names_in_", None)
-        budget = (self.threat_model or ThreatModel()).resolve(X.shape[1], names)
+        budget = ThreatModel.of(self.threat_model).resolve(X.shape[1], names)
         random_state = check_random_state(self.random_state)
         # where zero is, and the unit, do not change what is learned
         center = X.mean(axis=0, dtype=np.float64)

@@ -19,17 +19,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from scipy import sparse
 
-__all__ = ["Table", "feature_names", "names_missed_once", "numeric_values", "with_names"]
-
-
-def numeric_values(X: Any) -> np.ndarray:
-    """Return X as float64; columns of a frame that are not numbers become NaN.
-
-    Parameters
-    ----------
-    X : array-like or data frame of shape (n_samples, ...)
-    """
-    return Table.of(X).values
+__all__ = ["Table", "feature_names", "names_missed_once", "with_names"]
 
 
 def feature_names(estimator: Any) -> list[str] | None:

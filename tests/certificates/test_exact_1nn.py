@@ -289,4 +289,7 @@ def test_one_direction(norm):
     assert 1.5 <= bound.radius[0] <= to_c.radius[0]
     wrong = exact_nearest_neighbor_radius(knn, [[0.9]], ["a"], target="c")
     assert wrong.status[0] == "misclassified"
-    assert wrong.radius[0] == wrong.upper[0] == 0
+    assert wrong.radius[0] == 0
+    assert wrong.upper[0] == np.inf  # it is predicted "b": nothing reaches "c" at 0
+    reached = exact_nearest_neighbor_radius(knn, [[2.9]], ["a"], target="c")
+    assert reached.radius[0] == reached.upper[0] == 0

@@ -68,7 +68,7 @@ def test_attacks_leave_statistics_and_gradients_alone(strategy):
     assert torch.isfinite(value)
 
 
-@pytest.mark.parametrize("strategy", ALL[1:], ids=repr)
+@pytest.mark.parametrize("strategy", [s for s in ALL if hasattr(s, "threat_model")], ids=repr)
 def test_rows_that_are_trained_on_are_inside_the_budget(strategy):
     step = make_step(strategy)
     strategy.loss(step)

@@ -393,12 +393,14 @@ def prove_exact_radius(
     )
     status, upper = certificate.status, certificate.upper
     assert upper is not None
-    # a point that is predicted wrong is its own adversarial example
+    # a point that is predicted wrong is its own adversarial example, unless the adversary wants
+    # another class: then no example is known of it
     wrong = status == "misclassified"
     if wrong.any():
         some = safe_indexing(problem.table.given, np.flatnonzero(wrong))
-        radii.adversarial_label[wrong] = problem.predict(some)
-        upper[wrong], radii.perturbation[wrong] = 0.0, 0.0
+        radii.adversarial_label[wrong] = predicted = problem.predict(some)
+        reached = certificate.target is None or predicted == certificate.target
+        upper[wrong], radii.perturbation[wrong] = np.where(reached, 0.0, np.inf), 0.0
     close = (status == "certified") & (upper <= (1 + rtol) * certificate.radius)
     status[close] = "exact"
     return certificate

@@ -108,8 +108,7 @@ class AntiCollapseTriplet(TripletStrategy):
     Parameters
     ----------
     threat_model : ThreatModel, default=None
-        What the adversary may change, with a budget, in the units of X. None is ℓ∞ with a tenth
-        of the standard deviation of the training values (of each feature for tables).
+        What the adversary may change, in the units of X; None is ``ThreatModel()``.
     source : {"random", "semihard", "softhard", "hard"}, default="random"
         Which triplets are taken, one for each row of a batch.
     margin : float, default=0.2
