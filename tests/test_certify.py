@@ -185,7 +185,7 @@ def test_errors_say_what_applies():
         certify(smoothed, X, threat_model=ThreatModel())
     with pytest.raises(TypeError, match="smoothing has no options"):
         certify(smoothed, X, n_jobs=2)
-    with pytest.raises(ValueError, match="put the smoothing around the Pipeline"):
+    with pytest.raises(ValueError, match=r"the smoothing. around the Pipeline"):
         certify(make_pipeline(StandardScaler(), smoothed), X)
     knn = KNeighborsClassifier(1).fit(X, y)
     with pytest.raises(ValueError, match="needs a RandomizedSmoothingClassifier"):

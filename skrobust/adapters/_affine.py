@@ -51,7 +51,12 @@ class AffineMap:
 
     def __post_init__(self) -> None:
         matrix = np.asarray(self.matrix, dtype=np.float64)
-        offset = np.zeros(len(matrix)) if self.offset is None else np.asarray(self.offset)
+        offset = np.zeros(matrix.shape[:1]) if self.offset is None else np.asarray(self.offset)
+        if matrix.ndim != 2 or offset.shape != (len(matrix),):
+            raise ValueError(
+                "matrix must be of shape (n_outputs, n_inputs) and offset (n_outputs,); got "
+                f"{matrix.shape} and {offset.shape}."
+            )
         derived = {
             "matrix": matrix,
             "offset": offset.astype(np.float64),

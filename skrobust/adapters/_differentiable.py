@@ -79,7 +79,9 @@ def differentiable_scores(estimator: Any) -> Scores:
     """
     if hasattr(estimator, "_differentiable_scores"):
         return estimator._differentiable_scores()
-    if hasattr(estimator, "_as_nearest_neighbor_rule"):
+    unknown = as_nearest_neighbor_rule.dispatch(object)
+    registered = as_nearest_neighbor_rule.dispatch(type(estimator)) is not unknown
+    if registered or hasattr(estimator, "_as_nearest_neighbor_rule"):
         return _neighbor_scores(estimator)
     if isinstance(getattr(estimator, "module_", None), torch.nn.Module):  # a skorch net
         return ModuleScores(estimator.module_, estimator.classes_)

@@ -412,7 +412,7 @@ class BaseAttack(AttackTransformer):
         if not isinstance(points, np.ndarray):
             raise TypeError(f"{kind}._perturb must return an ndarray; got {type(points).__name__}.")
         shape = problem.raw.shape
-        if points.shape[-2:] != shape or points.ndim not in (2, 3):
+        if points.shape[-2:] != shape or points.ndim not in (2, 3) or not len(points):
             raise ValueError(
                 f"{kind}._perturb must return an array of shape {shape}, or of several such; got "
                 f"{points.shape}."

@@ -20,7 +20,7 @@ from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import Table
 from skrobust.utils._row_noise import RowNoise
 from skrobust.utils._torch import as_tensor, resolve_device
-from skrobust.utils._validation import check_one_eps
+from skrobust.utils._validation import check_choice, check_one_eps
 
 __all__ = [
     "AttackProblem",
@@ -288,6 +288,9 @@ class AttackProblem:
         which : index, default=all
             Which rows.
         """
+        check_choice(distribution, ("uniform", "gaussian", "surface"), name="distribution")
+        if not np.isfinite(self.eps[0]):
+            raise ValueError("random_points needs a budget; problem.eps is inf.")
         noise, budget = self.noise.take(which), self.budget
         movable = budget.scale > 0
         d, norm = int(movable.sum()), budget.norm

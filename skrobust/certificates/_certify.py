@@ -310,8 +310,8 @@ def _refuse_smoothing(whole: Any, method: str, estimator: Any) -> None:
     last = whole.steps[-1][1] if isinstance(whole, Pipeline) else None
     if protocol_method(last, "_certify", "predict") is not None:
         raise ValueError(
-            f"a Pipeline that ends with {type(last).__name__} has its noise, and its radii, "
-            "behind the other steps; put the smoothing around the Pipeline instead."
+            f"the radii of {type(last).__name__} are behind the other steps of the Pipeline, not "
+            "in the features of X; put it (for smoothing: the smoothing) around the Pipeline."
         )
     if method == "smoothing":
         raise ValueError(

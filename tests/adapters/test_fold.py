@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
@@ -30,8 +30,15 @@ from sklearn.preprocessing import (
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
-from skrobust import RobustMahalanobis
-from skrobust.adapters import AffineFunction, NotAffineError, affine_map, as_nearest_neighbor_rule
+from skrobust import RobustMahalanobis, ThreatModel, certify
+from skrobust.adapters import (
+    AffineFunction,
+    AffineMap,
+    NotAffineError,
+    affine_map,
+    as_nearest_neighbor_rule,
+)
+from skrobust.attacks import PGD
 from skrobust.metric_learning import AdamSolver
 
 X, Y = load_wine(return_X_y=True)
@@ -86,6 +93,38 @@ STEPS = {
 
 
 @pytest.mark.filterwarnings("ignore:FastICA did not converge")
+@pytest.mark.parametrize(
+    ("matrix", "offset"), [(np.ones(3), None), (np.eye(3), np.ones(2)), (np.eye(3), 1.0)]
+)
+def test_shapes_of_a_map(matrix, offset):
+    with pytest.raises(ValueError, match=r"of shape \(n_outputs, n_inputs\) and offset"):
+        AffineMap(matrix, offset)
+
+
+class Nearest(ClassifierMixin, BaseEstimator):
+    """A foreign classifier that is a nearest-neighbour rule."""
+
+    def fit(self, X, y):
+        self.knn_ = KNeighborsClassifier(1).fit(X, y)
+        self.classes_ = self.knn_.classes_
+        return self
+
+    def predict(self, X):
+        return self.knn_.predict(X)
+
+
+def test_a_registered_rule_has_certificates_and_gradients():
+    as_nearest_neighbor_rule.register(Nearest, lambda own: as_nearest_neighbor_rule(own.knn_))
+    X, y = load_iris(return_X_y=True)
+    own = make_pipeline(StandardScaler(), Nearest()).fit(X[::2], y[::2])
+    knn = make_pipeline(StandardScaler(), KNeighborsClassifier(1)).fit(X[::2], y[::2])
+    attack = PGD(threat_model=ThreatModel(eps=1.0), max_iter=5, random_state=0)
+    found, expected = (attack.run(one, X[1::2], y[1::2]) for one in (own, knn))
+    np.testing.assert_array_equal(found.X_adv, expected.X_adv)
+    radius = certify(own, X[1::2], y[1::2]).radius
+    np.testing.assert_array_equal(radius, certify(knn, X[1::2], y[1::2]).radius)
+
+
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_the_folded_rule_predicts_what_the_pipeline_predicts(name, scaled):

@@ -89,7 +89,9 @@ def test_norms_that_are_none(norm):
 def test_several_outputs_are_refused(attack):
     X, y = load_iris(return_X_y=True)
     several = KNeighborsClassifier().fit(X, np.c_[y, y == 1])
-    with pytest.raises(ValueError, match=r"one label for each row.*Of several outputs attack one"):
+    with pytest.raises(
+        ValueError, match=r"one label for each row.*With several outputs attack one"
+    ):
         attack.run(several, X, y)
 
 
