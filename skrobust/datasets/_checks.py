@@ -1,6 +1,5 @@
 """Checks of the parameters that the loaders share."""
 
-from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import PurePosixPath
 from typing import Any
@@ -9,19 +8,12 @@ import numpy as np
 
 __all__ = [
     "SUBSETS",
-    "check_choice",
     "check_image_size",
     "check_non_negative",
     "inside",
 ]
 
 SUBSETS = ("train", "test", "all")
-
-
-def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
-    """Raise ValueError unless the value is one of the allowed strings."""
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
 
 
 def check_non_negative(name: str, value: Any) -> float:

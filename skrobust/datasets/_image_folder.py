@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skrobust.datasets._checks import SUBSETS, check_choice, check_non_negative
+from skrobust.datasets._checks import SUBSETS, check_non_negative
 from skrobust.datasets._content import rows_of
 from skrobust.datasets._layouts import READERS, ImageList, detect_layout
 from skrobust.datasets._lazy_images import LazyImages
+from skrobust.utils._validation import check_choice
 
 __all__ = ["load_image_folder"]
 
@@ -75,8 +76,8 @@ def load_image_folder(
     >>> birds.data.shape  # doctest: +SKIP
     (5924, 224, 224, 3)
     """
-    check_choice("layout", layout, ("auto", *READERS))
-    check_choice("subset", subset, SUBSETS)
+    check_choice(layout, ("auto", *READERS), name="layout")
+    check_choice(subset, SUBSETS, name="subset")
     root = Path(path)
     if not root.is_dir():
         raise ValueError(f"path must be a folder; got {str(root)!r}.")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.datasets._checks import check_choice, check_image_size
-from skrobust.utils._validation import check_count
+from skrobust.datasets._checks import check_image_size
+from skrobust.utils._validation import check_choice, check_count
 
 __all__ = ["LazyImages", "pillow"]
 
@@ -88,7 +88,7 @@ class LazyImages:
     ):
         self.filenames = [fspath(name) for name in filenames]
         if isinstance(resize, str):
-            check_choice("resize", resize, ("stretch",))
+            check_choice(resize, ("stretch",), name="resize")
         elif resize is not None:
             check_count(resize, 1, name="resize")
         if image_size is None and resize is not None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from skrobust.datasets._checks import check_choice, inside
+from skrobust.datasets._checks import inside
 from skrobust.datasets._content import Content, make_bunch
 from skrobust.datasets._download import DataHome, RemoteFile
 from skrobust.datasets._lazy_images import pillow
-from skrobust.utils._validation import check_count
+from skrobust.utils._validation import check_choice, check_count
 
 __all__ = ["fetch_omniglot"]
 
@@ -92,7 +92,7 @@ def fetch_omniglot(
     >>> fetch_omniglot(subset="evaluation").images.shape  # doctest: +SKIP
     (13180, 28, 28)
     """
-    check_choice("subset", subset, (*_SPLITS, "all"))
+    check_choice(subset, (*_SPLITS, "all"), name="subset")
     side = _SIDE if image_size is None else check_count(image_size, 1, name="image_size")
     home = DataHome(data_home, download_if_missing, n_retries, delay)
     pillow()  # before a download

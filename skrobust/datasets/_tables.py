@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from skrobust.datasets._catalogue import SOURCES
-from skrobust.datasets._checks import SUBSETS, check_choice
+from skrobust.datasets._checks import SUBSETS
 from skrobust.datasets._content import Content, make_bunch, read_npz, rows_of
 from skrobust.datasets._download import DataHome
+from skrobust.utils._validation import check_choice
 
 __all__ = [
     "fetch_dna",
@@ -88,7 +89,7 @@ def fetch_table(
     >>> fetch_table("pendigits", subset="train").data.shape  # doctest: +SKIP
     (7494, 16)
     """
-    check_choice("subset", subset, SUBSETS)
+    check_choice(subset, SUBSETS, name="subset")
     home = DataHome(data_home, download_if_missing, n_retries, delay)
     path = _own_file(name) if data_home is None else None
     if path is not None:

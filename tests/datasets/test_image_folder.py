@@ -222,7 +222,7 @@ class TestLazyImages:
             ({"image_size": (2, 3, 4)}, "image_size must be"),
             ({"image_size": "224"}, "image_size must be"),
             ({"image_size": 4, "resize": 0}, "resize must be >= 1; got 0"),
-            ({"image_size": 4, "resize": "crop"}, "resize must be one of 'stretch'; got 'crop'"),
+            ({"image_size": 4, "resize": "crop"}, "resize must be one of .'stretch'.; got 'crop'"),
             ({"resize": 4}, "image_size must be given with resize=4"),
         ],
         ids=str,
@@ -339,8 +339,8 @@ class TestLayouts:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"layout": "imagenet"}, "layout must be one of 'auto', 'folders'.*got 'imagenet'"),
-            ({"subset": "val"}, "subset must be one of 'train', 'test', 'all'; got 'val'"),
+            ({"layout": "imagenet"}, "layout must be one of .'auto', 'folders'.*got 'imagenet'"),
+            ({"subset": "val"}, "subset must be one of .'train', 'test', 'all'.; got 'val'"),
             ({"test_classes": 1.5}, "test_classes must be from 0 to 1, or names; got 1.5"),
             ({"test_classes": "cat"}, "test_classes must be .* a list of names; got 'cat'"),
             ({"test_classes": True}, "test_classes must be"),

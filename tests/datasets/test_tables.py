@@ -170,7 +170,7 @@ def test_damaged_files(tmp_path):
 
 @pytest.mark.parametrize("name", SPLIT)
 def test_subset_is_checked_first(name, tmp_path):
-    with pytest.raises(ValueError, match="subset must be one of 'train', 'test', 'all'; got 1"):
+    with pytest.raises(ValueError, match=r"subset must be one of .'train', 'test', 'all'.; got 1"):
         SPLIT[name][0](subset=1, data_home=tmp_path)
 
 

@@ -9,6 +9,7 @@ adversarial robustness with an ensemble of diverse parameter-free attacks*, ICML
 """
 
 from itertools import pairwise
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,9 +18,9 @@ import torch
 from skrobust.attacks._ascent import LOSSES, BestIterate, ScoreAscent, steepest
 from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem
-from skrobust.attacks.classifiers._pgd import check_temperature
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import StrOptions
+from skrobust.utils._validation import check_temperature
 
 __all__ = ["APGD"]
 
@@ -40,7 +41,7 @@ class APGD(BaseAttack):
         Steps.
     loss : {"margin", "cross_entropy", "dlr"}, default="margin"
         What is raised.
-    temperature : tuple of two floats, default=(0.1, 0.001)
+    temperature : float or tuple of two floats, default=(0.1, 0.001)
         As in :class:`PGD`.
     n_restarts : int, default=1
         Starts, as in :class:`PGD`.
@@ -80,7 +81,7 @@ class APGD(BaseAttack):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "loss": [StrOptions(set(LOSSES))],
-        "temperature": [tuple, list],
+        "temperature": [tuple, list, Real],
     }
 
     def __init__(
@@ -90,7 +91,7 @@ class APGD(BaseAttack):
         threat_model: ThreatModel | None = None,
         max_iter: int = 50,
         loss: str = "margin",
-        temperature: tuple[float, float] = (0.1, 0.001),
+        temperature: float | tuple[float, float] = (0.1, 0.001),
         n_restarts: int = 1,
         batch_size: int = 128,
         device: str = "cpu",

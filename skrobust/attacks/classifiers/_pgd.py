@@ -18,6 +18,7 @@ from skrobust.attacks._base import BaseAttack
 from skrobust.attacks._problem import AttackProblem
 from skrobust.threat_model import ThreatModel
 from skrobust.utils._sklearn import Interval, StrOptions
+from skrobust.utils._validation import check_temperature
 
 __all__ = ["FGSM", "PGD"]
 
@@ -41,7 +42,7 @@ class PGD(BaseAttack):
         Weight of the former gradients, in [0, 1).
     loss : {"margin", "cross_entropy", "dlr"}, default="margin"
         What is raised.
-    temperature : tuple of two floats, default=(0.1, 0.001)
+    temperature : float or tuple of two floats, default=(0.1, 0.001)
         First and last temperature of the surrogate of a vote of neighbours, in units of the
         clean point's gap between own and other class.
     n_restarts : int, default=1
@@ -88,7 +89,7 @@ class PGD(BaseAttack):
         "step_size": [Interval(Real, 0, None, closed="neither"), None],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "loss": [StrOptions(set(LOSSES))],
-        "temperature": [tuple, list],
+        "temperature": [tuple, list, Real],
     }
 
     def __init__(
@@ -100,7 +101,7 @@ class PGD(BaseAttack):
         step_size: float | None = None,
         momentum: float = 0.0,
         loss: str = "margin",
-        temperature: tuple[float, float] = (0.1, 0.001),
+        temperature: float | tuple[float, float] = (0.1, 0.001),
         n_restarts: int = 1,
         batch_size: int = 128,
         device: str = "cpu",
@@ -213,14 +214,3 @@ class FGSM(BaseAttack):
         rows = ascent.rows
         _, gradient = ascent.at(torch.zeros_like(rows.raw), 0)
         return problem.points(rows.eps[:, None] * steepest(gradient, rows.norm))
-
-
-def check_temperature(temperature: Any) -> tuple[float, float]:
-    """Return the first and the last temperature, checked."""
-    if len(temperature) != 2 or not all(
-        isinstance(T, Real) and 0 < float(T) < np.inf for T in temperature
-    ):
-        raise ValueError(
-            f"temperature must be two positive numbers, first and last; got {temperature!r}."
-        )
-    return float(temperature[0]), float(temperature[1])
