@@ -11,6 +11,7 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer
 from skrobust import RobustMahalanobis, ThreatModel
 from skrobust.certificates import certify_nearest_neighbors
 from skrobust.metric_learning import AdamSolver
+from skrobust.objectives import CertificateObjective
 from skrobust.scorers import (
     certified_accuracy,
     certified_accuracy_scorer,
@@ -74,7 +75,7 @@ def test_cross_validation_and_search_with_two_jobs():
     search = GridSearchCV(
         model(),
         {
-            "metric__loss": [None, "hinge"],
+            "metric__objective": [None, CertificateObjective(loss="exponential")],
             "metric__target_radius": [0.1],
             "knn__n_neighbors": [1, 3],
         },
