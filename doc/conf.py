@@ -39,7 +39,7 @@ exclude_patterns = ["_build", "changes"]
 templates_path = ["_templates"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-# the tables of the studies, as their commands print them
+# recipes that are included have headings of the third level below a title
 suppress_warnings = ["config.cache", "myst.header"]
 
 autosummary_generate = True
@@ -116,9 +116,15 @@ def without_labels(app, what, name, obj, options, lines) -> None:
         lines[k] = re.sub(r":ref:`([^<`]+?)\s*<[^>`]*>`", r"\1", line)
 
 
+def links_to_tables(app, docname, source) -> None:
+    """Let links to the tables of the studies lead to files: they are Markdown, but no pages."""
+    source[0] = re.sub(r"(\]\(|\]: )(\.\./asv_benches/)", r"\1path:\2", source[0])
+
+
 def setup(app) -> None:
-    """Connect what changes docstrings."""
+    """Connect what changes docstrings and pages."""
     app.connect("autodoc-process-docstring", without_labels)
+    app.connect("source-read", links_to_tables)
 
 
 write_reference()
