@@ -75,7 +75,7 @@ def test_cross_validation_and_search_with_two_jobs():
     search = GridSearchCV(
         model(),
         {
-            "metric__objective": ["certificate", CertificateObjective(loss="exponential")],
+            "metric__objective": ["certificate", CertificateObjective(loss="hinge")],
             "metric__target_radius": [0.1],
             "knn__n_neighbors": [1, 3],
         },
