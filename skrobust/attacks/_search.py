@@ -29,8 +29,13 @@ class Best:
         self.success = np.zeros(len(raw), dtype=bool)
 
     def update(self, rows: Any, points: np.ndarray, success: np.ndarray, size: np.ndarray) -> None:
-        """Keep points of some rows; where none works yet, the last one."""
-        better = ~self.success[rows] | (success & (size < self.size[rows]))
+        """Keep points of some rows; where none works yet, the last one.
+
+        Of points that work and are as far up to rounding, which the size of a batch changes, the
+        first is kept.
+        """
+        nearer = size < self.size[rows] * (1 - 1e-12)
+        better = ~self.success[rows] | (success & nearer)
         kept = rows[better]
         self.points[kept], self.size[kept] = points[better], size[better]
         self.success[kept] = success[better]
