@@ -31,8 +31,8 @@ class Best:
     def update(self, rows: Any, points: np.ndarray, success: np.ndarray, size: np.ndarray) -> None:
         """Keep points of some rows; where none works yet, the last one.
 
-        Of points that work and are as far up to rounding, which the size of a batch changes, the
-        first is kept.
+        Where two points that work are equally far up to rounding, keep the first: the size of a
+        batch changes the last bit of a distance.
         """
         nearer = size < self.size[rows] * (1 - 1e-12)
         better = ~self.success[rows] | (success & nearer)

@@ -72,7 +72,7 @@ def certify(
         the same with the lower bound for one neighbour, too. The others ask for one proof, which
         has to apply.
     **options : dict
-        Of the proof: :func:`~skrobust.certificates.exact_nearest_neighbor_radius` or
+        Options of the proof: :func:`~skrobust.certificates.exact_nearest_neighbor_radius` or
         :func:`~skrobust.certificates.certify_nearest_neighbors`.
 
     Returns
@@ -183,7 +183,7 @@ def certify_lipschitz(
         Whether the radius of the rule on the embeddings is exact where that can be: one
         neighbour.
     **options : dict
-        Of :func:`exact_nearest_neighbor_radius` or :func:`certify_nearest_neighbors`.
+        Options of :func:`exact_nearest_neighbor_radius` or :func:`certify_nearest_neighbors`.
 
     Returns
     -------
@@ -338,7 +338,7 @@ def certify_batches(
         Rows at a time, at least 1. Each batch prepares the training points again: a few passes
         over them.
     **options : dict
-        Of :func:`certify`.
+        Options of :func:`certify`.
 
     Returns
     -------

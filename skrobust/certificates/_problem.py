@@ -92,7 +92,7 @@ class Region:
         Returns
         -------
         points : array-like of shape (n, ...)
-            Of the kind of X, in its precision and inside the bounds.
+            In the container of X, in its precision and inside the bounds.
         moved : ndarray of shape (n, n_features)
             How far they really moved.
         """
@@ -252,7 +252,7 @@ class CertificationProblem:
         device : str, default="cpu"
         target : label, default=None
         rule : NearestNeighborRule, default=None
-            Of the estimator; None folds it.
+            What the estimator folds into; None folds it.
 
         Raises
         ------

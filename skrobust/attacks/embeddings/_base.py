@@ -32,7 +32,7 @@ from skrobust.attacks._problem import (
 )
 from skrobust.attacks._result import EmbeddingAttackResult
 from skrobust.attacks._search import budgets_in_turn, verified
-from skrobust.threat_model import ThreatModel
+from skrobust.threat_model import FeatureBudget, ThreatModel
 from skrobust.utils._fitted_table import read_table
 from skrobust.utils._frames import names_missed_once
 from skrobust.utils._row_noise import RowNoise
@@ -196,11 +196,12 @@ class EmbeddingAttack(Attack):
     ) -> EmbeddingAttackResult:
         """Attack rows of X; their own embeddings are the gallery where it has no items."""
         table = read_table(X, estimator)
-        eps = resolve_eps(model, resolve_budget(model, table), table)
+        budget = resolve_budget(model, table)
+        eps = resolve_eps(model, budget, table)
         if y is not None and len(y) != len(table):
             raise ValueError(f"y must have {len(table)} labels; got {len(y)}.")
         victim = EmbeddingVictim(estimator, table, y, model)
-        problem, clean = self._problem(victim, eps, gallery)
+        problem, clean = self._problem(victim, budget, eps, gallery)
         points, embedded = problem.raw.copy(), clean.copy()
         value, zero = np.zeros(len(points)), np.zeros(len(points), dtype=bool)
         size = 2 * self.batch_size if self.in_pairs else self.batch_size
@@ -242,10 +243,10 @@ class EmbeddingAttack(Attack):
         return self._attack(estimator, X, groups, model, gallery)
 
     def _problem(
-        self, victim: EmbeddingVictim, eps: float, gallery: Gallery
+        self, victim: EmbeddingVictim, budget: FeatureBudget, eps: float, gallery: Gallery
     ) -> tuple[EmbeddingProblem, np.ndarray]:
         """Return the problem of all rows, and their clean embeddings, shape (n, n_components)."""
-        budget, raw = resolve_budget(victim.threat_model, victim.table), victim.table.clean
+        raw = victim.table.clean
         if self.uses_gradients and self.gradient == "exact":
             _ = victim.embed  # an error comes before any work
         budget.check_inside(raw)

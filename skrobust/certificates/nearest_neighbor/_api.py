@@ -306,7 +306,7 @@ def certify_rule(
     Parameters
     ----------
     rule : NearestNeighborRule
-        Of the estimator.
+        What the estimator folds into.
     estimator : fitted classifier
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or None
@@ -315,7 +315,7 @@ def certify_rule(
         "auto" is the exact radius for one neighbour, unless whole numbers or categories change,
         and the lower bound otherwise; "fast" is the lower bound.
     **options : dict
-        Of the proof, as for :func:`exact_nearest_neighbor_radius`.
+        Options of the proof, as for :func:`exact_nearest_neighbor_radius`.
 
     Returns
     -------
